@@ -1,0 +1,232 @@
+"""The contract every backend keeps: what the supervisor may ask, and what an adapter promises.
+
+A backend turns a `JobSpec` into running processes and says what becomes of them. It never touches the
+database: the supervisor records what it observes. Native names derive from job and attempt, so launching
+twice is harmless, and a crash between launch and record is healed by launching again, which adopts.
+The adapters stand beside this file; `registry.py` names them; one contract suite in tests runs over all.
+"""
+
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+Handle = Mapping[str, Any]
+"""What an adapter needs to find a launched attempt again after a restart: small, JSON, opaque to others."""
+
+
+class BackendUnavailable(Exception):
+    """The backend cannot be reached just now; nothing is known to have happened; ask again later."""
+
+    def __init__(self, message: str, *, retry_in_seconds: float = 5.0) -> None:
+        super().__init__(message)
+        self.retry_in_seconds = retry_in_seconds
+
+
+class LaunchRejected(Exception):
+    """The backend will never run this spec as it stands; `reason` says why, in words for its author."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class PreparationFailed(Exception):
+    """A module version cannot be made ready on this backend; the message says why, its log says the rest."""
+
+
+class Scope(enum.Enum):
+    """Who may adopt what runs on a backend: any replica, or only one on the same host."""
+
+    HOST = "HOST"
+    CLUSTER = "CLUSTER"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do, so that the rest of the system need not ask its kind."""
+
+    scope: Scope
+    needs_container: bool
+    max_workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one worker asks for. None leaves the backend's default; cpus are cores."""
+
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file to place in the input folder: its name there, and where its content lies on this host."""
+
+    name: str
+    content: Path
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One attempt of a job, complete: the adapter needs to know nothing else.
+
+    `name` is unique for ever and safe as a file, container or pod name ([a-z0-9-], at most 63).
+    `source` is the unpacked module version, the working folder of the command; read-only by convention.
+    `prepared` is what `prepare` returned for that version, None when nothing was asked to be prepared.
+    `environment` is added to what the adapter sets (RUNGRAPH_INPUT, RUNGRAPH_OUTPUT, PATH, HOME, …).
+    `input_document` is the text of input.json.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    source: Path
+    prepared: str | None
+    input_document: bytes
+    inputs: tuple[InputFile, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    workers: int = 1
+    resources: Resources = Resources()
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSpec:
+    """A module version to make ready: its unpacked source, and the Python requirements it states."""
+
+    version: str
+    source: Path
+    requirements: tuple[str, ...]
+    python: str | None = None
+
+
+class Stream(enum.IntEnum):
+    """Where a piece of output came from."""
+
+    STDOUT = 1
+    STDERR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Whole lines of one stream, stamped when they were read.
+
+    `data` holds one or more lines without the last newline. `continued` says that the line goes on in the
+    next piece of the same stream, because it was longer than the adapter holds back (64 KiB).
+    """
+
+    stream: Stream
+    time_us: int
+    data: bytes
+    continued: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Pieces in the order they were read, and the offset to read on from. Empty: nothing more for now."""
+
+    pieces: tuple[Piece, ...]
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted:
+    """The user's process of this rank exists. `at_us` is microseconds since the epoch."""
+
+    name: str
+    rank: int
+    node: str
+    address: str
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class HasOutput:
+    """A hint that `read` has more for this worker. May come too often, never too seldom by more than 1 s."""
+
+    name: str
+    rank: int
+
+
+class EndReason(enum.Enum):
+    """Why an attempt ended, as far as a backend can see it. The supervisor knows the rest of the reasons."""
+
+    COMPLETED = "COMPLETED"
+    EXIT_CODE = "EXIT_CODE"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    PREEMPTED = "PREEMPTED"
+    IMAGE_UNAVAILABLE = "IMAGE_UNAVAILABLE"
+    LAUNCH_REJECTED = "LAUNCH_REJECTED"
+    LOST = "LOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """All workers of the attempt are gone, with every descendant; all their output can be read.
+
+    `exit_codes` maps rank to exit code, negative for a signal as in `subprocess`; `exit_code` is the one
+    that decided. `message` says in words what the reason leaves open ("killed by signal 9").
+    """
+
+    name: str
+    reason: EndReason
+    exit_code: int | None
+    exit_codes: Mapping[int, int]
+    message: str | None
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The backend knows nothing of this name: never launched here, or gone without a trace."""
+
+    name: str
+
+
+Observation = WorkerStarted | HasOutput | Ended | Missing
+
+
+class Backend(Protocol):
+    """What an adapter implements. All methods may be called concurrently, and again after a crash."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def open(self) -> None:
+        """Make ready to be used; may raise BackendUnavailable."""
+
+    async def prepare(self, spec: PrepareSpec, log: Callable[[str], Awaitable[None]]) -> str:
+        """Make a version ready and return what `JobSpec.prepared` needs; a repeat costs nothing.
+
+        Every line of the work goes to `log` as it appears. Raises PreparationFailed or BackendUnavailable.
+        """
+
+    async def launch(self, spec: JobSpec) -> Handle:
+        """Start the attempt and return at once; a name launched before returns the handle it has.
+
+        A command that does not exist ends the attempt (`Ended` with LAUNCH_REJECTED and what was looked
+        for); raises LaunchRejected where that is known beforehand, BackendUnavailable where it cannot tell.
+        """
+
+    def watch(self, known: Sequence[Handle]) -> AsyncIterator[Observation]:
+        """First how every known handle stands now (WorkerStarted, Ended or Missing), then what happens.
+
+        What this instance launches while it is watched is watched too. One watcher at a time. An
+        observation may come twice; what ended is told once more for every `watch` that knows its handle.
+        """
+
+    async def read(self, handle: Handle, rank: int, offset: int, limit_bytes: int = 1 << 20) -> Output:
+        """Output of one worker from `offset` (0 at the start, else a `next_offset`); exact on every repeat."""
+
+    async def outputs(self, handle: Handle) -> Path:
+        """The output folder of an ended attempt, on this host."""
+
+    async def stop(self, handle: Handle, grace_seconds: float) -> None:
+        """Ask politely, then force after the grace period; returns at once; repeats silently; `Ended` follows."""
+
+    async def remove(self, handle: Handle) -> None:
+        """Forget an ended attempt and free what it holds (folders, containers); repeats silently."""
+
+    async def close(self) -> None:
+        """Let go of what this instance holds; everything launched goes on."""

@@ -1,0 +1,5 @@
+"""The command `rungraph`."""
+
+
+def main() -> None:
+    raise SystemExit("rungraph: not built yet")
