@@ -1,0 +1,296 @@
+"""What a module says of itself, and whether arguments fit it.
+
+A manifest is frozen with the module version that brought it, stored as plain JSON (`encode`, `decode`), and
+never read again from the module's files. `resolve` is the one place that decides what a job's options are:
+at `startRun`, before anything is launched, so that no job finds a bad argument after an hour. Pure, standard
+library alone. Reading `rungraph.yaml` is in backends/manifests.py, the files of a job in contracts.py.
+"""
+
+import difflib
+import enum
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+Scalar = str | int | float | bool
+
+MAX_INTEGER = 2**53 - 1
+"""The largest integer that every JSON reader keeps exact; options and tags stay within ± this."""
+
+
+class OptionType(enum.Enum):
+    """The type of an option. A FILE is the name of one of the job's input files."""
+
+    INT = "int"
+    FLOAT = "float"
+    STR = "str"
+    BOOL = "bool"
+    ENUM = "enum"
+    FILE = "file"
+
+
+class TagType(enum.Enum):
+    """The type of a tag that a function puts on the files it makes."""
+
+    STR = "str"
+    INT = "int"
+    FLOAT = "float"
+    BOOL = "bool"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A typed parameter. Without `default` and not `required`, a job that is not given it sees null."""
+
+    name: str
+    type: OptionType
+    required: bool = False
+    default: Scalar | None = None
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    values: tuple[str, ...] = ()
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Files a function takes: any of these types (lower case, no dot; none means any) with all these tags."""
+
+    types: tuple[str, ...] = ()
+    required_tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTag:
+    """A tag that a function may put on the files it makes."""
+
+    name: str
+    type: TagType
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one worker asks for. None leaves the backend's default; cpus are cores."""
+
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One callable of a module. No `accepts` takes any file; no `output_tags` allows any tag.
+
+    `retries` counts the attempts after the first. `timeout_seconds` holds for one attempt; None is for ever.
+    """
+
+    name: str
+    description: str = ""
+    command: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()
+    accepts: tuple[Accept, ...] = ()
+    output_tags: tuple[OutputTag, ...] = ()
+    resources: Resources = Resources()
+    workers: int = 1
+    timeout_seconds: float | None = None
+    retries: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A module version in its own words. At most one of `image` and `dockerfile` is set."""
+
+    name: str
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    image: str | None = None
+    dockerfile: str | None = None
+    python: str | None = None
+    requirements: tuple[str, ...] = ()
+    functions: tuple[Function, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, and where: the keys and indexes that lead to it from the document's top."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Every option of a function with its value, in the order declared. Complete only without problems."""
+
+    arguments: dict[str, Any]
+    problems: tuple[Problem, ...] = ()
+
+
+def resolve(function: Function, given: Mapping[str, Any]) -> Resolved:
+    """Check what was given against what is declared and fill in defaults; all problems at once, never raises.
+
+    A null counts as not given. Nothing is coerced, but for an int where a float is wanted.
+    """
+    declared = {option.name: option for option in function.options}
+    problems = [_unknown(name, declared, function) for name in given if name not in declared]
+    arguments: dict[str, Any] = {}
+    for name, option in declared.items():
+        value = given.get(name)
+        if value is None and option.required:
+            problems.append(Problem((name,), f"is required ({option.type.value})"))
+            continue
+        if value is None:
+            arguments[name] = option.default
+            continue
+        message = refusal(option, value)
+        if message:
+            problems.append(Problem((name,), message))
+        else:
+            arguments[name] = normal(option, value)
+    return Resolved(arguments, tuple(problems))
+
+
+def refusal(option: Option, value: object) -> str | None:
+    """Why the value is none for this option, in words; None when it is fine."""
+    match option.type:
+        case OptionType.INT:
+            return _integer(value) or _bounds(option, value)
+        case OptionType.FLOAT:
+            return _number(value) or _bounds(option, value)
+        case OptionType.BOOL:
+            return None if isinstance(value, bool) else f"must be true or false, not {shown(value)}"
+        case OptionType.STR:
+            return None if isinstance(value, str) else f"must be a string, not {shown(value)}"
+        case OptionType.FILE:
+            return _file_name(value)
+        case OptionType.ENUM:
+            return _one_of(option.values, value)
+
+
+def normal(option: Option, value: Any) -> Scalar:
+    """The value as it is stored: a float is a float even where an int was written."""
+    stored: Scalar = float(value) if option.type is OptionType.FLOAT else value
+    return stored
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'epochs'?` when something close is known, else nothing."""
+    close = difflib.get_close_matches(word[:64], list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def shown(value: object) -> str:
+    """A value in a message: short, whatever it is."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() if abs(value) > 2**64:
+            return "a huge number"
+        case int() | float():
+            return repr(value)
+        case str():
+            return repr(value if len(value) <= 60 else value[:57] + "…")
+        case Mapping():
+            return "an object"
+        case list() | tuple():
+            return "a list"
+    return f"a {type(value).__name__}"
+
+
+def encode(manifest: Manifest) -> dict[str, Any]:
+    """The manifest as JSON holds it; `decode` gives back an equal one."""
+    document: dict[str, Any] = _plain(manifest)
+    return document
+
+
+def decode(document: Mapping[str, Any]) -> Manifest:
+    """What `encode` made, read again. A field that the document lacks, being older, takes its default."""
+    return Manifest(
+        **{
+            **document,
+            "tags": tuple(document.get("tags", ())),
+            "requirements": tuple(document.get("requirements", ())),
+            "functions": tuple(map(_decode_function, document.get("functions", ()))),
+        }
+    )
+
+
+def _decode_function(document: Mapping[str, Any]) -> Function:
+    return Function(
+        **{
+            **document,
+            "command": tuple(document.get("command", ())),
+            "options": tuple(map(_decode_option, document.get("options", ()))),
+            "accepts": tuple(map(_decode_accept, document.get("accepts", ()))),
+            "output_tags": tuple(
+                OutputTag(tag["name"], TagType(tag["type"])) for tag in document.get("output_tags", ())
+            ),
+            "resources": Resources(**document.get("resources", {})),
+            "environment": dict(document.get("environment", {})),
+        }
+    )
+
+
+def _decode_option(document: Mapping[str, Any]) -> Option:
+    values = tuple(document.get("values", ()))
+    return Option(**{**document, "type": OptionType(document["type"]), "values": values})
+
+
+def _decode_accept(document: Mapping[str, Any]) -> Accept:
+    return Accept(tuple(document.get("types", ())), tuple(document.get("required_tags", ())))
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+    match value:
+        case enum.Enum():
+            return value.value
+        case tuple():
+            return [_plain(item) for item in value]
+        case Mapping():
+            return dict(value)
+    return value
+
+
+def _unknown(name: str, declared: Iterable[str], function: Function) -> Problem:
+    return Problem((name,), f"is not an option of {function.name}{suggestion(name, declared)}")
+
+
+def _integer(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return f"must be a whole number, not {shown(value)}"
+    return None if abs(value) <= MAX_INTEGER else "must be within ±(2^53−1)"
+
+
+def _number(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"must be a number, not {shown(value)}"
+    if isinstance(value, int):
+        return _integer(value)
+    return None if math.isfinite(value) else f"must be a finite number, not {shown(value)}"
+
+
+def _bounds(option: Option, value: Any) -> str | None:
+    if option.minimum is not None and value < option.minimum:
+        return f"must be at least {option.minimum}, not {shown(value)}"
+    if option.maximum is not None and value > option.maximum:
+        return f"must be at most {option.maximum}, not {shown(value)}"
+    return None
+
+
+def _file_name(value: object) -> str | None:
+    if isinstance(value, str) and value and "/" not in value:
+        return None
+    return f"must be the name of an input file, not {shown(value)}"
+
+
+def _one_of(values: tuple[str, ...], value: object) -> str | None:
+    if isinstance(value, str) and value in values:
+        return None
+    close = suggestion(value, values) if isinstance(value, str) else ""
+    return f"must be one of {', '.join(values)}, not {shown(value)}{close}"
