@@ -8,6 +8,7 @@ library alone. Reading `rungraph.yaml` is in backends/manifests.py, the files of
 
 import difflib
 import enum
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -17,6 +18,9 @@ Scalar = str | int | float | bool
 
 MAX_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader keeps exact; options and tags stay within ± this."""
+
+MOST_PROBLEMS = 100
+"""More than a person reads; a document of a million mistakes must not cost a million suggestions."""
 
 
 class OptionType(enum.Enum):
@@ -134,7 +138,8 @@ def resolve(function: Function, given: Mapping[str, Any]) -> Resolved:
     A null counts as not given. Nothing is coerced, but for an int where a float is wanted.
     """
     declared = {option.name: option for option in function.options}
-    problems = [_unknown(name, declared, function) for name in given if name not in declared]
+    unknown = itertools.islice((name for name in given if name not in declared), MOST_PROBLEMS)
+    problems = [_unknown(name, declared, function) for name in unknown]
     arguments: dict[str, Any] = {}
     for name, option in declared.items():
         value = given.get(name)
@@ -162,11 +167,27 @@ def refusal(option: Option, value: object) -> str | None:
         case OptionType.BOOL:
             return None if isinstance(value, bool) else f"must be true or false, not {shown(value)}"
         case OptionType.STR:
-            return None if isinstance(value, str) else f"must be a string, not {shown(value)}"
+            return _text(value)
         case OptionType.FILE:
             return _file_name(value)
         case OptionType.ENUM:
             return _one_of(option.values, value)
+
+
+def tag_refusal(type: TagType | None, value: object) -> str | None:
+    """Why the value is none for a tag of this type (None: of any type), in words; None when it is fine."""
+    match type, value:
+        case (TagType.BOOL, bool()) | (None, bool()):
+            return None
+        case (TagType.BOOL, _):
+            return f"must be true or false, not {shown(value)}"
+        case (TagType.INT, _):
+            return _integer(value)
+        case (TagType.FLOAT, _) | (None, int() | float()):
+            return _number(value)
+        case (None, _) if not isinstance(value, str):
+            return f"must be a string, a number, true or false, not {shown(value)}"
+    return _text(value)
 
 
 def normal(option: Option, value: Any) -> Scalar:
@@ -177,7 +198,7 @@ def normal(option: Option, value: Any) -> Scalar:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'epochs'?` when something close is known, else nothing."""
-    close = difflib.get_close_matches(word[:64], list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word[:64], list(itertools.islice(known, 200)), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -275,6 +296,14 @@ def _number(value: object) -> str | None:
     return None if math.isfinite(value) else f"must be a finite number, not {shown(value)}"
 
 
+def _text(value: object) -> str | None:
+    """Strings without NUL and lone surrogates: PostgreSQL and UTF-8 hold no others."""
+    if not isinstance(value, str):
+        return f"must be a string, not {shown(value)}"
+    storable = "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+    return None if storable else "has characters that cannot be stored"
+
+
 def _bounds(option: Option, value: Any) -> str | None:
     if option.minimum is not None and value < option.minimum:
         return f"must be at least {option.minimum}, not {shown(value)}"
@@ -285,7 +314,7 @@ def _bounds(option: Option, value: Any) -> str | None:
 
 def _file_name(value: object) -> str | None:
     if isinstance(value, str) and value and "/" not in value:
-        return None
+        return _text(value)
     return f"must be the name of an input file, not {shown(value)}"
 
 
