@@ -36,7 +36,7 @@ _FUNCTION_KEYS = (
 _MAX_REQUIREMENTS_BYTES = 1 << 20
 _TAG_TYPES = tuple(kind.value for kind in TagType)
 _PYTHON = re.compile(r"3(\.\d+){0,2}|(==|~=|[<>]=?|!=) ?3(\.\d+){0,2}(, ?(==|~=|[<>]=?|!=) ?3(\.\d+){0,2})*")
-_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*($|[\[=<>~!;@ ].*)")
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*[ \t]*($|[\[=<>~!;@ ].*)")
 
 
 class ManifestInvalid(Exception):
