@@ -1,0 +1,319 @@
+"""Jobs as processes of this machine. Linux only.
+
+An attempt is a folder, and a watcher process that outlives the server:
+
+    <home>/jobs/<name>/   spec.json, input/, output/; the watcher's records and one framed file a worker
+    <home>/new/           folders being filled; one rename makes an attempt of them
+    <home>/trash/         removed ones
+    <home>/bin/           `python` for jobs without an environment of their own
+    <home>/hints          the datagram socket on which watchers say that there is news
+
+A name is launched once because its folder appears by a rename and is claimed under a lock, whoever asks and
+however often. `attempts.py` has the formats, `watcher.py` the process, `zygote.py` how one is asked for,
+`following.py` what `watch` tells.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from backends import attempts, base
+from backends.environments import build
+from backends.following import Following
+from backends.zygote import INTERPRETER, Zygote
+
+Log = Callable[[str], Awaitable[None]]
+Build = Callable[[Path, tuple[str, ...], str | None, Log], Awaitable[Path]]
+
+INHERITED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
+)
+"""What of the server's environment a job sees."""
+
+NAME = re.compile(r"[a-z0-9-]{1,63}")
+FICLONE = 0x40049409
+STALE_SECONDS = 3600.0
+MAX_WORKERS = 64
+
+
+class Local:
+    """The backend of this machine, keeping everything below `home`, which belongs to one server."""
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        inherit: tuple[str, ...] = INHERITED,
+        prepare: Build = build,
+    ) -> None:
+        self._home = home.absolute()
+        self._jobs = self._home / "jobs"
+        self._build = prepare
+        self._environment = {name: os.environ[name] for name in inherit if name in os.environ}
+        self._path = _without_ours(self._environment.get("PATH", os.defpath))
+        self._machine = ""
+        self._zygote = Zygote(self._jobs)
+        self._hints: socket.socket | None = None
+        self._following: Following | None = None
+        self._launched: dict[str, base.Handle] = {}
+
+    @property
+    def capabilities(self) -> base.Capabilities:
+        return base.Capabilities(scope=base.Scope.HOST, needs_container=False, max_workers=MAX_WORKERS)
+
+    async def open(self) -> None:
+        try:
+            for folder in ("jobs", "new", "trash", "bin"):
+                (self._home / folder).mkdir(parents=True, exist_ok=True)
+            self._machine = _machine_id(self._home)
+            for name in ("python", "python3"):
+                _link(INTERPRETER, self._home / "bin" / name)
+            self._listen()
+        except OSError as error:
+            raise base.BackendUnavailable(f"{self._home} cannot be used: {error}") from error
+        self._zygote.start()
+        await asyncio.to_thread(self._sweep)
+
+    async def prepare(self, spec: base.PrepareSpec, log: Log) -> str:
+        if not spec.requirements:
+            return ""
+        return str(await self._build(self._home, spec.requirements, spec.python, log))
+
+    async def launch(self, spec: base.JobSpec) -> base.Handle:
+        _check(spec)
+        folder = self._jobs / spec.name
+        claim = attempts.read_record(str(folder / attempts.CLAIM))
+        if claim is None:
+            try:
+                if not folder.is_dir():
+                    await self._create(spec, folder)
+            except OSError as error:
+                raise base.BackendUnavailable(f"{folder} cannot be written: {error}") from error
+            claim = await self._zygote.ask(spec.name)
+        handle = {"name": spec.name, "machine": self._machine, **claim}
+        self._launched[spec.name] = handle
+        if self._following is not None:
+            self._following.add(handle)
+        return handle
+
+    async def watch(self, known: Sequence[base.Handle]) -> AsyncIterator[base.Observation]:
+        if self._following is not None:
+            raise RuntimeError("this adapter is watched already")
+        self._following = following = Following(self._jobs, self._machine)
+        try:
+            for handle in (*known, *self._launched.values()):
+                following.add(handle)
+            async for observation in following.observations():
+                if isinstance(observation, base.Ended):
+                    self._launched.pop(observation.name, None)
+                yield observation
+        finally:
+            following.close()
+            self._following = None
+
+    async def read(
+        self, handle: base.Handle, rank: int, offset: int, limit_bytes: int = 1 << 20
+    ) -> base.Output:
+        # At most a little more than the limit, so that one piece always fits; from memory, mostly.
+        length = max(limit_bytes, attempts.FRAME_BYTES_MAX)
+        try:
+            file = os.open(self._jobs / handle["name"] / f"{rank}.frames", os.O_RDONLY)
+        except FileNotFoundError:
+            return base.Output((), offset)
+        try:
+            data = os.pread(file, length, offset)
+        finally:
+            os.close(file)
+        return _parse(data, offset, limit_bytes)
+
+    async def outputs(self, handle: base.Handle) -> Path:
+        return self._jobs / str(handle["name"]) / "output"
+
+    async def stop(self, handle: base.Handle, grace_seconds: float) -> None:
+        folder = self._jobs / handle["name"]
+        if handle["machine"] != self._machine or (folder / attempts.EXIT).exists():
+            return
+        with contextlib.suppress(FileNotFoundError):  # removed, or about to be
+            attempts.write_record(str(folder / attempts.STOP), {"grace_seconds": grace_seconds})
+            attempts.wake(handle["pid"], handle["start"])
+
+    async def remove(self, handle: base.Handle) -> None:
+        self._launched.pop(handle["name"], None)
+        trash = self._home / "trash" / f"{handle['name']}.{secrets.token_hex(4)}"
+        with contextlib.suppress(FileNotFoundError):
+            (self._jobs / handle["name"]).rename(trash)
+            await asyncio.to_thread(_discard, trash)
+
+    async def close(self) -> None:
+        if self._following is not None:
+            self._following.close()
+        if self._hints is not None:
+            asyncio.get_running_loop().remove_reader(self._hints)
+            self._hints.close()
+            self._hints = None
+        await self._zygote.close()
+
+    async def _create(self, spec: base.JobSpec, folder: Path) -> None:
+        """Make the attempt's folder appear under its name, complete."""
+        new = self._home / "new" / f"{spec.name}.{secrets.token_hex(4)}"
+        record = {
+            "command": spec.command,
+            "source": str(spec.source),
+            "workers": spec.workers,
+            "environment": self._variables(spec, folder),
+        }
+        if spec.inputs:
+            await asyncio.to_thread(_fill, new, record, spec)
+        else:
+            _fill(new, record, spec)
+        try:
+            new.rename(folder)
+        except OSError:
+            _discard(new)
+            if not folder.is_dir():  # else another launch of this name was faster
+                raise
+
+    def _variables(self, spec: base.JobSpec, folder: Path) -> Mapping[str, str]:
+        prepared = Path(spec.prepared) if spec.prepared else None
+        return {
+            **self._environment,
+            "PATH": f"{(prepared or self._home) / 'bin'}:{self._path}",
+            **({"VIRTUAL_ENV": str(prepared)} if prepared else {}),
+            "PYTHONUNBUFFERED": "1",
+            "RUNGRAPH_INPUT": str(folder / "input"),
+            "RUNGRAPH_OUTPUT": str(folder / "output"),
+            **spec.environment,
+        }
+
+    def _listen(self) -> None:
+        """Take the hints over from whoever had them; an address through /proc is never too long."""
+        hints = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        home = os.open(self._home, os.O_RDONLY)
+        own = f"{attempts.HINTS}.{secrets.token_hex(4)}"
+        try:
+            hints.bind(f"/proc/self/fd/{home}/{own}")
+        finally:
+            os.close(home)
+        (self._home / own).rename(self._home / attempts.HINTS)
+        asyncio.get_running_loop().add_reader(hints, self._hear, hints)
+        self._hints = hints
+
+    def _hear(self, hints: socket.socket) -> None:
+        names: set[str] = set()
+        with contextlib.suppress(BlockingIOError):
+            while len(names) < 100:
+                names.add(hints.recv(128).decode())
+        for name in names:
+            if self._following is not None:
+                self._following.hint(name)
+
+    def _sweep(self) -> None:
+        """Free what a crash left half made or half removed."""
+        for each in (self._home / "trash").iterdir():
+            _discard(each)
+        for each in (self._home / "new").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - each.stat().st_mtime > STALE_SECONDS:  # else it may be being made
+                    _discard(each)
+
+
+def _check(spec: base.JobSpec) -> None:
+    if not NAME.fullmatch(spec.name):
+        raise base.LaunchRejected(f"{spec.name!r} cannot name a folder")
+    if not spec.command:
+        raise base.LaunchRejected("the command is empty")
+    if not 1 <= spec.workers <= MAX_WORKERS:
+        raise base.LaunchRejected(f"{spec.workers} workers; this machine runs 1 to {MAX_WORKERS}")
+    for file in spec.inputs:
+        if Path(file.name).name != file.name or file.name in ("", "..", "input.json"):
+            raise base.LaunchRejected(f"{file.name!r} cannot name an input file")
+
+
+def _fill(new: Path, record: attempts.Record, spec: base.JobSpec) -> None:
+    new.mkdir()
+    (new / "output").mkdir()
+    (new / "input").mkdir()
+    (new / "input" / "input.json").write_bytes(spec.input_document)
+    for file in spec.inputs:
+        if not file.content.is_file():
+            _discard(new)
+            raise base.LaunchRejected(f"the content of the input file {file.name} is not there any more")
+        _copy(file.content, new / "input" / file.name)
+    attempts.write_record(str(new / attempts.SPEC), record)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Share the blocks where the file system can, else copy in the kernel. Never a link: jobs may write."""
+    with source.open("rb", buffering=0) as reading, target.open("xb", buffering=0) as writing:
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(writing, FICLONE, reading.fileno())
+            return
+        with contextlib.suppress(OSError):
+            while os.copy_file_range(reading.fileno(), writing.fileno(), 1 << 30):
+                pass
+        shutil.copyfileobj(reading, writing, 1 << 20)  # goes on where the kernel stopped
+
+
+def _parse(data: bytes, offset: int, limit: int) -> base.Output:
+    """The whole frames of `data`, at least one and then as many as fit; a torn one is not there yet."""
+    pieces: list[base.Piece] = []
+    at = 0
+    while at + attempts.FRAME.size <= len(data):
+        stream, flags, length, time_us = attempts.FRAME.unpack_from(data, at)
+        end = at + attempts.FRAME.size + length
+        if end > len(data) or stream not in (base.Stream.STDOUT, base.Stream.STDERR):
+            break
+        if pieces and end > limit:
+            break
+        line = data[at + attempts.FRAME.size : end]
+        continued = bool(flags & attempts.CONTINUED)
+        pieces.append(base.Piece(base.Stream(stream), time_us, line, continued))
+        at = end
+    return base.Output(tuple(pieces), offset + at)
+
+
+def _without_ours(path: str) -> str:
+    """PATH without the bin folder of the virtual environment that the server runs in."""
+    ours = str(Path(sys.prefix) / "bin") if sys.prefix != sys.base_prefix else ""
+    return ":".join(folder for folder in path.split(":") if folder and folder != ours)
+
+
+def _machine_id(home: Path) -> str:
+    """This machine's id; where it has none, as in many images, one that lies beside what it names."""
+    for path in (Path("/etc/machine-id"), home / "machine-id"):
+        with contextlib.suppress(FileNotFoundError):
+            if found := path.read_text().strip():
+                return found
+    with contextlib.suppress(FileExistsError), (home / "machine-id").open("x") as file:
+        file.write(secrets.token_hex(16))
+    return (home / "machine-id").read_text().strip()
+
+
+def _link(target: Path, link: Path) -> None:
+    """Make or mend a symbolic link, in one step for whoever uses it now."""
+    if not (link.is_symlink() and link.readlink() == target):
+        new = link.with_name(f"{link.name}.{secrets.token_hex(4)}")
+        new.symlink_to(target)
+        new.rename(link)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder, also where a job took its own right to write away; what resists stays for later."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        for path, _, _ in os.walk(folder):
+            with contextlib.suppress(OSError):
+                Path(path).chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,127 @@
+"""The user's processes of one attempt: what a command means, what tells ranks apart, where output goes.
+
+Runs inside the watcher: standard library alone. `watcher.py` decides when these are started and ended.
+"""
+# ruff: noqa: PTH112, PTH113, PTH110, PTH118
+
+import os
+import signal
+import socket
+from collections.abc import Iterable, Mapping
+
+from backends import attempts
+
+STDOUT, STDERR = 1, 2
+CATCHABLE = [each for each in signal.valid_signals() if each not in (signal.SIGKILL, signal.SIGSTOP)]
+
+
+class Unlaunchable(Exception):  # noqa: N818
+    """The command cannot be run here; says what was looked for and where."""
+
+
+class Worker:
+    """One process of the user's, by rank, with the file that holds what it and its children print."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.pid = 0
+        self.code: int | None = None
+        self.frames = os.open(f"{rank}.frames", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+
+    def spawn(self, command: list[str], source: str, variables: Mapping[str, str]) -> "list[Pipe]":
+        """Start the process in `source`, in a group of its own; the pipes it prints to."""
+        path = find_command(command[0], source, variables.get("PATH", ""))
+        pipes = [Pipe(self, stream) for stream in (STDOUT, STDERR)]
+        here = os.open(".", os.O_RDONLY)
+        os.chdir(source)  # posix_spawn knows no working folder; we have one thread
+        try:
+            self.pid = os.posix_spawn(
+                path,
+                command,
+                variables,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    *((os.POSIX_SPAWN_DUP2, pipe.theirs, pipe.stream) for pipe in pipes),
+                ],
+                setpgroup=0,
+                setsigmask=[],
+                setsigdef=CATCHABLE,  # else SIGPIPE and SIGXFSZ stay ignored, as in Python
+            )
+        except (OSError, ValueError) as error:
+            raise Unlaunchable(f"{path} could not be started: {error}") from error
+        finally:
+            os.fchdir(here)
+            for descriptor in (here, *(pipe.theirs for pipe in pipes)):
+                os.close(descriptor)
+        return pipes
+
+
+class Pipe:
+    """The reading end of one stream of a worker."""
+
+    def __init__(self, worker: Worker, stream: int) -> None:
+        self.worker = worker
+        self.stream = stream
+        self.end, self.theirs = os.pipe()
+        self._lines = attempts.Lines()
+
+    def read(self) -> bool:
+        """Move what is there into the worker's file; False at the end of the stream."""
+        data = os.read(self.end, attempts.HELD_BYTES)
+        if not data:
+            self.finish()
+            return False
+        self._write(self._lines.feed(data))
+        return True
+
+    def finish(self) -> None:
+        self._write(self._lines.finish())
+
+    def _write(self, pieces: Iterable[tuple[bytes, bool]]) -> None:
+        at_us = attempts.now_us()
+        for data, continued in pieces:
+            flags = attempts.CONTINUED if continued else 0
+            frame = attempts.FRAME.pack(self.stream, flags, len(data), at_us) + data
+            if os.write(self.worker.frames, frame) != len(frame):
+                raise OSError("no space left for what the job prints")
+
+
+def find_command(command: str, source: str, path: str) -> str:
+    """The file a command means to a shell standing in `source`, or raise Unlaunchable."""
+    if not os.path.isdir(source):
+        raise Unlaunchable(f"the working folder {source} does not exist")
+    if "/" in command:
+        candidates = [os.path.join(source, command)]
+    else:
+        candidates = [os.path.join(source, folder, command) for folder in path.split(":") if folder]
+    for candidate in candidates:
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    there = [candidate for candidate in candidates if os.path.exists(candidate)]
+    if there:
+        raise Unlaunchable(f"{there[0]} is not an executable file")
+    where = candidates[0] if "/" in command else f"{command} in {path or 'an empty PATH'}"
+    raise Unlaunchable(f"there is no command {where}")
+
+
+def rank_variables(workers: int) -> list[dict[str, str]]:
+    """What tells the workers of one attempt apart, in the names that torchrun gives it; nothing for one."""
+    if workers == 1:
+        return [{}]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {
+        "WORLD_SIZE": str(workers),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RUNGRAPH_HOSTS": ",".join(["127.0.0.1"] * workers),
+    }
+    return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(workers)]
+
+
+def describe(number: int) -> str:
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:
+        return str(number)
