@@ -309,7 +309,7 @@ def _false_tags(said: _Said, function: manifests.Function) -> Iterator[Problem]:
 
 
 def _tag_problem(name: str, value: Any, declared: Mapping[str, manifests.TagType]) -> str | None:
-    if unnamable := manifests.tag_refusal(manifests.TagType.STR, name):
+    if unnamable := manifests.text_refusal(name):
         return f"{unnamable} as a tag's name"
     if declared and name not in declared:
         return f"is not declared in output_tags{manifests.suggestion(name, declared)}"

@@ -167,7 +167,7 @@ def refusal(option: Option, value: object) -> str | None:
         case OptionType.BOOL:
             return None if isinstance(value, bool) else f"must be true or false, not {shown(value)}"
         case OptionType.STR:
-            return _text(value)
+            return text_refusal(value)
         case OptionType.FILE:
             return _file_name(value)
         case OptionType.ENUM:
@@ -187,7 +187,15 @@ def tag_refusal(type: TagType | None, value: object) -> str | None:
             return _number(value)
         case (None, _) if not isinstance(value, str):
             return f"must be a string, a number, true or false, not {shown(value)}"
-    return _text(value)
+    return text_refusal(value)
+
+
+def text_refusal(value: object) -> str | None:
+    """Why the value cannot be kept as text. NUL and lone surrogates fit neither PostgreSQL nor UTF-8."""
+    if not isinstance(value, str):
+        return f"must be a string, not {shown(value)}"
+    storable = "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+    return None if storable else "has characters that cannot be stored"
 
 
 def normal(option: Option, value: Any) -> Scalar:
@@ -235,12 +243,12 @@ def decode(document: Mapping[str, Any]) -> Manifest:
             **document,
             "tags": tuple(document.get("tags", ())),
             "requirements": tuple(document.get("requirements", ())),
-            "functions": tuple(map(_decode_function, document.get("functions", ()))),
+            "functions": tuple(map(decode_function, document.get("functions", ()))),
         }
     )
 
 
-def _decode_function(document: Mapping[str, Any]) -> Function:
+def decode_function(document: Mapping[str, Any]) -> Function:
     return Function(
         **{
             **document,
@@ -296,14 +304,6 @@ def _number(value: object) -> str | None:
     return None if math.isfinite(value) else f"must be a finite number, not {shown(value)}"
 
 
-def _text(value: object) -> str | None:
-    """Strings without NUL and lone surrogates: PostgreSQL and UTF-8 hold no others."""
-    if not isinstance(value, str):
-        return f"must be a string, not {shown(value)}"
-    storable = "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
-    return None if storable else "has characters that cannot be stored"
-
-
 def _bounds(option: Option, value: Any) -> str | None:
     if option.minimum is not None and value < option.minimum:
         return f"must be at least {option.minimum}, not {shown(value)}"
@@ -314,7 +314,7 @@ def _bounds(option: Option, value: Any) -> str | None:
 
 def _file_name(value: object) -> str | None:
     if isinstance(value, str) and value and "/" not in value:
-        return _text(value)
+        return text_refusal(value)
     return f"must be the name of an input file, not {shown(value)}"
 
 
