@@ -1,0 +1,74 @@
+# Everything is done from here, on a machine with Python 3.11, make, git and a C compiler.
+# Each target first makes what it needs: the environment in .venv from the pinned requirements,
+# and the explorer. Stamps in .venv keep that to nothing while the inputs stay as they are.
+
+PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13 python3.14,$(shell \
+	$(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)))
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url \
+	--no-emit-find-links --python-version 3.11 --universal
+
+PROJECTS := pyproject.toml client/pyproject.toml
+SERVER := $(VENV)/server.stamp
+TOOLS := $(VENV)/tools.stamp
+EXPLORER := graph/static/index.html
+EXPLORER_SOURCES := $(shell find graph/explorer -name node_modules -prune -o -type f -print)
+
+.DELETE_ON_ERROR:
+.PHONY: help demo serve test test-slow lint bench schema explorer requirements
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(SERVER) $(EXPLORER) ## a server with example runs, to look at
+	$(BIN)/rungraph demo
+
+serve: $(SERVER) $(EXPLORER) ## the server, on 127.0.0.1:8000
+	$(BIN)/rungraph serve
+
+test: $(TOOLS) $(EXPLORER) ## the tests, without the slow ones
+	$(BIN)/pytest
+
+test-slow: $(TOOLS) $(EXPLORER) ## the slow tests alone
+	$(BIN)/pytest -m slow
+
+lint: $(TOOLS) ## style, types, import directions, and that schema.graphql is what the code says
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m graph.schema --check
+
+bench: $(TOOLS) ## the numbers of tests/bench, beside the limits they are compared with
+	$(BIN)/python -m tests.bench
+
+schema: $(SERVER) ## write schema.graphql from the code
+	$(BIN)/python -m graph.schema --write
+
+explorer: $(EXPLORER) ## the explorer page, into graph/static
+
+requirements: $(SERVER) ## pin the requirements anew; UPGRADE=1 takes newer versions where they fit
+	$(COMPILE) $(if $(UPGRADE),--upgrade) $(PROJECTS) --extra cli -o requirements.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --group test -c requirements.txt -o requirements-test.txt
+	$(COMPILE) --no-annotate graph/explorer/requirements.in -o graph/explorer/requirements.txt
+
+# pyvenv.cfg, because bin/python is a link and as old as what it points to.
+$(VENV)/pyvenv.cfg:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say which: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(SERVER): requirements.txt $(PROJECTS) | $(VENV)/pyvenv.cfg
+	$(PIP) install --require-hashes -r requirements.txt
+	$(PIP) install --no-deps -e . -e client
+	@touch $@
+
+$(TOOLS): requirements-test.txt $(SERVER)
+	$(PIP) install --require-hashes -r requirements-test.txt
+	@touch $@
+
+$(EXPLORER): $(EXPLORER_SOURCES) | $(VENV)/pyvenv.cfg
+	graph/explorer/build.sh $(VENV)
+	@touch $@
