@@ -1,5 +1,85 @@
-"""The command `rungraph`."""
+"""The command `rungraph`: its options, its nouns, its entry.
+
+    rungraph [--url URL] [--token TOKEN] [--json] NOUN VERB …
+
+One file a noun. The three options may stand anywhere on the line. Exit codes are in exits.py, and in the
+epilogue of `rungraph --help`.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+try:
+    import typer
+    from typer.core import TyperGroup
+except ModuleNotFoundError:
+    raise SystemExit("the command needs the extra: pip install 'rungraph[cli]'") from None
+
+from rungraph import exits, files, modules, pipelines, runs, server
+from rungraph.invocation import Invocation
+
+EPILOGUE = "Exit codes:\n\n" + "\n\n".join((exits.__doc__ or "").splitlines()[2:])
+
+FLAGS = ("--json",)
+OPTIONS = ("--url", "--token")
+
+
+class Anywhere(TyperGroup):
+    """Takes the options of `rungraph` itself from wherever on the line they stand."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        return super().parse_args(ctx, options_first(args))
+
+
+app = typer.Typer(
+    cls=Anywhere,
+    help="Describe, launch and watch machine-learning work.",
+    epilog=EPILOGUE,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(modules.app, name="module")
+app.add_typer(pipelines.app, name="pipeline")
+app.add_typer(runs.app, name="run")
+app.add_typer(files.app, name="file")
+server.add_to(app)
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    url: Annotated[
+        str | None, typer.Option(help="The server; else RUNGRAPH_URL, else the one of this machine.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(help="Better in RUNGRAPH_TOKEN, which other users cannot see.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")
+    ] = False,
+) -> None:
+    """Keeps what the options say for the command that follows."""
+    ctx.obj = Invocation(url, token, as_json)
 
 
 def main() -> None:
-    raise SystemExit("rungraph: not built yet")
+    """The entry of the command."""
+    app()
+
+
+def options_first(args: Sequence[str]) -> list[str]:
+    """The arguments with the root's own options in front; what follows `--` stays where it is."""
+    first: list[str] = []
+    rest: list[str] = []
+    words = iter(args)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word in FLAGS or word.startswith(tuple(f"{name}=" for name in OPTIONS)):
+            first.append(word)
+        elif word in OPTIONS:
+            first += [word, *(value for value in [next(words, None)] if value is not None)]
+        else:
+            rest.append(word)
+    return first + rest

@@ -1,0 +1,107 @@
+"""`rungraph file`: contents to the server and back, with a bar for each."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from rungraph import transfers, values
+from rungraph.api import Client
+from rungraph.errors import BadUsage
+from rungraph.invocation import perform
+from rungraph.output import Output
+from rungraph.wording import printable, size
+
+app = typer.Typer(help="Upload and download files.", no_args_is_help=True)
+
+
+@app.command("put")
+def put_(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", exists=True, dir_okay=False, help="Files to upload.")
+    ],
+) -> None:
+    """Upload files and print their ids."""
+
+    async def action(client: Client, output: Output) -> None:
+        files = [file async for file in _put_all(client, output, paths)]
+        if output.as_json:
+            output.document(files)
+
+    perform(ctx, action)
+
+
+@app.command("get")
+def get_(
+    ctx: typer.Context,
+    file_id: Annotated[str, typer.Argument(metavar="ID", help="The file's id.")],
+    to: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="PATH", help="Where to; its own name by default.")
+    ] = None,
+) -> None:
+    """Download a file; what arrived of an interrupted download is not fetched again."""
+
+    async def action(client: Client, output: Output) -> None:
+        file = await transfers.describe(client, file_id)
+        target = _target(file, to)
+        with _bar(output, target.name) as progress:
+            await transfers.download(client, file, target, progress=progress)
+        if output.as_json:
+            output.document({**file, "path": str(target)})
+        else:
+            output.write(str(target))
+
+    perform(ctx, action)
+
+
+async def put(client: Client, output: Output, path: Path) -> dict[str, Any]:
+    """Uploads one file under a bar; its `File`."""
+    with _bar(output, path.name) as progress:
+        return await transfers.upload(client, path, progress=progress)
+
+
+async def ids_of(client: Client, output: Output, words: Sequence[str]) -> list[str]:
+    """The ids that words stand for, each a path to upload or an id; raises BadUsage before any upload."""
+    for word in words:
+        if not Path(word).is_file() and not values.is_id("file", word):
+            raise BadUsage(f"--file {word}: there is no such file here, and it is no file's id")
+    return [(await put(client, output, Path(word)))["id"] if Path(word).is_file() else word for word in words]
+
+
+async def _put_all(client: Client, output: Output, paths: Sequence[Path]) -> AsyncIterator[dict[str, Any]]:
+    for path in paths:
+        file = await put(client, output, path)
+        if not output.as_json:
+            output.table((), [(file["id"], file["name"], size(file["sizeBytes"]))])
+        yield file
+
+
+@contextmanager
+def _bar(output: Output, name: str) -> Iterator[transfers.Progress]:
+    """A progress bar on standard error, if that is a terminal."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+    with Progress(
+        *columns, TransferSpeedColumn(), console=output.messages, transient=True, disable=not _seen(output)
+    ) as bars:
+        bar = bars.add_task(printable(name), total=None)
+
+        def progress(done_bytes: int, total_bytes: int) -> None:
+            bars.update(bar, completed=done_bytes, total=total_bytes)
+
+        yield progress
+
+
+def _seen(output: Output) -> bool:
+    return output.messages.is_terminal
+
+
+def _target(file: dict[str, Any], to: Path | None) -> Path:
+    """Where a file goes; its name, which somebody else chose, never leads out of the folder."""
+    name = Path(file["name"]).name or file["id"]
+    if to is None:
+        return Path(name)
+    return to / name if to.is_dir() else to

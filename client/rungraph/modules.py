@@ -1,0 +1,149 @@
+"""`rungraph module`: installing bundles of functions and listing them.
+
+Installing is work of the server's: `install` asks for it, then shows the preparation's log from the version's
+own feed until it is usable or has failed.
+"""
+
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rungraph import exits
+from rungraph.api import Client
+from rungraph.invocation import perform
+from rungraph.output import Output
+from rungraph.pages import walk
+from rungraph.screens import log_text
+from rungraph.wording import local_time, printable
+
+app = typer.Typer(help="Install and list modules.", no_args_is_help=True)
+
+INSTALL = """mutation InstallModule($input: InstallModuleInput!) {
+  installModule(input: $input) {
+    version { id number state }
+    errors { code message path retryable }
+  }
+}"""
+
+WATCH = """subscription WatchModuleVersion($id: ID!, $after: Int64) {
+  moduleVersion(id: $id, after: $after) {
+    __typename
+    ... on FeedEvent { seq }
+    ... on ModuleVersionChanged { at state }
+    ... on LinesAdded { lines { time stream text } }
+    ... on FeedTruncated { resumeFrom }
+  }
+}"""
+
+VERSION = """query ModuleVersion($id: ID!) {
+  node(id: $id) {
+    ... on ModuleVersion {
+      id number source digest state message
+      module { id name }
+      problems { file line column path rule message }
+      functions { name address description }
+      preparations { backend { name } state message }
+    }
+  }
+}"""
+
+MODULES = """query Modules($first: Int, $after: String) {
+  modules(first: $first, after: $after) {
+    nodes { id name description createdAt activeVersion { id number state functions { address } } }
+    pageInfo { hasNextPage endCursor }
+  }
+}"""
+
+
+@app.command("add")
+def add(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="FOLDER", help="A folder on the server's machine.")],
+    wait: Annotated[bool, typer.Option(help="Watch until the module is usable or has failed.")] = True,
+) -> None:
+    """Install a module from a folder, and show how its preparation goes."""
+    perform(ctx, lambda client, output: _add(client, output, source, wait))
+
+
+@app.command("list")
+def list_(ctx: typer.Context) -> None:
+    """List the modules with their active versions."""
+    perform(ctx, _list)
+
+
+async def install(client: Client, output: Output, source: str) -> dict[str, Any]:
+    """Installs a module and shows its log until that has ended; the version as it then is."""
+    version = await request_install(client, source)
+    output.farewell = f"the installation goes on: rungraph module add {source} shows it again"
+    variables = {"id": version["id"], "after": 0}
+    async with aclosing(client.follow(WATCH, variables)) as events:
+        async for event in events:
+            if event["__typename"] == "LinesAdded":
+                output.write(log_text(event))
+    output.farewell = ""
+    installed: dict[str, Any] = (await client.execute(VERSION, {"id": version["id"]}))["node"]
+    return installed
+
+
+async def request_install(client: Client, source: str) -> dict[str, Any]:
+    """Has the server begin an installation; the version, most likely FETCHING."""
+    answer = await client.execute(INSTALL, {"input": {"source": _absolute(source)}})
+    version: dict[str, Any] = answer["installModule"]["version"]
+    return version
+
+
+def show_version(output: Output, version: dict[str, Any]) -> bool:
+    """Says how an installation ended; whether it can be used."""
+    for problem in version["problems"]:
+        output.write(problem_line(problem))
+    unprepared = [entry for entry in version["preparations"] if entry["state"] == "FAILED"]
+    for entry in unprepared:
+        output.write(f"{entry['backend']['name']}: {printable(entry['message'] or 'the preparation failed')}")
+    name = version["module"]["name"] if version["module"] else version["source"]
+    why = f": {printable(version['message'])}" if version["message"] else ""
+    output.write(f"{printable(name)} version {version['number']} {version['state']}{why}")
+    for function in version["functions"]:
+        output.write(f"  {printable(function['address'])}  {printable(function['description'])}".rstrip())
+    return version["state"] == "READY" and not unprepared
+
+
+def problem_line(problem: dict[str, Any]) -> str:
+    """A problem as compilers write it: file:line:column path rule message."""
+    place = ":".join(str(problem[key]) for key in ("file", "line", "column"))
+    return printable(" ".join(filter(None, (place, problem["path"], problem["rule"], problem["message"]))))
+
+
+async def _add(client: Client, output: Output, source: str, wait: bool) -> int:
+    if not wait:
+        version = await request_install(client, source)
+        if output.as_json:
+            output.document(version)
+        output.write(f"{version['id']} {version['state']}")
+        return exits.OK
+    version = await install(client, output, source)
+    usable = show_version(output, version)
+    if output.as_json:
+        output.document(version)
+    return exits.OK if usable else exits.FAILED
+
+
+async def _list(client: Client, output: Output) -> None:
+    modules = [module async for module in walk(client, MODULES, {}, ("modules",))]
+    if output.as_json:
+        output.document(modules)
+    else:
+        output.table(("MODULE", "VERSION", "FUNCTIONS", "CREATED", "ID"), map(_row, modules))
+
+
+def _row(module: dict[str, Any]) -> tuple[str, ...]:
+    version = module["activeVersion"]
+    number = str(version["number"]) if version else "none"
+    functions = ", ".join(function["address"] for function in version["functions"]) if version else ""
+    return module["name"], number, functions, local_time(module["createdAt"]), module["id"]
+
+
+def _absolute(source: str) -> str:
+    """The server does not share our working directory; a URL stays as it is."""
+    return source if "://" in source else str(Path(source).expanduser().resolve())

@@ -1,0 +1,250 @@
+"""`rungraph run`: starting, listing, watching and cancelling runs, and reading their logs.
+
+What watching does is in watching.py, how it looks in screens.py. Ctrl-C ends the watching, never the run.
+"""
+
+import uuid
+from collections.abc import Sequence
+from contextlib import aclosing
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from rungraph import exits, files, pipelines, values
+from rungraph.api import Client
+from rungraph.errors import ApiError
+from rungraph.invocation import perform
+from rungraph.output import Output
+from rungraph.pages import walk
+from rungraph.screens import log_text, screen_for
+from rungraph.watching import named, read_run, watch
+from rungraph.wording import duration, local_time
+
+app = typer.Typer(help="Start, watch and cancel runs.", no_args_is_help=True)
+
+FIELDS = "id name state priority createdAt startedAt endedAt durationSeconds seq pipeline { id name }"
+
+START = f"""mutation StartRun($input: StartRunInput!) {{
+  startRun(input: $input) {{ run {{ {FIELDS} }} errors {{ code message path retryable }} }}
+}}"""
+
+CANCEL = f"""mutation CancelRun($input: CancelRunInput!) {{
+  cancelRun(input: $input) {{ run {{ {FIELDS} }} errors {{ code message path retryable }} }}
+}}"""
+
+RUNS = f"""query Runs($filter: RunFilter, $first: Int, $after: String) {{
+  runs(filter: $filter, first: $first, after: $after) {{
+    nodes {{ {FIELDS} tags {{ name value }} }}
+    pageInfo {{ hasNextPage endCursor }}
+  }}
+}}"""
+
+JOB_LOG = """query JobLog($job: ID!, $first: Int, $after: String) {
+  job(id: $job) {
+    logs(first: $first, after: $after) {
+      nodes { time stream text rank attempt seq }
+      pageInfo { hasNextPage endCursor }
+    }
+  }
+}"""
+
+FOLLOW_LINES = """subscription Lines($run: ID!, $after: Int64) {
+  run(id: $run, after: $after, include: [LINES]) {
+    __typename
+    ... on FeedEvent { seq }
+    ... on LinesAdded { step lines { time stream text rank attempt } }
+    ... on FeedTruncated { resumeFrom }
+  }
+}"""
+
+
+class State(StrEnum):
+    """The states of a run, as --state takes them."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="A tag; repeatable.")]
+
+
+@app.command("start")
+def start_(
+    ctx: typer.Context,
+    pipeline: Annotated[str, typer.Argument(help="A pipeline's name or id.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STEP.OPTION=VALUE", help="JSON, or else a word; repeatable."),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH_OR_ID", help="An input: a file here, which is uploaded, or an id."),
+    ] = None,
+    tag: Tags = None,
+    name: Annotated[str, typer.Option(help="What the run is called.")] = "",
+    priority: Annotated[int, typer.Option(help="Higher ones start first.")] = 0,
+    key: Annotated[str, typer.Option(help="The same key and input give the same run again.")] = "",
+    watch_: Annotated[bool, typer.Option("--watch", help="Watch it to its end.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop all at the first failure.")] = False,
+) -> None:
+    """Start a run of a pipeline."""
+
+    async def action(client: Client, output: Output) -> int:
+        arguments, tags = values.arguments(set_ or []), values.tags(tag or [])
+        found = await pipelines.get(client, pipeline)
+        wanted: dict[str, Any] = {
+            "pipeline": found["id"],
+            "files": await files.ids_of(client, output, file or []),
+            "arguments": [{"step": step, "arguments": options} for step, options in arguments.items()],
+            "tags": tags,
+            "priority": priority,
+            "failFast": fail_fast,
+            **({"name": name} if name else {}),
+        }
+        run = await start(client, wanted, key)
+        return await follow_run(client, output, run["id"]) if watch_ else _show(output, run)
+
+    perform(ctx, action)
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    state: Annotated[list[State] | None, typer.Option(case_sensitive=False, help="Only these.")] = None,
+    pipeline: Annotated[str, typer.Option(help="Only runs of this pipeline, by name or id.")] = "",
+    tag: Tags = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
+) -> None:
+    """List the newest runs."""
+
+    async def action(client: Client, output: Output) -> None:
+        chosen: dict[str, Any] = {}
+        if state:
+            chosen["states"] = [one.value for one in state]
+        if tag:
+            chosen["tags"] = values.tags(tag)
+        if pipeline:
+            chosen["pipeline"] = (await pipelines.get(client, pipeline))["id"]
+        runs = [run async for run in walk(client, RUNS, {"filter": chosen}, ("runs",), limit)]
+        _show_list(output, runs)
+
+    perform(ctx, action)
+
+
+@app.command("watch")
+def watch_(ctx: typer.Context, run: RunId) -> None:
+    """Watch a run to its end; exits with 0 only if it SUCCEEDED."""
+    perform(ctx, lambda client, output: follow_run(client, output, run))
+
+
+@app.command("cancel")
+def cancel_(
+    ctx: typer.Context,
+    run: RunId,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds between the request to stop and the kill.")
+    ] = 10,
+) -> None:
+    """Cancel a run; repeating it is harmless."""
+
+    async def action(client: Client, output: Output) -> int:
+        wanted = {"id": run, "graceSeconds": grace}
+        answer = await client.execute(CANCEL, {"input": wanted}, repeatable=True)
+        return _show(output, answer["cancelRun"]["run"])
+
+    perform(ctx, action)
+
+
+@app.command("logs")
+def logs_(
+    ctx: typer.Context,
+    run: RunId,
+    step: Annotated[str, typer.Option(help="Only this step's.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+) -> None:
+    """Print what a run's steps have written."""
+    perform(ctx, lambda client, output: (_follow_log if follow else _print_log)(client, output, run, step))
+
+
+async def start(client: Client, wanted: dict[str, Any], key: str = "") -> dict[str, Any]:
+    """Starts a run, with a key of its own if none is given, so that a lost answer may be asked for again."""
+    keyed = {**wanted, "idempotencyKey": key or uuid.uuid4().hex}
+    run: dict[str, Any] = (await client.execute(START, {"input": keyed}))["startRun"]["run"]
+    return run
+
+
+async def follow_run(client: Client, output: Output, run_id: str) -> int:
+    """Shows a run to its end; the exit code that tells how it ended."""
+    output.farewell = f"the run goes on: rungraph run watch {run_id}"
+    run = await watch(client, run_id, screen_for(output))
+    return exits.OK if run["state"] == "SUCCEEDED" else exits.FAILED
+
+
+def _show(output: Output, run: dict[str, Any]) -> int:
+    if output.as_json:
+        output.document(run)
+    else:
+        output.write(f"{run['id']} {run['state']}")
+    return exits.OK
+
+
+def _show_list(output: Output, runs: Sequence[dict[str, Any]]) -> None:
+    if output.as_json:
+        output.document(runs)
+        return
+    columns = ("RUN", "NAME", "STATE", "PIPELINE", "CREATED", "TIME")
+    output.table(columns, map(_row, runs))
+
+
+def _row(run: dict[str, Any]) -> tuple[str, ...]:
+    pipeline = run["pipeline"]["name"] if run["pipeline"] else ""
+    created, took = local_time(run["createdAt"]), duration(run["durationSeconds"])
+    return run["id"], run["name"], run["state"], pipeline, created, took
+
+
+async def _print_log(client: Client, output: Output, run_id: str, step: str) -> None:
+    lines: list[dict[str, Any]] = []
+    for job in await _jobs(client, run_id, step):
+        async for line in walk(client, JOB_LOG, {"job": job["id"]}, ("job", "logs")):
+            if output.as_json:
+                lines.append({"step": job["step"], **line})
+            else:
+                output.write(log_text({"step": job["step"], "lines": [line]}))
+    if output.as_json:
+        output.document(lines)
+
+
+async def _follow_log(client: Client, output: Output, run_id: str, step: str) -> None:
+    """The run's lines from its first one on; the steps' in the order they were written."""
+    await _jobs(client, run_id, step)
+    async with aclosing(client.follow(FOLLOW_LINES, {"run": run_id, "after": 0})) as events:
+        async for answer in events:
+            event = named(answer)
+            if event["type"] == "FeedTruncated":
+                output.say("earlier lines are no longer kept")
+            elif not step or event["step"] == step:
+                _show_lines(output, event)
+
+
+def _show_lines(output: Output, event: dict[str, Any]) -> None:
+    if not output.as_json:
+        output.write(log_text(event))
+        return
+    for line in event["lines"]:
+        output.event({"step": event["step"], **line})
+
+
+async def _jobs(client: Client, run_id: str, step: str) -> list[dict[str, Any]]:
+    """The run's jobs, or the one of a step; raises ApiError NOT_FOUND."""
+    jobs: list[dict[str, Any]] = (await read_run(client, run_id))["jobs"]
+    chosen = [job for job in jobs if not step or job["step"] == step]
+    if step and not chosen:
+        names = ", ".join(job["step"] for job in jobs)
+        raise ApiError("NOT_FOUND", f"{run_id} has no step “{step}”; it has: {names}")
+    return chosen

@@ -1,0 +1,184 @@
+"""Three ways to show a watched run: a live table on a terminal, lines in a pipe, JSON lines for programs.
+
+Each is a `watching.Screen`. Log lines scroll above the live table; in a pipe metrics are told at most once a
+second a step, since a training loop can report a thousand times as often as anyone reads.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from rungraph.feeds import Event
+from rungraph.output import Output
+from rungraph.watching import JOB_ENDS, RUN_ENDS, RunView, Screen, StepView
+from rungraph.wording import duration, number, printable, size
+
+STYLES = {
+    "RUNNING": "cyan",
+    "STARTING": "cyan",
+    "CANCELLING": "yellow",
+    "SUCCEEDED": "green",
+    "FAILED": "bold red",
+    "CANCELLED": "yellow",
+    "SKIPPED": "dim",
+    "WAITING": "dim",
+}
+METRICS_EVERY_SECONDS = 1.0
+
+
+def screen_for(output: Output) -> Screen:
+    """The screen that suits where the output goes."""
+    if output.as_json:
+        return JsonScreen(output)
+    return LiveScreen(output) if output.answers.is_terminal else LineScreen(output)
+
+
+class JsonScreen:
+    """A JSON line for the run as found, for each event, and for the run as it ended."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+
+    def open(self, view: RunView) -> None:
+        self.output.event({"type": "Run", **view.run})
+
+    def show(self, view: RunView, event: Event) -> None:
+        self.output.event(event)
+
+    def close(self, view: RunView) -> None:
+        if view.state in RUN_ENDS:
+            self.output.event({"type": "Run", **view.run})
+
+
+class LineScreen:
+    """A line for each change and each log line."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self._told: dict[str, float] = {}
+
+    def open(self, view: RunView) -> None:
+        self.output.write(f"{view.id} {printable(view.run['name'])}: {view.state}")
+        for step in view.steps.values():
+            self.output.write(_step_line(step))
+
+    def show(self, view: RunView, event: Event) -> None:
+        match event["type"]:
+            case "RunChanged":
+                self.output.write(f"{view.id}: {view.state}")
+            case "JobChanged":
+                self._show_step(view.steps[event["step"]])
+            case "LinesAdded":
+                self.output.write(log_text(event))
+            case "PointsAdded":
+                self._show_metrics(view.steps[event["step"]])
+            case "FeedTruncated":
+                self.output.say("earlier events are no longer kept")
+
+    def close(self, view: RunView) -> None:
+        if view.state in RUN_ENDS:
+            self.output.write(_end_line(view))
+
+    def _show_step(self, step: StepView) -> None:
+        if step.state in JOB_ENDS and step.metrics:
+            self.output.write(f"{step.name}: {metrics_text(step)}")
+        self.output.write(_step_line(step))
+
+    def _show_metrics(self, step: StepView) -> None:
+        now = time.monotonic()
+        if now - self._told.get(step.name, -METRICS_EVERY_SECONDS) >= METRICS_EVERY_SECONDS:
+            self._told[step.name] = now
+            self.output.write(f"{step.name}: {metrics_text(step)}")
+
+
+class LiveScreen:
+    """A table of the steps that stays at the bottom, log lines scrolling above it."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self._view = RunView({})
+        self._live = Live(console=output.answers, get_renderable=self._render, refresh_per_second=8)
+
+    def open(self, view: RunView) -> None:
+        self._view = view
+        self._live.start(refresh=True)
+
+    def show(self, view: RunView, event: Event) -> None:
+        if event["type"] == "LinesAdded":
+            self.output.write(log_text(event))
+        elif event["type"] == "FeedTruncated":
+            self.output.say("earlier events are no longer kept")
+
+    def close(self, view: RunView) -> None:
+        self._live.stop()
+        if view.state in RUN_ENDS:
+            self.output.write(_end_line(view))
+
+    def _render(self) -> Group:
+        """Called from the refreshing thread as well, so it reads the steps once."""
+        steps, now = list(self._view.steps.values()), datetime.now(UTC)
+        table = Table("step", "state", "time", "last measured", box=None, pad_edge=False, header_style="bold")
+        for step in steps:
+            told = metrics_text(step) if step.state not in JOB_ENDS or not step.message else step.message
+            table.add_row(
+                printable(step.name),
+                Text(step.state, STYLES.get(step.state, "")),
+                duration(step.seconds(now)),
+                Text(printable(told)),
+            )
+        name, state = printable(str(self._view.run.get("name"))), self._view.state
+        return Group(Text.assemble("\n", (name, "bold"), " ", (state, STYLES.get(state, ""))), table)
+
+
+def summarize(output: Output, run: dict[str, Any]) -> None:
+    """What a run came to: its steps with their times, its last metrics, its outputs."""
+    steps = [(job["step"], job["state"], duration(job["durationSeconds"])) for job in run["jobs"]]
+    metrics = [(metric["name"], number(metric["last"]), str(metric["lastStep"])) for metric in run["metrics"]]
+    outputs = [
+        (file["id"], file["name"], size(file["sizeBytes"]), job["step"])
+        for job in run["jobs"]
+        for file in job["outputs"]
+    ]
+    _paragraph(output, ("STEP", "STATE", "TIME"), steps)
+    _paragraph(output, ("METRIC", "LAST", "AT STEP"), metrics)
+    _paragraph(output, ("OUTPUT", "NAME", "SIZE", "STEP"), outputs)
+
+
+def log_text(event: Event) -> Text:
+    """The log lines of an event, each with its step."""
+    prefix = f"{printable(event['step'])} │ " if event.get("step") else ""
+    text = Text()
+    for line in event["lines"]:
+        text.append("\n" if text else "")
+        text.append(prefix, "dim")
+        text.append(printable(line["text"]), "yellow" if line["stream"] == "STDERR" else "")
+    return text
+
+
+def metrics_text(step: StepView) -> str:
+    """The last values of a step: `loss 0.31  accuracy 0.9  (step 120)`."""
+    values = "  ".join(f"{printable(name)} {number(last)}" for name, last in step.metrics.items())
+    return f"{values}  (step {step.metrics_step})" if values else ""
+
+
+def _paragraph(output: Output, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if rows:
+        output.write("")
+        output.table(columns, rows)
+
+
+def _step_line(step: StepView) -> str:
+    took = f" in {duration(step.seconds(datetime.now(UTC)))}" if step.started_at and step.ended_at else ""
+    why = f": {step.reason}" if step.reason and step.reason != "COMPLETED" else ""
+    message = f" ({printable(step.message)})" if step.message else ""
+    return f"{printable(step.name)}: {step.state}{took}{why}{message}"
+
+
+def _end_line(view: RunView) -> str:
+    return f"{view.id} {view.state} in {duration(view.run['durationSeconds']) or 'no time'}"

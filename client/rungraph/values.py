@@ -1,0 +1,64 @@
+"""What the command line says in `name=value`, as the API wants it.
+
+A value is JSON where it reads as JSON (`5`, `0.1`, `true`, `null`, `"5"`, `[1, 2]`), else the word itself, so
+that nobody quotes a word twice.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from rungraph.errors import BadUsage
+
+Arguments = dict[str, dict[str, Any]]
+"""Step, then option, to its value."""
+
+
+def value(text: str) -> Any:
+    """JSON if it parses, else the text; NaN and Infinity are no JSON and stay words."""
+    try:
+        return json.loads(text, parse_constant=_no_json)
+    except ValueError:
+        return text
+
+
+def arguments(settings: Iterable[str]) -> Arguments:
+    """The options set by `step.option=value`, by step."""
+    found: Arguments = {}
+    for setting in settings:
+        left, text = _split(setting, "--set", "step.option=value")
+        step, dot, option = left.partition(".")
+        if not (step and dot and option):
+            raise BadUsage(f"--set {setting}: write it as step.option=value")
+        found.setdefault(step, {})[option] = value(text)
+    return found
+
+
+def pairs(settings: Iterable[str], flag: str, shape: str) -> list[tuple[str, str]]:
+    """The two sides of each `name=value` given to `flag`; `shape` is what its message says to write."""
+    return [_split(setting, flag, shape) for setting in settings]
+
+
+def tags(settings: Iterable[str]) -> list[dict[str, str]]:
+    """Tags, of which one may be a name alone."""
+    split = [setting.partition("=") for setting in settings]
+    if any(not name for name, _, _ in split):
+        raise BadUsage("--tag: write it as name=value, or a name alone")
+    return [{"name": name, "value": text} for name, _, text in split]
+
+
+def is_id(kind: str, text: str) -> bool:
+    """Whether a word is an id of the kind and not a name."""
+    return re.fullmatch(rf"{kind}_[0-9a-z]{{26}}", text) is not None
+
+
+def _split(setting: str, flag: str, shape: str) -> tuple[str, str]:
+    left, equals, right = setting.partition("=")
+    if not (left and equals):
+        raise BadUsage(f"{flag} {setting}: write it as {shape}")
+    return left, right
+
+
+def _no_json(word: str) -> NoReturn:
+    raise ValueError(word)
