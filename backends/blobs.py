@@ -154,10 +154,9 @@ def _regular(path: Path) -> IO[bytes]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise BlobInvalid(f"{path.name} cannot be read: {error.strerror}") from error
-    file = os.fdopen(descriptor, "rb")
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return file
-    file.close()
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
     raise BlobInvalid(f"{path.name} is no regular file")
 
 

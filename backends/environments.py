@@ -76,7 +76,7 @@ async def _interpreter(python: str | None, settings: Mapping[str, str], log: Log
     if python is None:
         return sys.executable, platform.python_version()
     quiet = _Uv(settings, _ignore)
-    find = ("python", "find", "--no-project", "--show-version", python)
+    find = ("python", "find", "--system", "--no-project", "--show-version", python)
     with contextlib.suppress(PreparationFailed):
         return python, (await quiet.run(*find))[-1]
     await _Uv(settings, log).run("python", "install", python)

@@ -126,8 +126,7 @@ def _bound(node: Node | None, kind: OptionType, problems: Problems) -> int | flo
     if refusal := manifests.refusal(Option("", kind), node.value):
         problems.at(node, "bounds", refusal)
         return None
-    bound: Any = node.value
-    return bound
+    return node.value if isinstance(node.value, int | float) else None
 
 
 def _choices(whole: Node, node: Node | None, kind: OptionType, problems: Problems) -> tuple[str, ...]:

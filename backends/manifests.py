@@ -62,9 +62,10 @@ def _content(folder: Path, name: str, problems: Problems) -> bytes | None:
     """At most one byte more than is allowed, so that a huge file is not read to be refused."""
     try:
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            with os.fdopen(descriptor, "rb") as file:
                 return file.read(MAX_BYTES + 1)
+        os.close(descriptor)
     except FileNotFoundError:
         also = " (there is a rungraph.yml: rename it)" if (folder / "rungraph.yml").exists() else ""
         problems.place(1, 1, "", "missing-file", f"the module has no {name}{also}")

@@ -190,6 +190,9 @@ def _copy_file(entry: _Entry, place: Path) -> bytes:
         raise SourceInvalid(f"{entry.name} cannot be read: {error.strerror}") from error
     except OSError as error:
         raise _Changed(entry.name) from error
+    if _state(os.fstat(descriptor)) != entry.state:
+        os.close(descriptor)
+        raise _Changed(entry.name)
     with os.fdopen(descriptor, "rb") as source, place.open("xb") as copy:
         while chunk := source.read(_CHUNK):
             digest.update(chunk)
