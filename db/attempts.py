@@ -1,0 +1,136 @@
+"""Attempts and their workers: one launch of a job, and the processes it consists of.
+
+An attempt is inserted before anything is launched; its name derives from job and number, so that launching
+twice is one launch. `supervisor_id` and `epoch` say who may report on it. A request to stop it is recorded
+here (`stop_reason`) and carried out by the supervisor.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db import columns, ids
+from db.columns import Base, Choice, Id, Json, Serial, Timestamp
+from db.database import Session, Transaction
+from db.states import EndReason, WorkerPhase
+
+
+class Attempt(Base):
+    """One launch of a job. `removed` says that the backend holds nothing of it any more."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        UniqueConstraint("job_id", "number"),
+        Index(
+            "ix_attempts_held",
+            "backend_id",
+            sqlite_where=text("removed = 0"),
+            postgresql_where=text("NOT removed"),
+        ),
+    )
+
+    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
+    job_id: Mapped[bytes] = mapped_column(Id, ForeignKey("jobs.id"))
+    run_id: Mapped[bytes] = mapped_column(Id, ForeignKey("runs.id"), index=True)
+    feed_id: Mapped[int] = mapped_column(ForeignKey("feeds.id"))
+    backend_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("backends.id"))
+    number: Mapped[int] = mapped_column(Integer)
+    host: Mapped[str] = mapped_column(Text, default="")
+    supervisor_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("supervisors.id"))
+    epoch: Mapped[int | None] = mapped_column(BigInteger)
+    handle: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    stop_reason: Mapped[EndReason | None] = mapped_column(Choice(EndReason))
+    stop_grace_seconds: Mapped[float | None] = mapped_column(Float)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    started_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    reason: Mapped[EndReason | None] = mapped_column(Choice(EndReason))
+    exit_code: Mapped[int | None] = mapped_column(Integer)
+    message: Mapped[str | None] = mapped_column(Text)
+    removed: Mapped[bool] = mapped_column(Boolean, default=False)
+
+
+class Worker(Base):
+    """One process, container or pod of an attempt. Its output up to `read_offset` is in the database."""
+
+    __tablename__ = "workers"
+    __table_args__ = (UniqueConstraint("attempt_id", "rank"), columns.one_of("phase", WorkerPhase))
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    attempt_id: Mapped[bytes] = mapped_column(Id, ForeignKey("attempts.id"))
+    rank: Mapped[int] = mapped_column(Integer)
+    phase: Mapped[WorkerPhase] = mapped_column(Choice(WorkerPhase))
+    node: Mapped[str | None] = mapped_column(Text)
+    address: Mapped[str | None] = mapped_column(Text)
+    exit_code: Mapped[int | None] = mapped_column(Integer)
+    read_offset: Mapped[int] = mapped_column(BigInteger, default=0)
+    lines: Mapped[int] = mapped_column(BigInteger, default=0)
+    started_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+
+def native_name(job_id: bytes, number: int) -> str:
+    """What an attempt is called on its backend: unique for ever, fit for a pod, a container and a file."""
+    return f"{ids.encode('job', job_id).replace('_', '-')}-{number}"
+
+
+async def adopt(
+    session: Transaction, backend_id: bytes, host: str, supervisor_id: bytes, epoch: int
+) -> list[Attempt]:
+    """Take over everything a backend still holds; from now on only this supervisor's reports count."""
+    statement = (
+        update(Attempt)
+        .where(Attempt.backend_id == backend_id, Attempt.host == host, Attempt.removed.is_(False))
+        .values(supervisor_id=supervisor_id, epoch=epoch)
+        .returning(Attempt)
+    )
+    return await session.all(Attempt, statement)
+
+
+async def held(session: Session, supervisor_id: bytes, epoch: int) -> list[Attempt]:
+    """The attempts of this supervisor that have not ended, oldest first."""
+    statement = select(Attempt).where(
+        Attempt.removed.is_(False),
+        Attempt.ended_at.is_(None),
+        Attempt.supervisor_id == supervisor_id,
+        Attempt.epoch == epoch,
+    )
+    return await session.all(Attempt, statement.order_by(Attempt.id))
+
+
+async def mark_removed(session: Transaction, attempt_id: bytes) -> None:
+    """Record that the backend holds nothing of an ended attempt any more."""
+    ended = (Attempt.id == attempt_id) & Attempt.ended_at.is_not(None)
+    await session.execute(update(Attempt).where(ended).values(removed=True))
+
+
+async def find(session: Session, attempt_id: bytes) -> Attempt | None:
+    """The attempt of this id."""
+    return await session.find(Attempt, select(Attempt).where(Attempt.id == attempt_id))
+
+
+async def of_jobs(session: Session, jobs: Collection[bytes]) -> list[Attempt]:
+    """The attempts of these jobs, in order."""
+    statement = select(Attempt).where(Attempt.job_id.in_(jobs))
+    return await session.all(Attempt, statement.order_by(Attempt.job_id, Attempt.number))
+
+
+async def workers_of(session: Session, attempts: Collection[bytes]) -> list[Worker]:
+    """The workers of these attempts, by rank."""
+    statement = select(Worker).where(Worker.attempt_id.in_(attempts))
+    return await session.all(Worker, statement.order_by(Worker.attempt_id, Worker.rank))

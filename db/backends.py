@@ -1,0 +1,109 @@
+"""Backends as the system of record knows them, and the supervisors that hold them.
+
+A claim locks the backend's row, so that one claimer at a time decides capacity and fairness. The lease is
+one row a supervisor with an epoch: whoever starts again on a host raises the epoch, and what the former
+one still reports changes nothing.
+"""
+
+import enum
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Float, ForeignKey, Integer, Text, insert, select, update
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db import columns, ids
+from db.columns import Base, Choice, Id, Json, Timestamp
+from db.database import Session, Transaction
+
+
+class Scope(enum.Enum):
+    """Who may adopt what runs on a backend: any replica, or one on the same host."""
+
+    HOST = "HOST"
+    CLUSTER = "CLUSTER"
+
+
+class Supervisor(Base):
+    """One that claims, launches and watches. `name` is the host's for HOST backends; the highest epoch counts."""
+
+    __tablename__ = "supervisors"
+
+    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(Text, unique=True)
+    epoch: Mapped[int] = mapped_column(BigInteger, default=1)
+    expires_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class Backend(Base):
+    """A configured adapter and what it can hold. Zero gpus means none; slots bound workers at once."""
+
+    __tablename__ = "backends"
+    __table_args__ = (columns.one_of("scope", Scope),)
+
+    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(Text, unique=True)
+    kind: Mapped[str] = mapped_column(Text)
+    scope: Mapped[Scope] = mapped_column(Choice(Scope))
+    config: Mapped[dict[str, Any]] = mapped_column(Json)
+    slots: Mapped[int] = mapped_column(Integer)
+    cpus: Mapped[float] = mapped_column(Float)
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    gpus: Mapped[int] = mapped_column(Integer)
+    supervisor_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("supervisors.id"))
+    epoch: Mapped[int | None] = mapped_column(BigInteger)
+
+
+LEASE = timedelta(seconds=15)
+
+
+async def take_lease(session: Transaction, name: str) -> Supervisor:
+    """Become the supervisor of this name: its epoch goes up, and the former holder's reports count no more."""
+    expires = columns.now() + LEASE
+    raised = (
+        update(Supervisor)
+        .where(Supervisor.name == name)
+        .values(epoch=Supervisor.epoch + 1, expires_at=expires)
+        .returning(Supervisor)
+    )
+    row = await session.find(Supervisor, raised)
+    if row is None:
+        made = insert(Supervisor).values(id=ids.new(), name=name, epoch=1, expires_at=expires)
+        row = await session.find(Supervisor, made.returning(Supervisor))
+    assert row is not None
+    return row
+
+
+async def renew_lease(session: Transaction, supervisor: Supervisor) -> bool:
+    """Stay the supervisor for another lease; False when somebody else has become it."""
+    changed = await session.change(
+        update(Supervisor)
+        .where(Supervisor.id == supervisor.id, Supervisor.epoch == supervisor.epoch)
+        .values(expires_at=columns.now() + LEASE)
+    )
+    return changed == 1
+
+
+async def configure(session: Transaction, supervisor: Supervisor, values: dict[str, Any]) -> Backend:
+    """Record a backend as configured now, by its name, held by this supervisor."""
+    held = {**values, "supervisor_id": supervisor.id, "epoch": supervisor.epoch}
+    changed = update(Backend).where(Backend.name == values["name"]).values(held).returning(Backend)
+    row = await session.find(Backend, changed)
+    if row is None:
+        made = insert(Backend).values(id=ids.new(), **held).returning(Backend)
+        row = await session.find(Backend, made)
+    assert row is not None
+    return row
+
+
+async def lock(session: Transaction, backend_id: bytes) -> Backend:
+    """Lock a backend's row for a claim."""
+    statement = select(Backend).where(Backend.id == backend_id).with_for_update()
+    row = await session.find(Backend, statement)
+    assert row is not None
+    return row
+
+
+async def list_all(session: Session) -> list[Backend]:
+    """Every configured backend, by name. Anybody may know them."""
+    return await session.all(Backend, select(Backend).order_by(Backend.name))

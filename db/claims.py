@@ -1,0 +1,304 @@
+"""Claims: which jobs a supervisor launches next, and the intent to launch them.
+
+A claim locks the backend's row, so that one claimer at a time decides capacity and fairness, then the
+runs' feeds, then moves jobs QUEUED → STARTING by compare-and-set and inserts their attempts. What is
+launched later is described from the database alone (`describe`), so that a crash in between costs nothing.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import bindparam, func, insert, literal_column, select, text, update
+
+from db import attempts, backends, columns, feeds, ids, jobs, manifests, runs
+from db.attempts import Attempt, Worker
+from db.backends import Backend, Supervisor
+from db.database import Session, Transaction
+from db.files import File
+from db.jobs import Direction, Job, JobFile
+from db.modules import Function, ModuleVersion
+from db.preparations import Preparation
+from db.runs import Run
+from db.states import EndReason, JobState, PreparationState, RunState, WorkerPhase
+
+_LOOKED_AT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file to give to a job."""
+
+    name: str
+    sha256: str
+    tags: dict[str, Any]
+    file_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything that launching an attempt needs to know."""
+
+    attempt_id: bytes
+    job_id: bytes
+    run_id: bytes
+    feed_id: int
+    number: int
+    function: manifests.Function
+    arguments: dict[str, Any]
+    digest: str
+    prepared: str | None
+    workers: int
+    timeout_seconds: float | None
+    inputs: tuple[Input, ...]
+
+    @property
+    def name(self) -> str:
+        """What the attempt is called on its backend."""
+        return attempts.native_name(self.job_id, self.number)
+
+
+async def claim(
+    session: Transaction, supervisor: Supervisor, backend_id: bytes, host: str, *, most: int = 64
+) -> list[bytes]:
+    """Claim ready jobs within the backend's capacity; returns the ids of the attempts to launch.
+
+    By priority, then the project with the fewest jobs running, then age. A job that asks for more than
+    the whole backend has ends LAUNCH_REJECTED.
+    """
+    backend = await backends.lock(session, backend_id)
+    now = columns.now()
+    candidates = (await session.execute(_CANDIDATES, {"backend": backend_id, "host": host, "now": now})).all()
+    if not candidates:
+        return []
+    busy = (await session.execute(_BUSY, {"backend": backend_id})).all()
+    oversized = {row.id: why for row in candidates if (why := _exceeds(backend, row))}
+    fitting = [row for row in candidates if row.id not in oversized]
+    chosen = _choose(backend, busy, fitting)[:most]
+    picked = chosen + [row for row in candidates if row.id in oversized]
+    if not picked:
+        return []
+    await feeds.lock_all(session, sorted({row.feed_id for row in picked}))
+    for row in picked:
+        if row.id in oversized:
+            await _reject(session, row, oversized[row.id], now)
+    return await _start(session, supervisor, host, chosen, now) if chosen else []
+
+
+_CANDIDATES = (
+    select(
+        Job.id,
+        Job.run_id,
+        Job.feed_id,
+        Job.project_id,
+        Job.backend_id,
+        Job.step,
+        Job.priority,
+        Job.workers,
+        Job.cpus,
+        Job.memory_bytes,
+        Job.gpus,
+    )
+    .join(
+        Preparation,
+        (Preparation.version_id == Job.version_id) & (Preparation.backend_id == Job.backend_id),
+    )
+    .where(
+        Job.backend_id == bindparam("backend"),
+        text("jobs.state = 'QUEUED'"),  # as the partial index has it
+        Preparation.host == bindparam("host"),
+        Preparation.state == PreparationState.READY,
+        Job.not_before.is_(None) | (Job.not_before <= bindparam("now", type_=columns.Timestamp())),
+    )
+    .order_by(literal_column("jobs.priority").desc(), Job.id)
+    .limit(_LOOKED_AT)
+)
+_BUSY = (
+    select(
+        Job.project_id,
+        func.count().label("jobs"),
+        func.sum(Job.workers).label("workers"),
+        func.sum(func.coalesce(Job.cpus, 0.0) * Job.workers).label("cpus"),
+        func.sum(func.coalesce(Job.memory_bytes, 0) * Job.workers).label("memory_bytes"),
+        func.sum(Job.gpus * Job.workers).label("gpus"),
+    )
+    .where(
+        Job.backend_id == bindparam("backend"),
+        text("jobs.state IN ('STARTING', 'RUNNING', 'CANCELLING')"),
+    )
+    .group_by(Job.project_id)
+)
+
+
+def _asked(row: Any) -> dict[str, float]:
+    return {
+        "slots": row.workers,
+        "cpus": (row.cpus or 0.0) * row.workers,
+        "memory_bytes": (row.memory_bytes or 0) * row.workers,
+        "gpus": row.gpus * row.workers,
+    }
+
+
+def _exceeds(backend: Backend, row: Any) -> str | None:
+    """Why a job can never run here, in words."""
+    words = {"slots": "workers", "cpus": "CPUs", "memory_bytes": "bytes of memory", "gpus": "GPUs"}
+    over = [
+        f"asks for {asked:g} {words[what]}, backend {backend.name} has {getattr(backend, what):g}"
+        for what, asked in _asked(row).items()
+        if asked > getattr(backend, what)
+    ]
+    return "; ".join(over) or None
+
+
+def _choose(backend: Backend, busy: Sequence[Any], candidates: Sequence[Any]) -> list[Any]:
+    """What fits, in the order it is to be launched; `candidates` come by priority and age."""
+    free = {
+        "slots": backend.slots - sum(row.workers for row in busy),
+        "cpus": backend.cpus - sum(float(row.cpus) for row in busy),
+        "memory_bytes": backend.memory_bytes - sum(int(row.memory_bytes) for row in busy),
+        "gpus": backend.gpus - sum(row.gpus for row in busy),
+    }
+    running = Counter({row.project_id: row.jobs for row in busy})
+    chosen: list[Any] = []
+    left = list(candidates)
+    while left:
+        row = min(left, key=lambda row: (-row.priority, running[row.project_id], row.id))
+        left.remove(row)
+        asked = _asked(row)
+        if any(amount > free[what] for what, amount in asked.items()):
+            # It keeps its turn: nothing smaller slips past and starves it.
+            break
+        free = {what: amount - asked[what] for what, amount in free.items()}
+        running[row.project_id] += 1
+        chosen.append(row)
+    return chosen
+
+
+async def _reject(session: Transaction, row: Any, why: str, at: datetime) -> None:
+    head = await feeds.lock(session, row.feed_id)
+    job = await session.find(Job, select(Job).where(Job.id == row.id))
+    if job is None or job.state is not JobState.QUEUED:
+        return
+    ended = {"ended_at": at, "reason": EndReason.LAUNCH_REJECTED, "message": why}
+    await jobs.move(session, head, [(job, JobState.FAILED)], at, **ended)
+    await runs.follow(session, head, row.run_id, at)
+
+
+async def _start(
+    session: Transaction, supervisor: Supervisor, host: str, chosen: Sequence[Any], at: datetime
+) -> list[bytes]:
+    statement = (
+        update(Job)
+        .where(Job.id.in_([row.id for row in chosen]), Job.state == JobState.QUEUED)
+        .values(state=JobState.STARTING, attempts=Job.attempts + 1, not_before=None)
+        .returning(Job.id, Job.attempts)
+    )
+    number = {row.id: row.attempts for row in (await session.execute(statement)).all()}
+    started = [row for row in chosen if row.id in number]
+    if not started:
+        return []
+    attempt_ids = [ids.new() for _ in started]
+    rows = [
+        {
+            "id": attempt_id,
+            "job_id": row.id,
+            "run_id": row.run_id,
+            "feed_id": row.feed_id,
+            "backend_id": row.backend_id,
+            "number": number[row.id],
+            "host": host,
+            "supervisor_id": supervisor.id,
+            "epoch": supervisor.epoch,
+            "created_at": at,
+        }
+        for row, attempt_id in zip(started, attempt_ids, strict=True)
+    ]
+    await session.execute(insert(Attempt), rows)
+    workers = [
+        {"attempt_id": attempt_id, "rank": rank, "phase": WorkerPhase.PENDING}
+        for row, attempt_id in zip(started, attempt_ids, strict=True)
+        for rank in range(row.workers)
+    ]
+    await session.execute(insert(Worker), workers)
+    for row in started:
+        head = await feeds.lock(session, row.feed_id)
+        head.emit(feeds.Subject.JOB, row.id, at, state=JobState.STARTING, step=row.step)
+    await _runs_begin(session, started, at)
+    return attempt_ids
+
+
+async def _runs_begin(session: Transaction, started: Sequence[Any], at: datetime) -> None:
+    """What `runs.follow` would find for a first job that starts, for all claimed runs at once."""
+    begun = (
+        update(Run)
+        .where(Run.id.in_({row.run_id for row in started}), Run.state == RunState.QUEUED)
+        .values(state=RunState.RUNNING, started_at=at)
+        .returning(Run.id, Run.feed_id)
+    )
+    for row in (await session.execute(begun)).all():
+        head = await feeds.lock(session, row.feed_id)
+        head.emit(feeds.Subject.RUN, row.id, at, state=RunState.RUNNING)
+
+
+_DESCRIBE = (
+    select(
+        Attempt.id,
+        Attempt.number,
+        Job.id.label("job_id"),
+        Job.run_id,
+        Job.feed_id,
+        Job.arguments,
+        Job.workers,
+        Job.timeout_seconds,
+        Function.spec,
+        ModuleVersion.digest,
+        Preparation.prepared,
+    )
+    .join(Job, Job.id == Attempt.job_id)
+    .join(Function, Function.id == Job.function_id)
+    .join(ModuleVersion, ModuleVersion.id == Job.version_id)
+    .join(
+        Preparation,
+        (Preparation.version_id == Job.version_id)
+        & (Preparation.backend_id == Attempt.backend_id)
+        & (Preparation.host == Attempt.host),
+    )
+    .where(Attempt.id.in_(bindparam("ids", expanding=True)))
+    .order_by(Attempt.id)
+)
+_INPUTS = (
+    select(JobFile.job_id, File.id, File.name, File.sha256, File.tags)
+    .join(File, File.id == JobFile.file_id)
+    .where(JobFile.job_id.in_(bindparam("jobs", expanding=True)), JobFile.direction == Direction.INPUT)
+    .order_by(JobFile.job_id, JobFile.position)
+)
+
+
+async def describe(session: Session, attempt_ids: Collection[bytes]) -> list[Launch]:
+    """What to launch for these attempts."""
+    if not attempt_ids:
+        return []
+    rows = (await session.execute(_DESCRIBE, {"ids": list(attempt_ids)})).all()
+    files = (await session.execute(_INPUTS, {"jobs": [row.job_id for row in rows]})).all()
+    given: dict[bytes, list[Input]] = {row.job_id: [] for row in rows}
+    for file in files:
+        given[file.job_id].append(Input(file.name, file.sha256, file.tags, file.id))
+    return [
+        Launch(
+            attempt_id=row.id,
+            job_id=row.job_id,
+            run_id=row.run_id,
+            feed_id=row.feed_id,
+            number=row.number,
+            function=manifests.decode_function(row.spec),
+            arguments=row.arguments,
+            digest=row.digest,
+            prepared=row.prepared or None,
+            workers=row.workers,
+            timeout_seconds=row.timeout_seconds,
+            inputs=tuple(given[row.job_id]),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,120 @@
+"""The declarative base and the few column types of all tables, the same on SQLite and PostgreSQL.
+
+Rows are read as plain immutable rows of the mapped class's columns, never as objects with a session
+behind them: a `runs.Run` that crosses a layer has the attributes of the class and nothing else.
+"""
+
+import enum
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import orjson
+from sqlalchemy import BigInteger, CheckConstraint, Integer, LargeBinary, MetaData, Text
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.types import TypeDecorator
+
+E = TypeVar("E", bound=enum.Enum)
+
+Id = LargeBinary(16)
+"""A UUIDv7 as 16 bytes (see ids.py)."""
+
+Serial = BigInteger().with_variant(Integer, "sqlite")
+"""A number the database gives out. SQLite does so only for a column declared INTEGER, also 64 bits."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that a migration can name it too."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Timestamp(TypeDecorator[datetime]):
+    """Aware UTC outside; microseconds since the epoch inside, exact and comparable on both databases."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else microseconds(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else moment(value)
+
+
+class Json(TypeDecorator[Any]):
+    """Any JSON value, as text. SQL NULL and JSON null are one: None."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else orjson.dumps(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else orjson.loads(value)
+
+
+class Choice(TypeDecorator[E]):
+    """A member of an enumeration, stored by its value. Add `one_of` to the table for the constraint."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, kind: type[E]) -> None:
+        super().__init__()
+        self.kind = kind
+        self._members = {member.value: member for member in kind}
+
+    def process_bind_param(self, value: E | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> E | None:
+        return None if value is None else self._members[value]
+
+
+def one_of(column: str, kind: type[enum.Enum]) -> CheckConstraint:
+    """The constraint that a Choice column holds a value of its enumeration."""
+    values = ", ".join(f"'{member.value}'" for member in kind)
+    return CheckConstraint(f"{column} IN ({values})", name=column)
+
+
+def now() -> datetime:
+    """The present moment, aware, UTC."""
+    return datetime.now(UTC)
+
+
+def microseconds(value: datetime) -> int:
+    """Microseconds since the epoch, exactly."""
+    return (value - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(value: int) -> datetime:
+    """The inverse of `microseconds`."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def insert_once(postgresql: bool, table: type[Base], unique: tuple[str, ...]) -> Any:
+    """An insert that does nothing where a row with these unique columns exists already."""
+    dialect = postgresql_insert if postgresql else sqlite_insert
+    return dialect(table).on_conflict_do_nothing(index_elements=unique)
+
+
+def upsert(postgresql: bool, table: type[Base], unique: tuple[str, ...]) -> Any:
+    """An insert that replaces every other column of a row with these unique columns."""
+    dialect = postgresql_insert if postgresql else sqlite_insert
+    statement = dialect(table)
+    rest = {c.name: statement.excluded[c.name] for c in table.__table__.columns if c.name not in unique}
+    return statement.on_conflict_do_update(index_elements=unique, set_=rest)

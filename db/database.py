@@ -1,0 +1,162 @@
+"""Sessions: the only place that opens and commits transactions.
+
+`read()` is one snapshot, `begin()` one writing transaction; db functions take the session they yield and
+never commit. What a transaction emits to feeds is written by `begin()` just before the commit, and the
+hints go out just after it, so that nobody is told of what was not kept.
+
+On SQLite `read()` and `begin()` run in the event loop (sqlite.py says why); what may take long is for
+`scan()`, which leaves the loop free.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Executable, make_url
+from sqlalchemy.engine import URL, CursorResult
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from db import errors, feeds, sqlite
+from db.bus import Bus
+
+T = TypeVar("T")
+Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+
+_BUSY_SECONDS = 10.0
+"""How long a writer waits for another process's SQLite transaction before it gives up."""
+
+
+class Session:
+    """A snapshot to read from."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self.postgresql = connection.dialect.name == "postgresql"
+
+    async def execute(self, statement: Executable, parameters: Parameters = None) -> CursorResult[Any]:
+        """Run a statement; a list of parameter sets runs it once for each."""
+        return await self._connection.execute(statement, parameters)
+
+    async def all(self, kind: type[T], statement: Executable, parameters: Parameters = None) -> list[T]:
+        """Every row, as immutable rows with the attributes of `kind`."""
+        return cast("list[T]", (await self._connection.execute(statement, parameters)).all())
+
+    async def find(self, kind: type[T], statement: Executable, parameters: Parameters = None) -> T | None:
+        """The first row, if there is one."""
+        return cast("T | None", (await self._connection.execute(statement, parameters)).first())
+
+    async def scalar(self, statement: Executable, parameters: Parameters = None) -> Any:
+        """The first column of the first row, None when there is no row."""
+        return (await self._connection.execute(statement, parameters)).scalar()
+
+
+class Transaction(Session):
+    """A writing transaction, and what it will tell the world once it is committed."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        super().__init__(connection)
+        self.emitted = feeds.Emitted()
+
+    async def change(self, statement: Executable, parameters: Parameters = None) -> int:
+        """Run a statement and return how many rows it changed."""
+        return (await self._connection.execute(statement, parameters)).rowcount
+
+    def wake(self) -> None:
+        """Tell the supervisors, after the commit, that there may be something to do."""
+        self.emitted.wake = True
+
+
+class Database:
+    """One database, with its pools and its bus."""
+
+    def __init__(self, url: str, *, bus: Bus, pool_size: int = 8) -> None:
+        parsed = make_url(url)
+        self.bus = bus
+        self.url = parsed
+        self._writing = asyncio.Lock() if parsed.get_backend_name() == "sqlite" else None
+        if self._writing:
+            self._reader = sqlite.engine(parsed, "rungraph_reading", size=pool_size)
+            self._writer = sqlite.engine(parsed, "rungraph_writing", size=1)
+            self._scanner = sqlite.engine(parsed, "aiosqlite", size=2)
+        else:
+            self._writer = _postgresql(parsed, pool_size)
+            self._reader = self._scanner = self._writer.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+
+    @property
+    def engines(self) -> tuple[AsyncEngine, ...]:
+        """Every pool, to count what is out."""
+        return tuple(
+            {id(e.sync_engine.pool): e for e in (self._reader, self._writer, self._scanner)}.values()
+        )
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Session]:
+        """One snapshot for a few short reads."""
+        async with self._reader.connect() as connection, connection.begin():
+            yield Session(connection)
+
+    @asynccontextmanager
+    async def scan(self) -> AsyncIterator[Session]:
+        """One snapshot for reads that may take long; the event loop goes on meanwhile."""
+        async with self._scanner.connect() as connection, connection.begin():
+            yield Session(connection)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Transaction]:
+        """One writing transaction: committed, then announced, at the end of the block; undone by an exception."""
+        if self._writing:
+            async with self._writing, self._transaction() as transaction:
+                yield transaction
+        else:
+            async with self._transaction() as transaction:
+                yield transaction
+        self.bus.publish(transaction.emitted.reached, wake=transaction.emitted.wake)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Transaction]:
+        async with self._writer.connect() as connection:
+            await self._start(connection)
+            transaction = Transaction(connection)
+            yield transaction
+            await feeds.flush(transaction)
+            await connection.commit()
+
+    async def _start(self, connection: AsyncConnection) -> None:
+        """BEGIN; on SQLite it waits, without holding up the loop, for another process's transaction."""
+        deadline = asyncio.get_running_loop().time() + _BUSY_SECONDS
+        while True:
+            try:
+                await connection.begin()
+                return
+            except OperationalError as error:
+                if "locked" not in str(error.orig):
+                    raise
+                if asyncio.get_running_loop().time() > deadline:
+                    raise errors.Unavailable("the database is held by another process") from error
+            await asyncio.sleep(random.uniform(0.001, 0.02))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for engine in self.engines:
+            await engine.dispose()
+
+
+def is_unique_violation(error: DBAPIError) -> bool:
+    """Whether a unique constraint refused the row."""
+    return "UNIQUE constraint" in str(error.orig) or getattr(error.orig, "sqlstate", None) == "23505"
+
+
+def _postgresql(url: URL, size: int) -> AsyncEngine:
+    return create_async_engine(
+        url.set(drivername="postgresql+asyncpg"),
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=30,
+        isolation_level="READ COMMITTED",
+        connect_args={"server_settings": {"statement_timeout": "60000", "lock_timeout": "20000"}},
+    )

@@ -1,0 +1,120 @@
+"""Preparations: a module version made ready for a backend, an environment on a host or an image.
+
+The work is resumable by name: PENDING and BUILDING both mean that it is to be done, and doing it again
+costs nothing where it was done. A job waits for the preparation of its version on its backend.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, Text, UniqueConstraint, select, update
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db import columns, feeds, ids, modules
+from db.columns import Base, Choice, Id, Timestamp
+from db.database import Session, Transaction
+from db.states import PreparationState
+
+
+class Preparation(Base):
+    """A version on a backend. `host` is empty where any host will do; `prepared` is the adapter's word for it."""
+
+    __tablename__ = "preparations"
+    __table_args__ = (
+        UniqueConstraint("version_id", "backend_id", "host"),
+        columns.one_of("state", PreparationState),
+    )
+
+    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
+    version_id: Mapped[bytes] = mapped_column(Id, ForeignKey("module_versions.id"))
+    backend_id: Mapped[bytes] = mapped_column(Id, ForeignKey("backends.id"))
+    host: Mapped[str] = mapped_column(Text, default="")
+    feed_id: Mapped[int] = mapped_column(ForeignKey("feeds.id"))
+    state: Mapped[PreparationState] = mapped_column(Choice(PreparationState), index=True)
+    message: Mapped[str | None] = mapped_column(Text)
+    prepared: Mapped[str | None] = mapped_column(Text)
+    started_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+
+UNFINISHED = (PreparationState.PENDING, PreparationState.BUILDING)
+
+
+async def request(session: Transaction, version: modules.ModuleVersion, backend_id: bytes, host: str) -> None:
+    """Record that a version is to be made ready on a backend; a repeat changes nothing."""
+    preparation_id = ids.new()
+    values = {
+        "id": preparation_id,
+        "version_id": version.id,
+        "backend_id": backend_id,
+        "host": host,
+        "feed_id": version.feed_id,
+        "state": PreparationState.PENDING,
+    }
+    once = columns.insert_once(session.postgresql, Preparation, ("version_id", "backend_id", "host"))
+    if await session.change(once, values):
+        head = await feeds.lock(session, version.feed_id)
+        state = PreparationState.PENDING
+        head.emit(feeds.Subject.PREPARATION, preparation_id, columns.now(), state=state)
+        session.wake()
+
+
+async def unfinished(session: Session, backend_id: bytes, host: str) -> list[Preparation]:
+    """What is to be made ready on a backend, oldest first."""
+    statement = (
+        select(Preparation)
+        .where(
+            Preparation.backend_id == backend_id,
+            Preparation.host == host,
+            Preparation.state.in_(UNFINISHED),
+        )
+        .order_by(Preparation.id)
+    )
+    return await session.all(Preparation, statement)
+
+
+async def begin(session: Transaction, preparation: Preparation) -> None:
+    """Record that the work has begun."""
+    at = columns.now()
+    await _move(session, preparation, PreparationState.BUILDING, at, None, started_at=at)
+
+
+async def finish(session: Transaction, preparation: Preparation, prepared: str) -> None:
+    """Record the result: the version becomes its module's active one, and jobs that wait for it go on."""
+    at = columns.now()
+    if await _move(session, preparation, PreparationState.READY, at, None, ended_at=at, prepared=prepared):
+        await modules.activate(session, preparation.version_id)
+        session.wake()
+
+
+async def fail(session: Transaction, preparation: Preparation, message: str) -> None:
+    """Record that it cannot be made ready, and why; the previous version stays the active one."""
+    at = columns.now()
+    await _move(session, preparation, PreparationState.FAILED, at, message, ended_at=at)
+
+
+async def of_versions(session: Session, versions: Collection[bytes]) -> list[Preparation]:
+    """The preparations of these versions."""
+    statement = select(Preparation).where(Preparation.version_id.in_(versions)).order_by(Preparation.id)
+    return await session.all(Preparation, statement)
+
+
+async def _move(
+    session: Transaction,
+    preparation: Preparation,
+    to: PreparationState,
+    at: datetime,
+    message: str | None,
+    **values: object,
+) -> bool:
+    head = await feeds.lock(session, preparation.feed_id)
+    changed = await session.change(
+        update(Preparation)
+        .where(Preparation.id == preparation.id, Preparation.state.in_(UNFINISHED))
+        .values(state=to, message=message, **values)
+    )
+    if changed:
+        head.emit(feeds.Subject.PREPARATION, preparation.id, at, state=to, message=message)
+        if to not in UNFINISHED:
+            head.end()
+    return bool(changed)

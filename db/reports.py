@@ -1,0 +1,258 @@
+"""Reports: what a supervisor observed of the attempts it holds.
+
+Each is guarded by attempt, supervisor and epoch under the run's feed lock: when somebody else has taken
+over, or the attempt has ended, nothing changes and the report is dropped. The transaction that ends a job
+makes its dependants ready.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import bindparam, func, insert, select, update
+
+from db import columns, contracts, feeds, ids, jobs, runs
+from db.attempts import Attempt, Worker
+from db.backends import Supervisor
+from db.database import Transaction
+from db.files import File, FileKind, FileState, media_type_of
+from db.jobs import Direction, Job, JobFile
+from db.states import RETRIED, EndReason, JobState, WorkerPhase
+
+_BACKOFF_SECONDS = (1.0, 60.0)
+"""Before the second attempt, and at most; doubled for every one in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A file that a job hands on, its content stored. UNCHANGED ones are an input with other tags."""
+
+    output: contracts.OutputFile
+    sha256: str
+    size_bytes: int
+    input_id: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an attempt ended: what the backend saw, and what its outputs amount to."""
+
+    reason: EndReason
+    exit_code: int | None
+    exit_codes: Mapping[int, int]
+    message: str | None
+    at: datetime
+    outputs: Sequence[Made] = ()
+    document: Any = None
+
+
+async def launched(
+    session: Transaction, supervisor: Supervisor, attempt: Attempt, handle: Mapping[str, Any]
+) -> None:
+    """Record how to find the attempt again."""
+    held = (Attempt.id == attempt.id) & _ours(supervisor)
+    await session.execute(update(Attempt).where(held).values(handle=dict(handle)))
+
+
+async def started(
+    session: Transaction,
+    supervisor: Supervisor,
+    attempt_id: bytes,
+    feed_id: int,
+    rank: int,
+    node: str,
+    address: str,
+    at: datetime,
+) -> None:
+    """Record that a worker's process exists; when all do, the job is RUNNING."""
+    head = await feeds.lock(session, feed_id)
+    job = await _held_job(session, supervisor, attempt_id)
+    if job is None:
+        return
+    seen = {"phase": WorkerPhase.RUNNING, "node": node, "address": address, "started_at": at}
+    worker = (Worker.attempt_id == attempt_id) & (Worker.rank == rank) & (Worker.phase == WorkerPhase.PENDING)
+    if not await session.change(update(Worker).where(worker).values(seen)):
+        return
+    head.emit(
+        feeds.Subject.WORKER,
+        job.id,
+        at,
+        phase=WorkerPhase.RUNNING,
+        step=job.step,
+        rank=rank,
+        attempt=job.attempts,
+    )
+    if job.workers > 1:
+        pending = (Worker.attempt_id == attempt_id) & (Worker.phase == WorkerPhase.PENDING)
+        if await session.scalar(select(func.count()).where(pending)):
+            return
+    await session.execute(update(Attempt).where(Attempt.id == attempt_id).values(started_at=at))
+    if job.state is JobState.STARTING:
+        begun = {"started_at": job.started_at or at}
+        await jobs.move(session, head, [(job, JobState.RUNNING)], columns.now(), **begun)
+
+
+async def ended(
+    session: Transaction, supervisor: Supervisor, attempt_id: bytes, feed_id: int, end: End
+) -> bool:
+    """Record an attempt's end, its outputs, and all that follows; False when it was not ours to record."""
+    head = await feeds.lock(session, feed_id)
+    job = await _held_job(session, supervisor, attempt_id)
+    if job is None:
+        return False
+    stop: EndReason | None = await session.scalar(select(Attempt.stop_reason).where(Attempt.id == attempt_id))
+    reason = stop or end.reason
+    message = _message(reason, end, job)
+    values = {"ended_at": end.at, "reason": reason, "exit_code": end.exit_code, "message": message}
+    await session.execute(update(Attempt).where(Attempt.id == attempt_id).values(values))
+    await _end_workers(session, head, job, attempt_id, end)
+    at = columns.now()
+    if reason in RETRIED and job.attempts <= job.retries and job.state is not JobState.CANCELLING:
+        await _queue_again(session, head, job, at, reason, message)
+    else:
+        await _end_job(session, head, job, at, reason, message, end)
+    await runs.follow(session, head, job.run_id, at)
+    session.wake()
+    return True
+
+
+async def time_out(
+    session: Transaction, supervisor: Supervisor, attempt_id: bytes, feed_id: int, grace_seconds: float
+) -> bool:
+    """Ask an attempt that has taken too long to stop; False when it ended or was asked already."""
+    await feeds.lock(session, feed_id)
+    unasked = (Attempt.id == attempt_id) & _ours(supervisor) & Attempt.stop_reason.is_(None)
+    values = {"stop_reason": EndReason.TIMED_OUT, "stop_grace_seconds": grace_seconds}
+    return bool(await session.change(update(Attempt).where(unasked).values(values)))
+
+
+def _ours(supervisor: Supervisor) -> Any:
+    return (
+        (Attempt.supervisor_id == supervisor.id)
+        & (Attempt.epoch == supervisor.epoch)
+        & Attempt.ended_at.is_(None)
+    )
+
+
+_HELD_JOB = (
+    select(Job)
+    .join(Attempt, Attempt.job_id == Job.id)
+    .where(
+        Attempt.id == bindparam("attempt"),
+        Attempt.supervisor_id == bindparam("supervisor"),
+        Attempt.epoch == bindparam("epoch"),
+        Attempt.ended_at.is_(None),
+    )
+)
+
+
+async def _held_job(session: Transaction, supervisor: Supervisor, attempt_id: bytes) -> Job | None:
+    parameters = {"attempt": attempt_id, "supervisor": supervisor.id, "epoch": supervisor.epoch}
+    return await session.find(Job, _HELD_JOB, parameters)
+
+
+def _message(reason: EndReason, end: End, job: Job) -> str | None:
+    if reason is EndReason.TIMED_OUT:
+        return f"took longer than {job.timeout_seconds:g} s"
+    if reason is EndReason.CANCELLED:
+        return "cancelled"
+    return end.message
+
+
+async def _end_workers(session: Transaction, head: feeds.Head, job: Job, attempt_id: bytes, end: End) -> None:
+    for rank in range(job.workers):
+        code = end.exit_codes.get(rank)
+        phase = (
+            WorkerPhase.LOST if code is None else WorkerPhase.SUCCEEDED if code == 0 else WorkerPhase.FAILED
+        )
+        values = {"phase": phase, "exit_code": code, "ended_at": end.at}
+        worker = (Worker.attempt_id == attempt_id) & (Worker.rank == rank)
+        await session.execute(update(Worker).where(worker).values(values))
+        head.emit(
+            feeds.Subject.WORKER,
+            job.id,
+            end.at,
+            phase=phase,
+            step=job.step,
+            rank=rank,
+            attempt=job.attempts,
+            exit_code=code,
+        )
+
+
+async def _queue_again(
+    session: Transaction, head: feeds.Head, job: Job, at: datetime, reason: EndReason, message: str | None
+) -> None:
+    first, most = _BACKOFF_SECONDS
+    delay = timedelta(seconds=min(most, first * 2.0 ** (job.attempts - 1)))
+    await jobs.move(
+        session,
+        head,
+        [(job, JobState.QUEUED)],
+        at,
+        not_before=at + delay,
+        queued_at=at,
+        reason=reason,
+        message=message,
+    )
+
+
+async def _end_job(
+    session: Transaction,
+    head: feeds.Head,
+    job: Job,
+    at: datetime,
+    reason: EndReason,
+    message: str | None,
+    end: End,
+) -> None:
+    to = {EndReason.COMPLETED: JobState.SUCCEEDED, EndReason.CANCELLED: JobState.CANCELLED}
+    if reason is EndReason.COMPLETED and end.outputs:
+        await _hand_on(session, job, end.outputs, at)
+    await jobs.move(
+        session,
+        head,
+        [(job, to.get(reason, JobState.FAILED))],
+        at,
+        ended_at=end.at,
+        reason=reason,
+        message=message,
+        exit_code=end.exit_code,
+        output=end.document,
+    )
+
+
+async def _hand_on(session: Transaction, job: Job, outputs: Sequence[Made], at: datetime) -> None:
+    """Insert the files a job made and list them, in its order; an input handed on as it was stays itself."""
+    made: list[dict[str, Any]] = []
+    listed: list[dict[str, Any]] = []
+    for position, output in enumerate(outputs):
+        unchanged = output.output.kind is contracts.OutputKind.UNCHANGED and not output.output.tags
+        file_id = output.input_id if unchanged and output.input_id else ids.new()
+        if file_id != output.input_id:
+            made.append(_file(job, file_id, output, at))
+        listed.append(
+            {"job_id": job.id, "direction": Direction.OUTPUT, "position": position, "file_id": file_id}
+        )
+    if made:
+        await session.execute(insert(File), made)
+    await session.execute(insert(JobFile), listed)
+
+
+def _file(job: Job, file_id: bytes, made: Made, at: datetime) -> dict[str, Any]:
+    return {
+        "id": file_id,
+        "project_id": job.project_id,
+        "name": made.output.name,
+        "kind": FileKind.OUTPUT,
+        "state": FileState.READY,
+        "size_bytes": made.size_bytes,
+        "sha256": made.sha256,
+        "media_type": media_type_of(made.output.name),
+        "tags": dict(made.output.tags),
+        "run_id": job.run_id,
+        "job_id": job.id,
+        "derived_from": made.input_id,
+        "created_at": at,
+    }

@@ -1,0 +1,231 @@
+"""Runs: one execution of a pipeline's revision on input files.
+
+A run is started in starts.py; from there the supervisor acts. Its state is derived from its jobs' states,
+never set: whatever changes a job calls `follow` in the same transaction.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    bindparam,
+    select,
+    update,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db import attempts, columns, errors, feeds, jobs, paging, viewers
+from db.columns import Base, Choice, Id, Timestamp
+from db.database import Session, Transaction
+from db.files import File
+from db.paging import Page, Slice
+from db.states import TERMINAL_RUN, EndReason, JobState, RunState, derive
+from db.viewers import Viewer
+
+
+class Run(Base):
+    """One execution. Without `revision_id` it is external: code outside that reports."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        UniqueConstraint("project_id", "idempotency_key"),
+        columns.one_of("state", RunState),
+        Index("ix_runs_project", "project_id", "id"),
+        Index("ix_runs_state", "state", "id"),
+        Index("ix_runs_pipeline", "pipeline_id", "id"),
+    )
+
+    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[bytes] = mapped_column(Id, ForeignKey("projects.id"))
+    feed_id: Mapped[int] = mapped_column(ForeignKey("feeds.id"), unique=True)
+    pipeline_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("pipelines.id"))
+    revision_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("pipeline_revisions.id"))
+    name: Mapped[str] = mapped_column(Text)
+    notes: Mapped[str] = mapped_column(Text, default="")
+    state: Mapped[RunState] = mapped_column(Choice(RunState))
+    priority: Mapped[int] = mapped_column(Integer, default=0)
+    fail_fast: Mapped[bool] = mapped_column(Boolean, default=False)
+    external: Mapped[bool] = mapped_column(Boolean, default=False)
+    archived: Mapped[bool] = mapped_column(Boolean, default=False)
+    idempotency_key: Mapped[str | None] = mapped_column(Text)
+    request_sha256: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    retry_of: Mapped[bytes | None] = mapped_column(Id, ForeignKey("runs.id"))
+    parent_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("runs.id"), index=True)
+    created_by: Mapped[bytes | None] = mapped_column(Id, ForeignKey("users.id"))
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    cancel_requested_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    started_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+
+class RunTag(Base):
+    """A tag of a run."""
+
+    __tablename__ = "run_tags"
+    __table_args__ = (Index("ix_run_tags_find", "name", "value", "run_id"),)
+
+    run_id: Mapped[bytes] = mapped_column(Id, ForeignKey("runs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+
+
+class RunFile(Base):
+    """An input file of a run, in order."""
+
+    __tablename__ = "run_files"
+
+    run_id: Mapped[bytes] = mapped_column(Id, ForeignKey("runs.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True)
+    file_id: Mapped[bytes] = mapped_column(Id, ForeignKey("files.id"), index=True)
+
+
+async def cancel(session: Transaction, viewer: Viewer, run_id: bytes, *, grace_seconds: float) -> bytes:
+    """Ask for a run's end: what was not launched ends now, the rest within the grace period.
+
+    A repeat, or a run that has ended, is fine and changes nothing.
+    """
+    if not 0 <= grace_seconds <= 3600:
+        raise errors.Invalid("the grace period is 0 to 3600 seconds", path=("graceSeconds",))
+    found = await get(session, viewer, run_id)
+    viewers.require_writer(viewer, found.project_id)
+    head = await feeds.lock(session, found.feed_id)
+    run = await get(session, viewer, run_id)
+    if run.state in TERMINAL_RUN or run.cancel_requested_at is not None:
+        return run_id
+    at = columns.now()
+    await session.execute(update(Run).where(Run.id == run_id).values(cancel_requested_at=at))
+    members = await jobs.of_run(session, run_id)
+    running = [job for job in members if job.state in (JobState.STARTING, JobState.RUNNING)]
+    if running:
+        await jobs.move(session, head, [(job, JobState.CANCELLING) for job in running], at)
+        await _ask_to_stop(session, [job.id for job in running], EndReason.CANCELLED, grace_seconds)
+        members = await jobs.of_run(session, run_id)
+    await settle(session, head, run_id, members, at, run.state, run.fail_fast, True, ())
+    session.wake()
+    return run_id
+
+
+async def follow(session: Transaction, head: feeds.Head, run_id: bytes, at: datetime) -> None:
+    """Make everything that follows from a change to a run's jobs, and the run's own state with it."""
+    row = (await session.execute(_FOLLOWED, {"run": run_id})).one()
+    members = await jobs.of_run(session, run_id)
+    files = await input_files(session, run_id) if any(not job.needs for job in members) else []
+    cancelling = row.cancel_requested_at is not None
+    await settle(session, head, run_id, members, at, row.state, row.fail_fast, cancelling, files)
+
+
+_FOLLOWED = select(Run.state, Run.fail_fast, Run.cancel_requested_at).where(Run.id == bindparam("run"))
+
+
+async def settle(
+    session: Transaction,
+    head: feeds.Head,
+    run_id: bytes,
+    members: Sequence[jobs.Job],
+    at: datetime,
+    was: RunState,
+    fail_fast: bool,
+    cancelling: bool,
+    files: Sequence[Any],
+) -> None:
+    """Make every move that follows from how a run's jobs stand, and derive its state; `was` is the state read."""
+    settled = await jobs.settle(
+        session, head, members, at, fail_fast=fail_fast, cancelling=cancelling, run_files=files
+    )
+    state = derive(settled, cancelling=cancelling)
+    # A job that waits for its next attempt does not take a run that has begun back to its queue.
+    if state is RunState.QUEUED and was is not RunState.QUEUED:
+        state = was
+    if state is was:
+        return
+    values: dict[str, Any] = {"state": state}
+    if state is RunState.RUNNING and was is RunState.QUEUED:
+        values["started_at"] = at
+    if state in TERMINAL_RUN:
+        values["ended_at"] = at
+        head.end()
+    changed = await session.change(update(Run).where(Run.id == run_id, Run.state == was).values(values))
+    assert changed == 1, "a run changed without its feed's lock"
+    head.emit(feeds.Subject.RUN, run_id, at, state=state)
+
+
+async def _ask_to_stop(
+    session: Transaction, job_ids: Sequence[bytes], reason: EndReason, grace_seconds: float
+) -> None:
+    attempt = attempts.Attempt
+    await session.execute(
+        update(attempt)
+        .where(attempt.job_id.in_(job_ids), attempt.ended_at.is_(None))
+        .values(stop_reason=reason, stop_grace_seconds=grace_seconds)
+    )
+
+
+async def get(session: Session, viewer: Viewer, run_id: bytes) -> Run:
+    """The run of this id; raises NotFound."""
+    run = await find(session, viewer, run_id)
+    if run is None:
+        raise errors.NotFound("there is no such run", path=("id",))
+    return run
+
+
+async def find(session: Session, viewer: Viewer, run_id: bytes) -> Run | None:
+    """The run of this id, if it may be seen."""
+    seen = viewers.visible(viewer, Run.project_id, Run.id)
+    return await session.find(Run, select(Run).where(Run.id == run_id, seen))
+
+
+async def find_runs(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Run]:
+    """The runs of these ids that may be seen."""
+    seen = viewers.visible(viewer, Run.project_id, Run.id)
+    return await session.all(Run, select(Run).where(Run.id.in_(keys), seen))
+
+
+async def list_runs(
+    session: Session,
+    viewer: Viewer,
+    page: Page,
+    *,
+    states: Collection[RunState] = (),
+    pipeline_id: bytes | None = None,
+    tags: Sequence[tuple[str, str]] = (),
+) -> Slice[Run]:
+    """Runs, newest first; in one of these states, of this pipeline, with all of these tags."""
+    statement = select(Run).where(viewers.visible(viewer, Run.project_id, Run.id))
+    if states:
+        statement = statement.where(Run.state.in_(states))
+    if pipeline_id is not None:
+        statement = statement.where(Run.pipeline_id == pipeline_id)
+    for name, value in tags:
+        tagged = select(RunTag.run_id).where(RunTag.name == name, RunTag.value == value)
+        statement = statement.where(Run.id.in_(tagged))
+    return await paging.fetch(session, Run, statement, Run.id, page)
+
+
+async def tags_of(session: Session, runs: Collection[bytes]) -> list[RunTag]:
+    """The tags of these runs, by name."""
+    statement = select(RunTag).where(RunTag.run_id.in_(runs)).order_by(RunTag.run_id, RunTag.name)
+    return await session.all(RunTag, statement)
+
+
+async def files_of(session: Session, runs: Collection[bytes]) -> list[Any]:
+    """The input files of these runs: rows of File with the `owner` run's id, in order."""
+    statement = (
+        select(RunFile.run_id.label("owner"), File)
+        .join(File, File.id == RunFile.file_id)
+        .where(RunFile.run_id.in_(runs))
+        .order_by(RunFile.run_id, RunFile.position)
+    )
+    return list((await session.execute(statement)).all())
+
+
+async def input_files(session: Session, run_id: bytes) -> list[Any]:
+    """The input files of one run."""
+    return await files_of(session, [run_id])

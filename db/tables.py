@@ -1,0 +1,39 @@
+"""Every table, for whoever needs the whole: migrations and the tests of the schema.
+
+A new aggregate adds its module here and nothing else outside its own files.
+"""
+
+from db import (
+    attempts,
+    backends,
+    feeds,
+    files,
+    jobs,
+    logs,
+    metrics,
+    modules,
+    pipelines,
+    preparations,
+    projects,
+    runs,
+    users,
+)
+from db.columns import Base
+
+MODULES = (
+    attempts,
+    backends,
+    feeds,
+    files,
+    jobs,
+    logs,
+    metrics,
+    modules,
+    pipelines,
+    preparations,
+    projects,
+    runs,
+    users,
+)
+METADATA = Base.metadata
+VERSION_TABLE = "rungraph_version"
