@@ -15,7 +15,7 @@ STDOUT, STDERR = 1, 2
 CATCHABLE = [each for each in signal.valid_signals() if each not in (signal.SIGKILL, signal.SIGSTOP)]
 
 
-class Unlaunchable(Exception):  # noqa: N818
+class Unlaunchable(Exception):
     """The command cannot be run here; says what was looked for and where."""
 
 

@@ -38,7 +38,8 @@ class Zygote:
         self._asked: dict[int, asyncio.Future[attempts.Record]] = {}
         self._sending = asyncio.Lock()
         self._socket: socket.socket | None = None
-        self._pid = self._pidfd = 0
+        self._children: dict[int, int] = {}
+        """Zygotes to wait for, by pidfd: the one that serves, and any that are dying."""
 
     def start(self) -> None:
         """Start the process unless it runs. Does not wait for it."""
@@ -47,12 +48,13 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs:
-            self._pid = self._spawn(theirs.fileno())
+            pid = self._spawn(theirs.fileno())
+        pidfd = os.pidfd_open(pid)
+        self._children[pidfd] = pid
         self._socket = ours
-        self._pidfd = os.pidfd_open(self._pid)
         loop = asyncio.get_running_loop()
         loop.add_reader(ours, self._receive, ours)
-        loop.add_reader(self._pidfd, self._died)
+        loop.add_reader(pidfd, self._reap, pidfd)
 
     def _spawn(self, descriptor: int) -> int:
         # A socket of number 3 to 3 is meant to work: posix_spawn then clears close-on-exec.
@@ -99,38 +101,50 @@ class Zygote:
 
     async def _send(self, message: bytes) -> None:
         async with self._sending:
-            if self._socket is None:
+            if (ours := self._socket) is None:
                 raise ConnectionResetError
-            await asyncio.get_running_loop().sock_sendall(self._socket, message)
+            try:
+                await asyncio.get_running_loop().sock_sendall(ours, message)
+            except ConnectionError:
+                self._let_go(ours)
+                raise
 
     def _receive(self, ours: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionError):
+        try:
             while message := ours.recv(4096):
                 answer = json.loads(message)
                 answered = self._asked.get(answer.pop("number"))
                 if answered is not None and not answered.done():
                     answered.set_result(answer)
-            asyncio.get_running_loop().remove_reader(ours)  # its end; _died follows
-
-    def _died(self) -> None:
-        self._let_go()
-        os.waitpid(self._pid, 0)
-
-    def _let_go(self) -> None:
-        if self._socket is None:
+        except BlockingIOError:
             return
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._pidfd)
-        loop.remove_reader(self._socket)
-        self._socket.close()
+        except ConnectionError:
+            pass
+        self._let_go(ours)
+
+    def _let_go(self, ours: socket.socket) -> None:
+        """Close our end, by which a zygote that still lives ends; who waits for it is told."""
+        if self._socket is not ours:
+            return
         self._socket = None
-        os.close(self._pidfd)
+        asyncio.get_running_loop().remove_reader(ours)
+        ours.close()
         for answered in self._asked.values():
             if not answered.done():
                 answered.set_exception(ConnectionResetError())
 
+    def _reap(self, pidfd: int) -> None:
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.waitpid(self._children.pop(pidfd), 0)
+        os.close(pidfd)
+
     async def close(self) -> None:
         """End the process by closing its socket; what it forked goes on."""
         if self._socket is not None:
-            self._let_go()
-            await asyncio.to_thread(os.waitpid, self._pid, 0)
+            self._let_go(self._socket)
+        loop = asyncio.get_running_loop()
+        while self._children:
+            pidfd, pid = self._children.popitem()
+            loop.remove_reader(pidfd)
+            await asyncio.to_thread(os.waitpid, pid, 0)
+            os.close(pidfd)

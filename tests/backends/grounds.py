@@ -1,0 +1,117 @@
+"""What the tests of the adapters stand on: a place for jobs to run, and a witness of what a watch tells."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from backends.base import Backend, Ended, Handle, JobSpec, Observation, Piece, WorkerStarted
+
+DEADLINE_SECONDS = 20.0
+FOREVER = "import time; time.sleep(600)"
+T = TypeVar("T")
+
+
+@dataclass
+class Ground:
+    """One place where jobs run. Every adapter opened here sees what the others launched."""
+
+    make: Callable[[], Backend]
+    source: Path
+    numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+    opened: list[Backend] = field(default_factory=list)
+
+    async def open(self) -> Backend:
+        adapter = self.make()
+        self.opened.append(adapter)
+        await adapter.open()
+        return adapter
+
+    def job(self, code: str, **more: Any) -> JobSpec:
+        """A job that runs this Python; every start of it leaves a byte in the output file `ran`."""
+        ran = "import os; open(os.environ['RUNGRAPH_OUTPUT'] + '/ran', 'a').write('x')\n"
+        return self.command("python", "-S", "-c", ran + code, **more)
+
+    def command(self, *command: str, **more: Any) -> JobSpec:
+        name = f"job-{next(self.numbers)}"
+        spec = JobSpec(name, command, source=self.source, prepared="", input_document=b"{}")
+        return replace(spec, **more)
+
+
+class Witness:
+    """Keeps all that one watch tells: `async with Witness(adapter) as witness`."""
+
+    def __init__(self, adapter: Backend, *known: Handle) -> None:
+        self._watch = adapter.watch(known)
+        self.seen: list[Observation] = []
+        self._news = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._follow())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _follow(self) -> None:
+        async for observation in self._watch:
+            self.seen.append(observation)
+            self._news.set()
+
+    def of(self, kind: type[T], name: str) -> list[T]:
+        return [each for each in self.seen if isinstance(each, kind) and getattr(each, "name", "") == name]
+
+    async def sees(self, kind: type[T], handle: Handle | JobSpec) -> T:
+        """The first observation of this kind of that attempt, now or soon."""
+        name = handle.name if isinstance(handle, JobSpec) else handle["name"]
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not (found := self.of(kind, name)):
+                self._news.clear()
+                if self._task.done():
+                    self._task.result()
+                await self._news.wait()
+        return found[0]
+
+    async def started(self, handle: Handle) -> WorkerStarted:
+        return await self.sees(WorkerStarted, handle)
+
+    async def ended(self, handle: Handle) -> Ended:
+        return await self.sees(Ended, handle)
+
+
+async def eventually(what: Callable[[], Awaitable[T]]) -> T:
+    """The first true answer; for what has no event to wait on."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not (found := await what()):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    return found
+
+
+async def pieces(adapter: Backend, handle: Handle, *, rank: int = 0, limit: int = 1 << 20) -> list[Piece]:
+    """All output of a worker so far."""
+    found: list[Piece] = []
+    offset = 0
+    while (output := await adapter.read(handle, rank, offset, limit)).pieces:
+        found += output.pieces
+        offset = output.next_offset
+    return found
+
+
+def lines(found: Sequence[Piece], stream: int) -> list[bytes]:
+    """The lines of one stream, continued ones put together again."""
+    text = b""
+    for piece in found:
+        if piece.stream == stream:
+            text += piece.data if piece.continued else piece.data + b"\n"
+    return text.split(b"\n")[:-1]
+
+
+async def ran(adapter: Backend, handle: Handle) -> int:
+    """How often the job was started."""
+    return len((await adapter.outputs(handle) / "ran").read_bytes())

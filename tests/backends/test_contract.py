@@ -1,0 +1,317 @@
+"""What base.py promises, asked of every adapter. A new one is one more parameter of `ground`."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from backends import base
+from backends.base import Backend, Ended, EndReason, Missing, Stream, WorkerStarted
+from tests.backends import localground
+from tests.backends.grounds import FOREVER, Ground, Witness, eventually, lines, pieces, ran
+
+
+@pytest.fixture(params=["local"])
+async def ground(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ground]:
+    kinds = {"local": localground.stand}
+    async with kinds[request.param](tmp_path) as ground:
+        yield ground
+
+
+@pytest.fixture
+async def adapter(ground: Ground) -> Backend:
+    return await ground.open()
+
+
+async def test_launch_returns_before_the_job_ends(ground: Ground, adapter: Backend) -> None:
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(FOREVER))
+        started = await witness.started(handle)
+        assert (started.rank, bool(started.node), bool(started.address)) == (0, True, True)
+        assert not witness.of(Ended, handle["name"])
+
+
+async def test_a_job_that_exits_with_zero_is_completed(ground: Ground, adapter: Backend) -> None:
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job("pass"))
+        ended = await witness.ended(handle)
+        assert (ended.reason, ended.exit_code, ended.exit_codes) == (EndReason.COMPLETED, 0, {0: 0})
+        assert ended.at_us >= (await witness.started(handle)).at_us
+
+
+async def test_launching_a_name_again_gives_the_one_job_it_has(ground: Ground, adapter: Backend) -> None:
+    job = ground.job("pass")
+    handles = await asyncio.gather(*(adapter.launch(job) for _ in range(5)))
+    async with Witness(adapter, handles[0]) as witness:
+        await witness.ended(handles[0])
+    handles.append(await adapter.launch(job))
+    assert all(each == handles[0] for each in handles)
+    assert await ran(adapter, handles[0]) == 1
+
+
+async def test_a_launch_whose_handle_was_never_recorded_is_adopted(ground: Ground, adapter: Backend) -> None:
+    job = ground.job("print('ready', flush=True)\n" + FOREVER)
+    lost = await adapter.launch(job)
+    await adapter.close()
+    fresh = await ground.open()
+    handle = await fresh.launch(job)
+    assert handle == lost
+    async with Witness(fresh, handle) as witness:
+        await witness.sees(base.HasOutput, handle)
+        await fresh.stop(handle, 0)
+        await witness.ended(handle)
+    assert await ran(fresh, handle) == 1
+
+
+async def test_two_servers_that_launch_one_name_at_once_run_it_once(ground: Ground, adapter: Backend) -> None:
+    other, job = await ground.open(), ground.job("pass")
+    one, two = await asyncio.gather(adapter.launch(job), other.launch(job))
+    assert one == two
+    async with Witness(other, two) as witness:
+        await witness.ended(two)
+    assert await ran(adapter, one) == 1
+
+
+async def test_an_unknown_handle_is_missing(ground: Ground, adapter: Backend) -> None:
+    handle = await adapter.launch(ground.job("pass"))
+    unknown = {**handle, "name": "nobody"}
+    async with Witness(adapter, unknown) as witness:
+        assert await witness.sees(Missing, unknown) == Missing("nobody")
+    assert await adapter.read(unknown, 0, 0) == base.Output((), 0)
+    await adapter.stop(unknown, 0)
+    await adapter.remove(unknown)
+
+
+async def test_stop_repeats_silently_and_an_end_follows(ground: Ground, adapter: Backend) -> None:
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(FOREVER))
+        await witness.started(handle)
+        await asyncio.gather(*(adapter.stop(handle, 10) for _ in range(3)))
+        ended = await witness.ended(handle)
+        await adapter.stop(handle, 10)
+    assert ended.reason == EndReason.EXIT_CODE
+    assert ended.exit_code not in (0, None)
+
+
+async def test_stop_asks_politely_first(ground: Ground, adapter: Backend) -> None:
+    code = "import signal, sys; signal.signal(15, lambda *_: sys.exit(7)); print('ready', flush=True)\n"
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code + FOREVER))
+        await witness.sees(base.HasOutput, handle)
+        await adapter.stop(handle, 60)
+        assert (await witness.ended(handle)).exit_code == 7
+
+
+async def test_stop_forces_what_does_not_listen(ground: Ground, adapter: Backend) -> None:
+    code = "import signal; signal.signal(15, signal.SIG_IGN); print('ready', flush=True)\n"
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code + FOREVER))
+        await witness.sees(base.HasOutput, handle)
+        await adapter.stop(handle, 60)
+        await adapter.stop(handle, 0.05)
+        ended = await witness.ended(handle)
+    assert ended.exit_code in (-9, 137)
+    assert ended.reason == EndReason.EXIT_CODE
+
+
+async def test_exit_code_and_output_survive_the_end(ground: Ground, adapter: Backend) -> None:
+    code = (
+        "import sys; print('one\\ntwo'); print('oh', file=sys.stderr); sys.stdout.write('last'); sys.exit(3)"
+    )
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code))
+        assert (await witness.ended(handle)).exit_code == 3
+    found = await pieces(adapter, handle)
+    assert lines(found, Stream.STDOUT) == [b"one", b"two", b"last"]
+    assert lines(found, Stream.STDERR) == [b"oh"]
+    assert await pieces(adapter, handle) == await pieces(adapter, handle, limit=1) == found
+
+
+async def test_output_is_hinted_at_and_read_while_the_job_runs(ground: Ground, adapter: Backend) -> None:
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job("print('hello', flush=True)\n" + FOREVER))
+        await witness.sees(base.HasOutput, handle)
+        output = await adapter.read(handle, 0, 0)
+        assert [piece.data for piece in output.pieces] == [b"hello"]
+        assert await adapter.read(handle, 0, output.next_offset) == base.Output((), output.next_offset)
+
+
+async def test_noise_and_lines_without_end_are_kept_exactly(ground: Ground, adapter: Backend) -> None:
+    code = (
+        "import sys; sys.stdout.buffer.write(b'\\n' + bytes(range(256)) * 1000 + b'\\n\\n' + b'x' * 300000)"
+    )
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code))
+        await witness.ended(handle)
+    expected = b"\n" + bytes(range(256)) * 1000 + b"\n\n" + b"x" * 300000
+    found = await pieces(adapter, handle, limit=1000)
+    assert lines(found, Stream.STDOUT) == expected.split(b"\n")
+    assert any(piece.continued for piece in found)
+
+
+async def test_a_fresh_instance_observes_from_the_stored_handle(ground: Ground, adapter: Backend) -> None:
+    async with Witness(adapter) as witness:
+        running = await adapter.launch(ground.job(FOREVER))
+        done = await adapter.launch(ground.job("raise SystemExit(4)"))
+        start, end = await witness.started(running), await witness.ended(done)
+    fresh = await ground.open()
+    running, done = json.loads(json.dumps(running)), json.loads(json.dumps(done))
+    async with Witness(fresh, running, done) as witness:
+        assert await witness.started(running) == start
+        assert await witness.ended(done) == end
+        await fresh.stop(running, 0)
+        await witness.ended(running)
+
+
+async def test_close_leaves_jobs_alive(ground: Ground, adapter: Backend) -> None:
+    code = "import sys, os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint('went on')"
+    handle = await adapter.launch(ground.job(code))
+    await adapter.close()
+    (ground.source / "go").touch()
+    fresh = await ground.open()
+    async with Witness(fresh, handle) as witness:
+        assert (await witness.ended(handle)).reason == EndReason.COMPLETED
+    assert lines(await pieces(fresh, handle), Stream.STDOUT) == [b"went on"]
+
+
+async def test_close_ends_the_watch(ground: Ground, adapter: Backend) -> None:
+    watch = adapter.watch([])
+    async with asyncio.timeout(5):
+        _, rest = await asyncio.gather(adapter.close(), asyncio.create_task(_all(watch)))
+    assert rest == []
+
+
+async def test_what_was_launched_before_the_watch_is_watched_too(ground: Ground, adapter: Backend) -> None:
+    handle = await adapter.launch(ground.job("pass"))
+    async with Witness(adapter) as witness:
+        await witness.ended(handle)
+
+
+async def test_concurrent_calls_are_safe(ground: Ground, adapter: Backend) -> None:
+    async with Witness(adapter) as witness:
+
+        async def live(number: int) -> None:
+            handle = await adapter.launch(ground.job(f"print({number}, flush=True)\n{FOREVER}"))
+            await witness.sees(base.HasOutput, handle)
+            await asyncio.gather(adapter.stop(handle, 5), pieces(adapter, handle), adapter.stop(handle, 1))
+            await witness.ended(handle)
+            assert lines(await pieces(adapter, handle), Stream.STDOUT) == [str(number).encode()]
+            await asyncio.gather(adapter.remove(handle), adapter.remove(handle))
+
+        await asyncio.gather(*(live(number) for number in range(10)))
+
+
+async def test_a_job_finds_its_document_its_files_and_its_folders(ground: Ground, adapter: Backend) -> None:
+    content = ground.source / "blob"
+    content.write_bytes(b"\0data" * 1000)
+    (ground.source / "main.py").write_text(
+        "import os, pathlib\n"
+        "given, made = (pathlib.Path(os.environ['RUNGRAPH_' + n]) for n in ('INPUT', 'OUTPUT'))\n"
+        "made.joinpath('copy').write_bytes(given.joinpath('data.bin').read_bytes())\n"
+        "given.joinpath('data.bin').write_text('mine to change')\n"
+        "print(given.joinpath('input.json').read_text(), os.environ['EXTRA'])\n"
+    )
+    job = ground.command(
+        "python",
+        "main.py",
+        input_document=b'{"name": "x"}',
+        inputs=(base.InputFile("data.bin", content),),
+        environment={"EXTRA": "é"},
+    )
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(job)
+        assert (await witness.ended(handle)).reason == EndReason.COMPLETED
+    assert lines(await pieces(adapter, handle), Stream.STDOUT) == ['{"name": "x"} é'.encode()]
+    assert (await adapter.outputs(handle) / "copy").read_bytes() == content.read_bytes() == b"\0data" * 1000
+
+
+async def test_the_environment_of_the_server_stays_with_it(
+    ground: Ground, adapter: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNGRAPH_DATABASE_URL", "secret")
+    fresh = await ground.open()
+    async with Witness(fresh) as witness:
+        handle = await fresh.launch(ground.job("import os; print(sorted(os.environ))"))
+        await witness.ended(handle)
+    (text,) = lines(await pieces(fresh, handle), Stream.STDOUT)
+    assert b"RUNGRAPH_OUTPUT" in text
+    assert b"DATABASE" not in text
+    assert b"PYTEST" not in text
+    assert "PYTEST_CURRENT_TEST" in os.environ
+
+
+async def test_a_command_that_does_not_exist_ends_the_attempt(ground: Ground, adapter: Backend) -> None:
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.command("frobnicate", "--all"))
+        ended = await witness.ended(handle)
+    assert (ended.reason, ended.exit_code) == (EndReason.LAUNCH_REJECTED, None)
+    assert "frobnicate" in (ended.message or "")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"name": "../up"}, {"command": ()}, {"workers": 0}, {"inputs": (base.InputFile("../x", Path("x")),)}],
+    ids=str,
+)
+async def test_what_can_never_run_is_rejected(
+    ground: Ground, adapter: Backend, wrong: dict[str, object]
+) -> None:
+    with pytest.raises(base.LaunchRejected):
+        await adapter.launch(ground.job("pass", **wrong))
+
+
+async def test_remove_forgets_an_attempt_and_repeats_silently(ground: Ground, adapter: Backend) -> None:
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job("pass"))
+        await witness.ended(handle)
+    for _ in range(2):
+        await adapter.remove(handle)
+    async with Witness(adapter, handle) as witness:
+        await witness.sees(Missing, handle)
+
+
+async def test_workers_know_each_other_by_rank(ground: Ground, adapter: Backend) -> None:
+    names = ["RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RUNGRAPH_HOSTS"]
+    code = f"import os; print(*(os.environ[name] for name in {names}))"
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code, workers=3))
+        ended = await witness.ended(handle)
+    assert (ended.reason, ended.exit_codes) == (EndReason.COMPLETED, {0: 0, 1: 0, 2: 0})
+    assert {each.rank for each in witness.of(WorkerStarted, handle["name"])} == {0, 1, 2}
+    told = [lines(await pieces(adapter, handle, rank=rank), Stream.STDOUT)[0].split() for rank in range(3)]
+    assert [(rank, size) for rank, size, *_ in told] == [(b"0", b"3"), (b"1", b"3"), (b"2", b"3")]
+    assert len({tuple(rest) for _, _, *rest in told}) == 1
+    assert told[0][4].count(b",") == 2
+
+
+async def test_a_worker_that_fails_ends_the_others(ground: Ground, adapter: Backend) -> None:
+    code = "import os, sys\nif os.environ['RANK'] == '1': sys.exit(5)\n" + FOREVER
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code, workers=2))
+        ended = await witness.ended(handle)
+    assert (ended.reason, ended.exit_code, ended.exit_codes[1]) == (EndReason.EXIT_CODE, 5, 5)
+    assert ended.exit_codes[0] != 0
+
+
+async def test_nothing_to_prepare_costs_nothing(ground: Ground, adapter: Backend) -> None:
+    told: list[str] = []
+
+    async def log(line: str) -> None:
+        told.append(line)
+
+    prepared = await adapter.prepare(base.PrepareSpec("v1", ground.source, ()), log)
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job("print('ran')", prepared=prepared))
+        await witness.ended(handle)
+
+    async def printed() -> list[bytes]:
+        return lines(await pieces(adapter, handle), Stream.STDOUT)
+
+    assert (await eventually(printed), told) == ([b"ran"], [])
+
+
+async def _all(watch: AsyncIterator[base.Observation]) -> list[base.Observation]:
+    return [each async for each in watch]
