@@ -50,7 +50,7 @@ MACHINE_PATHS = r"(?<![\w.$}])/" + r"(?:root|work|farm|Users)/\w"
 def files() -> tuple[Path, ...]:
     """Every file of the checkout that git tracks or would track, relative to its root."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True, text=True,
     )  # fmt: skip
     return tuple(sorted(Path(name) for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()))
