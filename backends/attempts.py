@@ -4,10 +4,11 @@ The folder holds small JSON records, each written by one rename, and a framed fi
 process is named by pid and start time, never by pid alone. Standard library alone, and little of it: every
 watcher carries these imports. `watcher.py` writes what `local.py` reads. Linux only.
 """
-# ruff: noqa: PTH104, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH104, PTH118, PTH120, PTH208
 # pathlib would cost every watcher memory, and the zygote's start milliseconds.
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -47,8 +48,7 @@ class Process(NamedTuple):
 def read_record(path: str) -> Record | None:
     """The record at `path`, None when there is none."""
     try:
-        with open(path, "rb") as file:
-            record: Record = json.loads(file.read())
+        record: Record = json.loads(_read(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     return record
@@ -57,11 +57,15 @@ def read_record(path: str) -> Record | None:
 def write_record(path: str, record: Record, *, durable: bool = False) -> None:
     """Write a record so that a reader sees all of it or none; `durable` outlives a power cut."""
     partial = f"{path}.{os.getpid()}"
-    with open(partial, "wb") as file:
-        file.write(json.dumps(record).encode())
+    data = json.dumps(record).encode()
+    file = os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
+    try:
+        if os.write(file, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         if durable:
-            file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file)
+    finally:
+        os.close(file)
     os.rename(partial, path)
     if durable:
         folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
@@ -121,15 +125,13 @@ def now_us() -> int:
 
 
 def boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
+    return _read("/proc/sys/kernel/random/boot_id").decode().strip()
 
 
 def process(pid: int) -> Process | None:
     """The process with this pid, None when there is none."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            stat = file.read()
+        stat = _read(f"/proc/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()  # the name before it may hold anything
@@ -195,8 +197,7 @@ def survivors(folder: str, claim: Record) -> set[int]:
 def environment(pid: int) -> list[bytes]:
     """What a process was started with; empty when it is gone or not ours to look at."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read().split(b"\0")
+        return _read(f"/proc/{pid}/environ").split(b"\0")
     except OSError:
         return []
 
@@ -217,14 +218,24 @@ def kill(pids: Iterable[int]) -> None:
 
 def oom_kills() -> int:
     """How often the kernel has killed for memory in our cgroup, or anywhere when that cannot be told."""
-    with open("/proc/self/cgroup") as file:
-        groups = [line.rstrip("\n").split(":", 2) for line in file]
+    groups = [line.split(":", 2) for line in _read("/proc/self/cgroup").decode().splitlines()]
     paths = [f"/sys/fs/cgroup{path}/memory.events" for _, kinds, path in groups if not kinds]
     paths += [f"/sys/fs/cgroup/memory{path}/memory.oom_control" for _, k, path in groups if k == "memory"]
     for name in [*paths, "/proc/vmstat"]:
-        with contextlib.suppress(OSError), open(name) as file:
-            for line in file:
-                key, _, value = line.partition(" ")
-                if key == "oom_kill":
-                    return int(value)
+        with contextlib.suppress(OSError):
+            counts = dict(line.split(b" ", 1) for line in _read(name).splitlines())
+            if b"oom_kill" in counts:
+                return int(counts[b"oom_kill"])
     return 0
+
+
+def _read(path: str) -> bytes:
+    """All of a file. A file object would touch many more pages, each copied in a forked watcher."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        parts = []
+        while part := os.read(file, HELD_BYTES):
+            parts.append(part)
+    finally:
+        os.close(file)
+    return b"".join(parts)

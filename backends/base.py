@@ -212,21 +212,32 @@ class Backend(Protocol):
     def watch(self, known: Sequence[Handle]) -> AsyncIterator[Observation]:
         """First how every known handle stands now (WorkerStarted, Ended or Missing), then what happens.
 
-        What this instance launches while it is watched is watched too. One watcher at a time. An
-        observation may come twice; what ended is told once more for every `watch` that knows its handle.
+        What this instance launched, before or while it is watched, is watched too; its observations may
+        come before `launch` has returned. One watcher at a time. An observation may come twice; what ended
+        is told once more for every `watch` that knows its handle, the starts of its workers before its end.
         """
 
     async def read(self, handle: Handle, rank: int, offset: int, limit_bytes: int = 1 << 20) -> Output:
-        """Output of one worker from `offset` (0 at the start, else a `next_offset`); exact on every repeat."""
+        """Output of one worker from `offset` (0 at the start, else a `next_offset`); exact on every repeat.
+
+        At least one piece where there is one, then as many as fit into the limit. A name or rank that is
+        not there has no output.
+        """
 
     async def outputs(self, handle: Handle) -> Path:
         """The output folder of an ended attempt, on this host."""
 
     async def stop(self, handle: Handle, grace_seconds: float) -> None:
-        """Ask politely, then force after the grace period; returns at once; repeats silently; `Ended` follows."""
+        """Ask politely, then force after the grace period; returns at once; `Ended` follows.
+
+        Repeats silently; the period that runs out first counts, so that a second call may hurry.
+        """
 
     async def remove(self, handle: Handle) -> None:
-        """Forget an ended attempt and free what it holds (folders, containers); repeats silently."""
+        """Forget an attempt and free what it holds (folders, containers); repeats silently.
+
+        One that still runs is ended.
+        """
 
     async def close(self) -> None:
         """Let go of what this instance holds; everything launched goes on."""

@@ -16,6 +16,7 @@ however often. `attempts.py` has the formats, `watcher.py` the process, `zygote.
 import asyncio
 import contextlib
 import fcntl
+import json
 import os
 import re
 import secrets
@@ -242,16 +243,20 @@ def _check(spec: base.JobSpec) -> None:
 
 
 def _fill(new: Path, record: attempts.Record, spec: base.JobSpec) -> None:
-    new.mkdir()
-    (new / "output").mkdir()
-    (new / "input").mkdir()
-    (new / "input" / "input.json").write_bytes(spec.input_document)
-    for file in spec.inputs:
-        if not file.content.is_file():
+    path = str(new)  # launching happens in the event loop, and pathlib takes half of its time
+    for folder in (path, f"{path}/output", f"{path}/input"):
+        os.mkdir(folder)  # noqa: PTH102
+    for name, data in (
+        ("input/input.json", spec.input_document),
+        (attempts.SPEC, json.dumps(record).encode()),
+    ):
+        with open(f"{path}/{name}", "xb") as file:  # noqa: PTH123
+            file.write(data)
+    for each in spec.inputs:
+        if not each.content.is_file():
             _discard(new)
-            raise base.LaunchRejected(f"the content of the input file {file.name} is not there any more")
-        _copy(file.content, new / "input" / file.name)
-    attempts.write_record(str(new / attempts.SPEC), record)
+            raise base.LaunchRejected(f"the content of the input file {each.name} is not there any more")
+        _copy(each.content, new / "input" / each.name)
 
 
 def _copy(source: Path, target: Path) -> None:

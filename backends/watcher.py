@@ -26,6 +26,7 @@ GRACE_SECONDS = 10.0  # what workers are given when another failed, or the host 
 KILL_SECONDS = 0.01  # between two rounds of killing
 NEVER = float("inf")
 PR_SET_CHILD_SUBREAPER = 36
+BOOT = attempts.boot_id()
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -95,7 +96,7 @@ def claim() -> tuple[int | None, attempts.Record]:
         time.sleep(0.001)  # who has the lock is about to write
     us = attempts.process(os.getpid())
     assert us is not None
-    record = {"pid": us.pid, "start": us.start, "boot": attempts.boot_id()}
+    record = {"pid": us.pid, "start": us.start, "boot": BOOT}
     attempts.write_record(attempts.CLAIM, record)
     return descriptor, record
 
@@ -168,7 +169,7 @@ class Attempt:
         self.stopping = False
         self.kill_at = NEVER
         self.next_look = 0.0
-        self.oom_kills = attempts.oom_kills()
+        self.oom_kills = 0
         self.woken, waking = os.pipe()
         for end in (self.woken, waking):
             os.set_blocking(end, False)
@@ -194,6 +195,8 @@ class Attempt:
             started.append({"rank": rank, "pid": born.pid, "start": born.start, "at_us": at_us})
         attempts.write_record(attempts.STARTED, {"node": os.uname().nodename, "workers": started})
         self.hints.waiting = True
+        self.hints.send()
+        self.oom_kills = attempts.oom_kills()
 
     def run(self) -> None:
         """Until no descendant is left: a subreaper without children has none."""

@@ -127,7 +127,9 @@ class Zygote:
         if self._socket is not ours:
             return
         self._socket = None
-        asyncio.get_running_loop().remove_reader(ours)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(ours)
+        loop.remove_writer(ours)
         ours.close()
         for answered in self._asked.values():
             if not answered.done():
