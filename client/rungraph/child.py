@@ -22,6 +22,7 @@ from rungraph.errors import ApiError, ClientError, Unreachable
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
 LOG_NAME = "demo-server.log"
 
 VIEWER = """query Viewer { viewer { kind } }"""
@@ -74,7 +75,10 @@ async def _check_ours(port: int) -> None:
     found = settings.find(url_of(port))
     once = Backoff(patience_seconds=0)
     try:
-        async with Client(found.url, found.token, for_requests=once) as client:
+        async with (
+            asyncio.timeout(ANSWER_SECONDS),
+            Client(found.url, found.token, for_requests=once) as client,
+        ):
             await client.execute(VIEWER)
     except ApiError as error:
         if error.code in ("UNAUTHENTICATED", "FORBIDDEN"):
@@ -83,7 +87,7 @@ async def _check_ours(port: int) -> None:
                 "set RUNGRAPH_HOME or RUNGRAPH_TOKEN to match it, or choose another --port"
             ) from error
         raise _taken(port) from error
-    except Unreachable as error:
+    except (Unreachable, TimeoutError) as error:
         raise _taken(port) from error
 
 

@@ -102,11 +102,12 @@ class LiveScreen:
 
     def __init__(self, output: Output) -> None:
         self.output = output
-        self._view = RunView({})
-        self._live = Live(console=output.answers, get_renderable=self._render, refresh_per_second=8)
+        self._live = Live(console=output.answers)
 
     def open(self, view: RunView) -> None:
-        self._view = view
+        self._live = Live(
+            console=self.output.answers, get_renderable=lambda: _steps_table(view), refresh_per_second=8
+        )
         self._live.start(refresh=True)
 
     def show(self, view: RunView, event: Event) -> None:
@@ -119,21 +120,6 @@ class LiveScreen:
         self._live.stop()
         if view.state in RUN_ENDS:
             self.output.write(_end_line(view))
-
-    def _render(self) -> Group:
-        """Called from the refreshing thread as well, so it reads the steps once."""
-        steps, now = list(self._view.steps.values()), datetime.now(UTC)
-        table = Table("step", "state", "time", "last measured", box=None, pad_edge=False, header_style="bold")
-        for step in steps:
-            told = metrics_text(step) if step.state not in JOB_ENDS or not step.message else step.message
-            table.add_row(
-                printable(step.name),
-                Text(step.state, STYLES.get(step.state, "")),
-                duration(step.seconds(now)),
-                Text(printable(told)),
-            )
-        name, state = printable(str(self._view.run.get("name"))), self._view.state
-        return Group(Text.assemble("\n", (name, "bold"), " ", (state, STYLES.get(state, ""))), table)
 
 
 def summarize(output: Output, run: dict[str, Any]) -> None:
@@ -165,6 +151,18 @@ def metrics_text(step: StepView) -> str:
     """The last values of a step: `loss 0.31  accuracy 0.9  (step 120)`."""
     values = "  ".join(f"{printable(name)} {number(last)}" for name, last in step.metrics.items())
     return f"{values}  (step {step.metrics_step})" if values else ""
+
+
+def _steps_table(view: RunView) -> Group:
+    """Called from the refreshing thread, so it reads the steps at one moment."""
+    steps, now = list(view.steps.values()), datetime.now(UTC)
+    table = Table("step", "state", "time", "last measured", box=None, pad_edge=False, header_style="bold")
+    for step in steps:
+        told = step.message if step.state in JOB_ENDS and step.message else metrics_text(step)
+        state = Text(step.state, STYLES.get(step.state, ""))
+        table.add_row(printable(step.name), state, duration(step.seconds(now)), Text(printable(told)))
+    name = Text.assemble("\n", (printable(view.run["name"]), "bold"), " ")
+    return Group(name.append(view.state, STYLES.get(view.state, "")), table)
 
 
 def _paragraph(output: Output, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,0 +1,64 @@
+"""What the command line says in name=value."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rungraph import values
+from rungraph.errors import BadUsage
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 5),
+        ("-0.1", -0.1),
+        ("1e-3", 0.001),
+        ("true", True),
+        ("null", None),
+        ('"5"', "5"),
+        ("[1, 2]", [1, 2]),
+        ('{"a": 1}', {"a": 1}),
+        ("adam", "adam"),
+        ("True", "True"),
+        ("", ""),
+        ("NaN", "NaN"),
+        ("-Infinity", "-Infinity"),
+        ("1_000", "1_000"),
+        ("a=b.c", "a=b.c"),
+    ],
+)
+def test_a_value_is_json_or_else_the_word(text: str, value: Any) -> None:
+    found = values.value(text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@given(st.text())
+def test_any_word_has_a_value(text: str) -> None:
+    values.value(text)
+
+
+def test_arguments_are_gathered_by_step() -> None:
+    found = values.arguments(["train.epochs=5", "train.name=a=b", "split.share=0.2", "split.a.b=x"])
+    assert found == {"train": {"epochs": 5, "name": "a=b"}, "split": {"share": 0.2, "a.b": "x"}}
+
+
+@pytest.mark.parametrize("setting", ["train.epochs", "epochs=5", ".epochs=5", "train.=5", "=5", ""])
+def test_an_argument_of_another_shape_is_refused(setting: str) -> None:
+    with pytest.raises(BadUsage, match=r"step\.option=value"):
+        values.arguments([setting])
+
+
+def test_a_tag_may_be_a_name_alone() -> None:
+    assert values.tags(["a=b=c", "best"]) == [{"name": "a", "value": "b=c"}, {"name": "best", "value": ""}]
+    with pytest.raises(BadUsage):
+        values.tags(["=b"])
+
+
+def test_an_id_is_of_its_kind() -> None:
+    word = "run_" + "0" * 26
+    assert values.is_id("run", word)
+    assert not values.is_id("file", word)
+    assert not values.is_id("run", "run_2024")
