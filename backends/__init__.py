@@ -1,0 +1,1 @@
+"""Effects: one adapter a backend, module sources and environments, and the supervisor."""

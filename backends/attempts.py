@@ -4,7 +4,7 @@ The folder holds small JSON records, each written by one rename, and a framed fi
 process is named by pid and start time, never by pid alone. Standard library alone, and little of it: every
 watcher carries these imports. `watcher.py` writes what `local.py` reads. Linux only.
 """
-# ruff: noqa: PTH104, PTH118, PTH120, PTH208
+# ruff: noqa: PTH104, PTH110, PTH118, PTH120, PTH208
 # pathlib would cost every watcher memory, and the zygote's start milliseconds.
 
 import contextlib
@@ -46,11 +46,21 @@ class Process(NamedTuple):
 
 
 def read_record(path: str) -> Record | None:
-    """The record at `path`, None when there is none."""
+    """The record at `path`, None when there is none, or a power cut left nothing in it."""
     try:
         record: Record = json.loads(_read(path))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    return record
+
+
+def read_claim(folder: str) -> Record | None:
+    """Who runs or ran the attempt; None when nobody ever did. One that a power cut emptied is a claim too."""
+    path = os.path.join(folder, CLAIM)
+    record = read_record(path)
+    if record is None and os.path.exists(path):
+        # Read again: it may have appeared, whole, since.
+        return read_record(path) or {"pid": 0, "start": 0, "boot": "before a power cut"}
     return record
 
 

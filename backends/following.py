@@ -144,25 +144,33 @@ class Following:
 
     async def _lose(self, each: Followed) -> None:
         """End what a dead watcher left behind, and write down for good that the attempt is lost."""
-        path = str(each.folder / attempts.EXIT)
-        while (record := attempts.read_record(path)) is None:
-            try:
-                folder = os.open(each.folder, os.O_RDONLY)
-            except FileNotFoundError:
-                del self._followed[each.name]
-                self._tell(base.Missing(each.name))
-                return
-            try:
-                if attempts.lock(folder) and attempts.read_record(path) is None:
-                    await self._end_survivors(each)
-                    record = attempts.end_record("LOST", None, {}, self._why(each))
-                    with contextlib.suppress(OSError):  # a full disk must not hide what happened
-                        attempts.write_record(path, record, durable=True)
-                    break
-            finally:
-                os.close(folder)
-            await asyncio.sleep(AGAIN_SECONDS)  # another server is at it
-        self._ended(each, record)
+        while each.name in self._followed:
+            with contextlib.suppress(OSError):  # too many open files, say: it is lost a little later
+                record = attempts.read_record(str(each.folder / attempts.EXIT)) or await self._lost(each)
+                if record is not None:
+                    self._ended(each, record)
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _lost(self, each: Followed) -> attempts.Record | None:
+        """How it ended, when nobody else is finding that out just now."""
+        try:
+            folder = os.open(each.folder, os.O_RDONLY)
+        except FileNotFoundError:
+            del self._followed[each.name]
+            self._tell(base.Missing(each.name))
+            return None
+        try:
+            if not attempts.lock(folder):
+                return None
+            path = str(each.folder / attempts.EXIT)
+            if (record := attempts.read_record(path)) is None:
+                await self._end_survivors(each)
+                record = attempts.end_record("LOST", None, {}, self._why(each))
+                with contextlib.suppress(OSError):  # a full disk must not hide what happened
+                    attempts.write_record(path, record, durable=True)
+            return record
+        finally:
+            os.close(folder)
 
     async def _end_survivors(self, each: Followed) -> None:
         while self._boot == each.claim["boot"]:

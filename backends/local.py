@@ -65,6 +65,7 @@ class Local:
         self._environment = {name: os.environ[name] for name in inherit if name in os.environ}
         self._path = _without_ours(self._environment.get("PATH", os.defpath))
         self._machine = ""
+        self._boot = attempts.boot_id()
         self._zygote = Zygote(self._jobs)
         self._hints: socket.socket | None = None
         self._following: Following | None = None
@@ -95,7 +96,7 @@ class Local:
     async def launch(self, spec: base.JobSpec) -> base.Handle:
         _check(spec)
         folder = self._jobs / spec.name
-        claim = attempts.read_record(str(folder / attempts.CLAIM))
+        claim = attempts.read_claim(str(folder))
         if claim is None:
             try:
                 if not folder.is_dir():
@@ -148,7 +149,8 @@ class Local:
             return
         with contextlib.suppress(FileNotFoundError):  # removed, or about to be
             attempts.write_record(str(folder / attempts.STOP), {"grace_seconds": grace_seconds})
-            attempts.wake(handle["pid"], handle["start"])
+            if handle["boot"] == self._boot:
+                attempts.wake(handle["pid"], handle["start"])
 
     async def remove(self, handle: base.Handle) -> None:
         self._launched.pop(handle["name"], None)
@@ -171,7 +173,7 @@ class Local:
         new = self._home / "new" / f"{spec.name}.{secrets.token_hex(4)}"
         record = {
             "command": spec.command,
-            "source": str(spec.source),
+            "source": str(spec.source.absolute()),
             "workers": spec.workers,
             "environment": self._variables(spec, folder),
         }
@@ -215,7 +217,7 @@ class Local:
         names: set[str] = set()
         with contextlib.suppress(BlockingIOError):
             while len(names) < 100:
-                names.add(hints.recv(128).decode())
+                names.add(hints.recv(128).decode(errors="replace"))
         for name in names:
             if self._following is not None:
                 self._following.hint(name)

@@ -88,7 +88,7 @@ def claim() -> tuple[int | None, attempts.Record]:
     descriptor = os.open(".", os.O_RDONLY)
     while True:
         locked = attempts.lock(descriptor)
-        if (record := attempts.read_record(attempts.CLAIM)) is not None:
+        if (record := attempts.read_claim(".")) is not None:
             os.close(descriptor)
             return None, record
         if locked:

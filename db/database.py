@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Executable, make_url
+from sqlalchemy import Connection, Engine, Executable, Pool, make_url
 from sqlalchemy.engine import URL, CursorResult
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from db import errors, feeds, sqlite
@@ -32,37 +32,39 @@ _BUSY_SECONDS = 10.0
 class Session:
     """A snapshot to read from."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Connection | AsyncConnection) -> None:
         self._connection = connection
         self.postgresql = connection.dialect.name == "postgresql"
 
     async def execute(self, statement: Executable, parameters: Parameters = None) -> CursorResult[Any]:
         """Run a statement; a list of parameter sets runs it once for each."""
-        return await self._connection.execute(statement, parameters)
+        if isinstance(self._connection, AsyncConnection):
+            return await self._connection.execute(statement, parameters)
+        return self._connection.execute(statement, parameters)
 
     async def all(self, kind: type[T], statement: Executable, parameters: Parameters = None) -> list[T]:
         """Every row, as immutable rows with the attributes of `kind`."""
-        return cast("list[T]", (await self._connection.execute(statement, parameters)).all())
+        return cast("list[T]", (await self.execute(statement, parameters)).all())
 
     async def find(self, kind: type[T], statement: Executable, parameters: Parameters = None) -> T | None:
         """The first row, if there is one."""
-        return cast("T | None", (await self._connection.execute(statement, parameters)).first())
+        return cast("T | None", (await self.execute(statement, parameters)).first())
 
     async def scalar(self, statement: Executable, parameters: Parameters = None) -> Any:
         """The first column of the first row, None when there is no row."""
-        return (await self._connection.execute(statement, parameters)).scalar()
+        return (await self.execute(statement, parameters)).scalar()
 
 
 class Transaction(Session):
     """A writing transaction, and what it will tell the world once it is committed."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Connection | AsyncConnection) -> None:
         super().__init__(connection)
         self.emitted = feeds.Emitted()
 
     async def change(self, statement: Executable, parameters: Parameters = None) -> int:
         """Run a statement and return how many rows it changed."""
-        return (await self._connection.execute(statement, parameters)).rowcount
+        return (await self.execute(statement, parameters)).rowcount
 
     def wake(self) -> None:
         """Tell the supervisors, after the commit, that there may be something to do."""
@@ -73,31 +75,32 @@ class Database:
     """One database, with its pools and its bus."""
 
     def __init__(self, url: str, *, bus: Bus, pool_size: int = 8) -> None:
-        parsed = make_url(url)
         self.bus = bus
-        self.url = parsed
-        self._writing = asyncio.Lock() if parsed.get_backend_name() == "sqlite" else None
-        if self._writing:
-            self._reader = sqlite.engine(parsed, "rungraph_reading", size=pool_size)
-            self._writer = sqlite.engine(parsed, "rungraph_writing", size=1)
-            self._scanner = sqlite.engine(parsed, "aiosqlite", size=2)
+        self.url = make_url(url)
+        self._reader: Engine | AsyncEngine
+        self._writer: Engine | AsyncEngine
+        if self.url.get_backend_name() == "sqlite":
+            self._writing: asyncio.Lock | None = asyncio.Lock()
+            self._reader = sqlite.reading(self.url, size=pool_size)
+            self._writer = sqlite.writing(self.url)
+            self._scanner = sqlite.scanning(self.url, size=2)
         else:
-            self._writer = _postgresql(parsed, pool_size)
+            self._writing = None
+            self._writer = _postgresql(self.url, pool_size)
             self._reader = self._scanner = self._writer.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
 
     @property
-    def engines(self) -> tuple[AsyncEngine, ...]:
+    def pools(self) -> tuple[Pool, ...]:
         """Every pool, to count what is out."""
-        return tuple(
-            {id(e.sync_engine.pool): e for e in (self._reader, self._writer, self._scanner)}.values()
-        )
+        return tuple({engine.pool for engine in (self._reader, self._writer, self._scanner)})
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Session]:
         """One snapshot for a few short reads."""
-        async with self._reader.connect() as connection, connection.begin():
+        async with _connected(self._reader) as connection:
+            await _begin(connection)
             yield Session(connection)
 
     @asynccontextmanager
@@ -108,7 +111,7 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Transaction]:
-        """One writing transaction: committed, then announced, at the end of the block; undone by an exception."""
+        """One writing transaction: committed, then announced, at the end; undone by an exception."""
         if self._writing:
             async with self._writing, self._transaction() as transaction:
                 yield transaction
@@ -119,36 +122,55 @@ class Database:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Transaction]:
-        async with self._writer.connect() as connection:
-            await self._start(connection)
+        async with _connected(self._writer) as connection:
+            await _begin_patiently(connection)
             transaction = Transaction(connection)
             yield transaction
             await feeds.flush(transaction)
-            await connection.commit()
-
-    async def _start(self, connection: AsyncConnection) -> None:
-        """BEGIN; on SQLite it waits, without holding up the loop, for another process's transaction."""
-        deadline = asyncio.get_running_loop().time() + _BUSY_SECONDS
-        while True:
-            try:
-                await connection.begin()
-                return
-            except OperationalError as error:
-                if "locked" not in str(error.orig):
-                    raise
-                if asyncio.get_running_loop().time() > deadline:
-                    raise errors.Unavailable("the database is held by another process") from error
-            await asyncio.sleep(random.uniform(0.001, 0.02))
+            if isinstance(connection, AsyncConnection):
+                await connection.commit()
+            else:
+                connection.commit()
 
     async def close(self) -> None:
         """Close every connection."""
-        for engine in self.engines:
-            await engine.dispose()
+        for engine in (self._reader, self._writer, self._scanner):
+            if isinstance(engine, AsyncEngine):
+                await engine.dispose()
+            else:
+                engine.dispose()
 
 
-def is_unique_violation(error: DBAPIError) -> bool:
-    """Whether a unique constraint refused the row."""
-    return "UNIQUE constraint" in str(error.orig) or getattr(error.orig, "sqlstate", None) == "23505"
+@asynccontextmanager
+async def _connected(engine: Engine | AsyncEngine) -> AsyncIterator[Connection | AsyncConnection]:
+    if isinstance(engine, AsyncEngine):
+        async with engine.connect() as connection:
+            yield connection
+    else:
+        with engine.connect() as connection:
+            yield connection
+
+
+async def _begin(connection: Connection | AsyncConnection) -> None:
+    if isinstance(connection, AsyncConnection):
+        await connection.begin()
+    else:
+        connection.begin()
+
+
+async def _begin_patiently(connection: Connection | AsyncConnection) -> None:
+    """BEGIN; on SQLite it waits, without holding up the loop, for another process's transaction."""
+    deadline = asyncio.get_running_loop().time() + _BUSY_SECONDS
+    while True:
+        try:
+            await _begin(connection)
+            return
+        except OperationalError as error:
+            if "locked" not in str(error.orig):
+                raise
+            if asyncio.get_running_loop().time() > deadline:
+                raise errors.Unavailable("the database is held by another process") from error
+        await asyncio.sleep(random.uniform(0.001, 0.02))
 
 
 def _postgresql(url: URL, size: int) -> AsyncEngine:

@@ -91,7 +91,7 @@ class Job(Base):
     reason: Mapped[EndReason | None] = mapped_column(Choice(EndReason))
     message: Mapped[str | None] = mapped_column(Text)
     exit_code: Mapped[int | None] = mapped_column(Integer)
-    output: Mapped[Any] = mapped_column(Json)
+    output: Mapped[Any] = mapped_column(Json, nullable=True)
     reused_from: Mapped[bytes | None] = mapped_column(Id)
     queued_at: Mapped[datetime | None] = mapped_column(Timestamp)
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)

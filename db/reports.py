@@ -48,10 +48,10 @@ class End:
 
 
 async def launched(
-    session: Transaction, supervisor: Supervisor, attempt: Attempt, handle: Mapping[str, Any]
+    session: Transaction, supervisor: Supervisor, attempt_id: bytes, handle: Mapping[str, Any]
 ) -> None:
     """Record how to find the attempt again."""
-    held = (Attempt.id == attempt.id) & _ours(supervisor)
+    held = (Attempt.id == attempt_id) & _ours(supervisor)
     await session.execute(update(Attempt).where(held).values(handle=dict(handle)))
 
 

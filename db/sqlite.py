@@ -1,37 +1,32 @@
-"""SQLite as we use it: in the event loop, without a thread, one writer that takes its lock at once.
+"""SQLite as we use it: short work in the event loop, without a thread; one writer that takes its lock at once.
 
-A statement of ours costs tens of microseconds; a hop to a thread and back costs more, four times a
-statement. So reads and writes run where they are called. What may take long goes through aiosqlite.
+A statement of ours costs tens of microseconds; a hop to aiosqlite's thread and back costs more, four times a
+statement. So reads and writes run where they are called, on synchronous engines. What may take long goes
+through aiosqlite (`scanning`) and leaves the loop free.
 """
 
 import sqlite3
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, Pool
 
 
 class Reading(SQLiteDialect_pysqlite):
-    """The standard library's sqlite3 inside an AsyncEngine: nothing to await, so nothing to hop to."""
+    """A transaction that only reads: one snapshot."""
 
-    is_async = True
     supports_statement_cache = True
-
-    @classmethod
-    def get_pool_class(cls, url: URL) -> type[Pool]:
-        return AsyncAdaptedQueuePool
 
     def do_begin(self, dbapi_connection: Any) -> None:
         dbapi_connection.execute("BEGIN")
 
 
-class Writing(Reading):
-    """The same for the writer: deferred, a transaction that has read fails when another one has written."""
+class Writing(SQLiteDialect_pysqlite):
+    """A transaction that writes. Deferred, it would fail where it has read and another one has written."""
 
     supports_statement_cache = True
 
@@ -43,20 +38,38 @@ registry.register("sqlite.rungraph_reading", __name__, "Reading")
 registry.register("sqlite.rungraph_writing", __name__, "Writing")
 
 
-def engine(url: URL, driver: str, *, size: int) -> AsyncEngine:
-    """A pool of `size` connections by one of the drivers rungraph_reading, rungraph_writing, aiosqlite."""
+def reading(url: URL, *, size: int) -> Engine:
+    """Connections to read from in the event loop; never waits for one."""
+    return _configured(create_engine(_driven(url, "rungraph_reading"), pool_size=size, max_overflow=-1))
+
+
+def writing(url: URL) -> Engine:
+    """The one connection to write through in the event loop."""
+    return _configured(create_engine(_driven(url, "rungraph_writing"), pool_size=1, max_overflow=0))
+
+
+def scanning(url: URL, *, size: int) -> AsyncEngine:
+    """Connections to read much from, in threads."""
+    engine = create_async_engine(_driven(url, "aiosqlite"), pool_size=size, max_overflow=0)
+    event.listen(engine.sync_engine, "begin", _begin)
+    _configured(engine.sync_engine)
+    return engine
+
+
+def _driven(url: URL, driver: str) -> URL:
     if not url.database or url.database == ":memory:":
         raise ValueError("a SQLite database needs a file: each of its connections must see the same data")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    made = create_async_engine(
-        url.set(drivername=f"sqlite+{driver}"),
-        pool_size=size,
-        max_overflow=0,
-        pool_timeout=30,
-        connect_args={"check_same_thread": False},
-    )
-    event.listen(made.sync_engine, "connect", _configure)
-    return made
+    return url.set(drivername=f"sqlite+{driver}")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _configured(engine: Engine) -> Engine:
+    event.listen(engine, "connect", _configure)
+    return engine
 
 
 def _configure(connection: Any, _record: Any) -> None:

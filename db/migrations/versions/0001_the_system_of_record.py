@@ -286,7 +286,7 @@ def upgrade() -> None:
     sa.Column('reason', sa.Text(), nullable=True),
     sa.Column('message', sa.Text(), nullable=True),
     sa.Column('exit_code', sa.Integer(), nullable=True),
-    sa.Column('output', sa.Text(), nullable=False),
+    sa.Column('output', sa.Text(), nullable=True),
     sa.Column('reused_from', sa.LargeBinary(length=16), nullable=True),
     sa.Column('queued_at', sa.BigInteger(), nullable=True),
     sa.Column('started_at', sa.BigInteger(), nullable=True),

@@ -1,0 +1,239 @@
+"""Minding attempts: from launch to removal, what a backend says of each becomes what the database holds.
+
+One `Minder` a launched attempt. Output is stored before the end is, the end with the outputs' files, and
+only then is the backend asked to forget it; every step can be repeated after a crash. What another
+supervisor has taken over is dropped: the guarded writes change nothing.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from backends import base, gathering, printed
+from backends.base import Backend, BackendUnavailable, Handle, LaunchRejected
+from backends.blobs import Blobs
+from backends.recorder import Recorder
+from db import attempts, columns, contracts, ids, outputs, reports
+from db.backends import Supervisor
+from db.claims import Launch
+from db.database import Database
+from db.reports import End
+from db.states import EndReason
+
+log = structlog.get_logger(__name__)
+
+_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What minding an attempt needs, the same for all of one backend."""
+
+    database: Database
+    recorder: Recorder
+    adapter: Backend
+    blobs: Blobs
+    store: Path
+    supervisor: Supervisor
+    environment: Callable[[Launch], dict[str, str]]
+    """What every job is told of the server: where it is, and the job's own token."""
+
+
+class Minder:
+    """Minds one attempt."""
+
+    def __init__(self, around: Surroundings, launch: Launch, handle: Handle | None) -> None:
+        self.launch = launch
+        self.handle = handle
+        self.stopped = False
+        self.started_at = columns.now()
+        self._around = around
+        self._offsets: dict[int, int] = {}
+        self._ended: base.Ended | None = None
+        self._news = asyncio.Event()
+
+    async def run(self) -> None:
+        """Launch if need be, then store what the attempt prints, and at last how it ended."""
+        if self.handle is None:
+            # Nothing is stored of an attempt before its handle is.
+            self._offsets = dict.fromkeys(range(self.launch.workers), 0)
+        while self.handle is None:
+            await self._launch()
+        for rank in range(len(self._offsets), self.launch.workers):
+            async with self._around.database.read() as session:
+                self._offsets[rank] = await outputs.offset(session, self.launch.attempt_id, rank)
+        while True:
+            self._news.clear()
+            ended = self._ended
+            for rank in self._offsets:
+                await self._drain(rank)
+            if ended is not None:
+                await self._finish(ended)
+                return
+            await self._news.wait()
+
+    def hear(self) -> None:
+        """There may be output."""
+        self._news.set()
+
+    def end(self, observation: base.Ended) -> None:
+        """The backend says that it is over."""
+        self._ended = observation
+        self._news.set()
+
+    async def start(self, observation: base.WorkerStarted) -> None:
+        """The backend says that a worker's process exists."""
+        at = columns.moment(observation.at_us)
+        self.started_at = at
+        await self._around.recorder.record(
+            self.launch.feed_id,
+            lambda session: reports.started(
+                session,
+                self._around.supervisor,
+                self.launch.attempt_id,
+                self.launch.feed_id,
+                observation.rank,
+                observation.node,
+                observation.address,
+                at,
+            ),
+        )
+
+    def overdue(self) -> bool:
+        """Whether it has taken longer than its function allows."""
+        allowed = self.launch.timeout_seconds
+        return allowed is not None and columns.now() > self.started_at + timedelta(seconds=allowed)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Ask the backend to end it; a repeat does no harm."""
+        if self.handle is not None and not self.stopped:
+            await self._around.adapter.stop(self.handle, grace_seconds)
+            self.stopped = True
+
+    async def _launch(self) -> None:
+        around = self._around
+        try:
+            handle = await around.adapter.launch(self._spec())
+        except LaunchRejected as error:
+            now = columns.microseconds(columns.now())
+            self.handle = {}
+            self._ended = base.Ended(
+                self.launch.name, base.EndReason.LAUNCH_REJECTED, None, {}, error.reason, now
+            )
+            return
+        except BackendUnavailable as error:
+            log.warning("backend away", attempt=self.launch.name, error=str(error))
+            await asyncio.sleep(error.retry_in_seconds)
+            return
+        self.handle = handle
+        await around.recorder.record(
+            self.launch.feed_id,
+            lambda session: reports.launched(session, around.supervisor, self.launch.attempt_id, handle),
+        )
+
+    def _spec(self) -> base.JobSpec:
+        launch, around = self.launch, self._around
+        function = launch.function
+        if not function.command:
+            raise LaunchRejected("needs a container: its function states no command")
+        document = contracts.input_document(
+            function.name,
+            launch.arguments,
+            [contracts.JobFile(file.name, file.tags) for file in launch.inputs],
+            run_id=ids.encode("run", launch.run_id),
+            job_id=ids.encode("job", launch.job_id),
+            attempt=launch.number,
+        )
+        resources = function.resources
+        return base.JobSpec(
+            name=launch.name,
+            command=function.command,
+            source=around.store / launch.digest,
+            prepared=launch.prepared,
+            input_document=document,
+            inputs=tuple(base.InputFile(file.name, around.blobs.path(file.sha256)) for file in launch.inputs),
+            environment={**around.environment(launch), **function.environment},
+            workers=launch.workers,
+            resources=base.Resources(resources.cpus, resources.memory_bytes, resources.gpus),
+        )
+
+    async def _drain(self, rank: int) -> None:
+        """Store all that a worker has printed so far."""
+        around = self._around
+        assert self.handle is not None
+        while self.handle:
+            was = self._offsets[rank]
+            try:
+                output = await around.adapter.read(self.handle, rank, was)
+            except BackendUnavailable as error:
+                await asyncio.sleep(error.retry_in_seconds)
+                continue
+            if not output.pieces:
+                return
+            told = printed.parse(output.pieces)
+            await around.recorder.record(
+                self.launch.feed_id,
+                lambda session, was=was, output=output, told=told: outputs.record(  # type: ignore[misc]
+                    session,
+                    around.supervisor,
+                    self.launch.attempt_id,
+                    self.launch.feed_id,
+                    rank,
+                    was=was,
+                    reached=output.next_offset,
+                    lines=told.lines,
+                    points=told.points,
+                ),
+            )
+            self._offsets[rank] = output.next_offset
+
+    async def _finish(self, observation: base.Ended) -> None:
+        around = self._around
+        end = await self._end(observation)
+        await around.recorder.record(
+            self.launch.feed_id,
+            lambda session: reports.ended(
+                session, around.supervisor, self.launch.attempt_id, self.launch.feed_id, end
+            ),
+        )
+        await forget(around, self.launch.attempt_id, self.handle)
+
+    async def _end(self, observation: base.Ended) -> End:
+        """How it ended, with its outputs kept, or why they cannot be taken."""
+        end = End(
+            reason=EndReason(observation.reason.value),
+            exit_code=observation.exit_code,
+            exit_codes=observation.exit_codes,
+            message=observation.message,
+            at=columns.moment(observation.at_us),
+        )
+        if end.reason is not EndReason.COMPLETED:
+            return end
+        assert self.handle is not None
+        folder = await self._around.adapter.outputs(self.handle)
+        gathered = await gathering.gather(
+            folder, self._around.blobs, self.launch.function, self.launch.inputs
+        )
+        if gathered.refusal is not None:
+            return End(EndReason.BAD_OUTPUT, end.exit_code, end.exit_codes, gathered.refusal, end.at)
+        return End(
+            end.reason,
+            end.exit_code,
+            end.exit_codes,
+            end.message,
+            end.at,
+            gathered.made,
+            gathered.document,
+        )
+
+
+async def forget(around: Surroundings, attempt_id: bytes, handle: Handle | None) -> None:
+    """Have the backend let go of an ended attempt, and record that it has."""
+    if handle:
+        await around.adapter.remove(handle)
+    async with around.database.begin() as session:
+        await attempts.mark_removed(session, attempt_id)

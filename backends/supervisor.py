@@ -1,0 +1,260 @@
+"""The supervisor: claims ready jobs, has them launched, watched and stopped, and adopts what it finds.
+
+A request records intent; the supervisor acts on it. It wakes on a hint or, should one be lost, on a slow
+poll. Nothing it holds in memory matters: after a crash, the next one takes the lease (which raises the
+epoch, so that a former one's reports count no more), adopts every attempt its backend still holds, and
+goes on. One host's backends, one supervisor; minding.py has the life of one attempt.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from backends import base
+from backends.base import Backend
+from backends.blobs import Blobs
+from backends.installing import Installer
+from backends.minding import Minder, Surroundings, forget
+from backends.recorder import Recorder
+from db import attempts, backends, claims, columns, reports
+from db.attempts import Attempt
+from db.backends import Supervisor as Lease
+from db.claims import Launch
+from db.database import Database
+
+log = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 2.0
+"""How late work is found whose hint was lost."""
+_RENEW_SECONDS = 5.0
+_TIMEOUT_GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A backend as configured: its name, its adapter, and what it can hold (see db/backends.py)."""
+
+    name: str
+    kind: str
+    adapter: Backend
+    slots: int
+    cpus: float
+    memory_bytes: int
+    gpus: int
+
+
+class Supervisor:
+    """Supervises one backend of one host."""
+
+    def __init__(
+        self,
+        database: Database,
+        configuration: Configuration,
+        *,
+        host: str,
+        blobs: Blobs,
+        store: Path,
+        environment: Callable[[Launch], dict[str, str]],
+        poll_seconds: float = _POLL_SECONDS,
+    ) -> None:
+        self._database = database
+        self._configuration = configuration
+        self._adapter = configuration.adapter
+        self._host = host
+        self._blobs = blobs
+        self._store = store
+        self._environment = environment
+        self._poll_seconds = poll_seconds
+        self._recorder = Recorder(database)
+        self._minders: dict[str, Minder] = {}
+        self._woken = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Take the lease, adopt what is running, and begin."""
+        await self._adapter.open()
+        async with self._database.begin() as session:
+            self._lease: Lease = await backends.take_lease(session, self._host)
+            row = await backends.configure(session, self._lease, self._values())
+            self._backend_id = row.id
+            held = await attempts.adopt(session, row.id, self._host, self._lease.id, self._lease.epoch)
+        self._around = Surroundings(
+            self._database,
+            self._recorder,
+            self._adapter,
+            self._blobs,
+            self._store,
+            self._lease,
+            self._environment,
+        )
+        self._installer = Installer(self._database, self._store, self._adapter, self._backend_id, self._host)
+        self._silence = self._database.bus.listen(self._hear)
+        self._spawn(self._recorder.run())
+        known = await self._adopt(held)
+        self._spawn(self._watch(known))
+        self._spawn(self._act())
+        self._spawn(self._renew())
+
+    async def close(self) -> None:
+        """Stop supervising; everything launched goes on."""
+        self._silence()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._installer.close()
+        await self._adapter.close()
+
+    def _values(self) -> dict[str, Any]:
+        made = self._configuration
+        return {
+            "name": made.name,
+            "kind": made.kind,
+            "scope": backends.Scope(self._adapter.capabilities.scope.value),
+            "config": {},
+            "slots": made.slots,
+            "cpus": made.cpus,
+            "memory_bytes": made.memory_bytes,
+            "gpus": made.gpus,
+        }
+
+    def _hear(self, _reached: Mapping[int, int], wake: bool) -> None:
+        if wake:
+            self._woken.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("supervision of something failed", error=repr(error), exc_info=error)
+
+    async def _adopt(self, held: Sequence[Attempt]) -> list[base.Handle]:
+        """Mind what has not ended, and let the backend forget what has; returns what is to be watched."""
+        alive = [attempt for attempt in held if attempt.ended_at is None]
+        async with self._database.read() as session:
+            described = {row.attempt_id: row for row in await claims.describe(session, [a.id for a in alive])}
+        for attempt in held:
+            if attempt.ended_at is not None:
+                self._spawn(forget(self._around, attempt.id, attempt.handle))
+        for attempt in alive:
+            self._mind(described[attempt.id], attempt.handle)
+            if attempt.started_at is not None:
+                self._minders[described[attempt.id].name].started_at = attempt.started_at
+        return [attempt.handle for attempt in alive if attempt.handle is not None]
+
+    def _mind(self, launch: Launch, handle: base.Handle | None) -> None:
+        minder = Minder(self._around, launch, handle)
+        self._minders[launch.name] = minder
+        self._spawn(self._run(minder))
+
+    async def _run(self, minder: Minder) -> None:
+        """Mind an attempt to its end; what fails in between is begun again, for it can be repeated."""
+        while True:
+            try:
+                await minder.run()
+                break
+            except Exception as error:
+                # A bug or a full disk must not leave a job without anyone who minds it.
+                log.error("minding will be tried again", attempt=minder.launch.name, exc_info=error)
+                await asyncio.sleep(1.0)
+        del self._minders[minder.launch.name]
+
+    async def _watch(self, known: Sequence[base.Handle]) -> None:
+        while True:
+            try:
+                async for observation in self._adapter.watch(known):
+                    self._observe(observation)
+            except base.BackendUnavailable as error:
+                log.warning("backend away", backend=self._configuration.name, error=str(error))
+                await asyncio.sleep(error.retry_in_seconds)
+            known = [minder.handle for minder in self._minders.values() if minder.handle]
+
+    def _observe(self, observation: base.Observation) -> None:
+        minder = self._minders.get(observation.name)
+        if minder is None:
+            return
+        match observation:
+            case base.HasOutput():
+                minder.hear()
+            case base.WorkerStarted():
+                self._spawn(minder.start(observation))
+                minder.hear()
+            case base.Ended():
+                minder.end(observation)
+            case base.Missing(name=name):
+                words = "the backend knows nothing of it any more"
+                now = columns.microseconds(columns.now())
+                minder.end(base.Ended(name, base.EndReason.LOST, None, {}, words, now))
+
+    async def _act(self) -> None:
+        """Do what is to be done, whenever there may be something."""
+        while True:
+            self._woken.clear()
+            try:
+                await self._installer.step()
+                await self._claim()
+                await self._stop()
+                await self._time_out()
+            except Exception as error:
+                # The database may be away; whatever it is, supervision goes on.
+                log.error("supervision goes on after", error=repr(error), exc_info=error)
+                await asyncio.sleep(1.0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._patience()):
+                    await self._woken.wait()
+
+    def _patience(self) -> float:
+        """How long to wait for a hint: to the next timeout or retry at most, which no hint announces."""
+        return min(self._poll_seconds, 0.5) if self._minders else self._poll_seconds
+
+    async def _claim(self) -> None:
+        while True:
+            async with self._database.begin() as session:
+                claimed = await claims.claim(session, self._lease, self._backend_id, self._host)
+            if not claimed:
+                return
+            async with self._database.read() as session:
+                launches = await claims.describe(session, claimed)
+            for launch in launches:
+                self._mind(launch, None)
+
+    async def _stop(self) -> None:
+        if not self._minders:
+            return
+        async with self._database.read() as session:
+            held = await attempts.held(session, self._lease.id, self._lease.epoch)
+        by_id = {minder.launch.attempt_id: minder for minder in self._minders.values()}
+        for attempt in held:
+            minder = by_id.get(attempt.id)
+            if attempt.stop_reason is not None and minder is not None:
+                await minder.stop(attempt.stop_grace_seconds or 0.0)
+
+    async def _time_out(self) -> None:
+        for minder in tuple(self._minders.values()):
+            if minder.overdue() and not minder.stopped:
+                launch = minder.launch
+                async with self._database.begin() as session:
+                    await reports.time_out(
+                        session, self._lease, launch.attempt_id, launch.feed_id, _TIMEOUT_GRACE_SECONDS
+                    )
+                await minder.stop(_TIMEOUT_GRACE_SECONDS)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_SECONDS)
+            async with self._database.begin() as session:
+                ours = await backends.renew_lease(session, self._lease)
+            if not ours:
+                log.error("another supervisor has taken over this host", host=self._host)
+                for task in self._tasks - {asyncio.current_task()}:
+                    task.cancel()
+                return
