@@ -121,6 +121,18 @@ async def test_a_claimed_folder_without_its_watcher_is_lost_not_run_again(
     assert not (folder / "output" / "ran").exists()
 
 
+async def test_a_claim_emptied_by_a_power_cut_is_a_claim(ground: Ground, adapter: Local) -> None:
+    job = ground.job("pass")
+    await adapter._create(job, folder_of(ground, job))
+    for record in (attempts.CLAIM, attempts.STARTED):
+        (folder_of(ground, job) / record).touch()
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(job)
+        await adapter.stop(handle, 0)
+        assert (await witness.ended(handle)).reason == EndReason.LOST
+    assert not (folder_of(ground, job) / "output" / "ran").exists()
+
+
 async def test_a_killed_watcher_takes_its_job_with_it_and_it_is_lost(ground: Ground, adapter: Local) -> None:
     code = f"""
 import os, subprocess, sys
