@@ -1,0 +1,72 @@
+"""What resolvers work with: who asks, the database, the live hub, file contents, and loaders. Never a session.
+
+Loaders batch what one operation needs of one kind into one read. They remember within a query; on a
+WebSocket, whose connection shares one context among its operations and their events, they only batch.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from starlette.requests import HTTPConnection
+from strawberry.dataloader import DataLoader
+from strawberry.types import Info as StrawberryInfo
+
+from backends.blobs import Blobs
+from db.database import Database
+from db.viewers import Viewer
+from graph.live import Hub
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Fetch = Callable[["Context", list[Any]], Awaitable[list[Any]]]
+
+
+class Context:
+    """The surroundings of an operation, or of a WebSocket's operations."""
+
+    def __init__(
+        self,
+        connection: HTTPConnection,
+        *,
+        viewer: Viewer | None,
+        database: Database,
+        hub: Hub,
+        blobs: Blobs,
+        backend: str,
+        request_id: str,
+    ) -> None:
+        self.connection = connection
+        self.connection_params: dict[str, Any] = {}
+        self.database = database
+        self.hub = hub
+        self.blobs = blobs
+        self.backend = backend
+        self.request_id = request_id
+        self.authenticated: Viewer | None = viewer
+        self._remember = connection.scope["type"] == "http"
+        self._loaders: dict[Any, DataLoader[Any, Any]] = {}
+
+    @property
+    def viewer(self) -> Viewer:
+        """Who asks. Operations of nobody are refused before any resolver runs."""
+        assert self.authenticated is not None
+        return self.authenticated
+
+    async def load(
+        self, fetch: Callable[["Context", list[K]], Awaitable[list[V]]], key: K
+    ) -> V:
+        """What `fetch` gives for a key, together with the other keys asked for at the same time."""
+        loader = self._loaders.get(fetch)
+        if loader is None:
+
+            async def load_all(keys: list[K]) -> list[V]:
+                return await fetch(self, keys)
+
+            loader = DataLoader(load_fn=load_all, max_batch_size=1000, cache=self._remember)
+            self._loaders[fetch] = loader
+        found: V = await loader.load(key)
+        return found
+
+
+Info = StrawberryInfo[Context, None]

@@ -1,0 +1,118 @@
+"""How refusals and faults reach the caller.
+
+A refusal of a mutation is data: `errors` of its payload. Elsewhere it is a top-level error with its code.
+Anything else is a fault: logged with the request's id, and shown as INTERNAL with that id and no detail.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from enum import Enum
+from typing import Any, ParamSpec, TypeVar
+
+import strawberry
+import structlog
+from graphql import GraphQLError
+from strawberry.extensions import MaskErrors
+
+from db.errors import DomainError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+@strawberry.enum(description="Why a request was refused or failed.")
+class ErrorCode(Enum):
+    """The codes of the API."""
+
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    FORBIDDEN = "FORBIDDEN"
+    NOT_FOUND = "NOT_FOUND"
+    INVALID = "INVALID"
+    CONFLICT = "CONFLICT"
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    UNAVAILABLE = "UNAVAILABLE"
+    INTERNAL = "INTERNAL"
+
+
+@strawberry.type(description="A refusal: what, where and the rule.")
+class UserError:
+    """One problem of a mutation's input, or of what it found."""
+
+    code: ErrorCode = strawberry.field(description="What kind of refusal.")
+    message: str = strawberry.field(description="For people, in words.")
+    path: list[str] = strawberry.field(description="Leads to the offending part of the arguments.")
+    retryable: bool = strawberry.field(description="Whether the same request may succeed later.")
+
+
+def told(error: DomainError) -> list[UserError]:
+    """A refusal as a payload's errors."""
+    return [
+        UserError(
+            code=ErrorCode(error.code),
+            message=problem.message,
+            path=["input", *problem.path],
+            retryable=error.retryable,
+        )
+        for problem in error.problems
+    ]
+
+
+def refusing(payload: Callable[..., T]) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
+    """Make a mutation's refusals the errors of its payload, whose other fields are null then."""
+
+    def decorate(resolve: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        @functools.wraps(resolve)
+        async def refused(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return await resolve(*args, **kwargs)
+            except DomainError as error:
+                return payload(errors=told(error))
+
+        return refused
+
+    return decorate
+
+
+def failure(code: ErrorCode, message: str, **extensions: Any) -> GraphQLError:
+    """A top-level error with a code."""
+    return GraphQLError(message, extensions={"code": code.value, **extensions})
+
+
+class Masking(MaskErrors):
+    """Gives every error its code, and lets no detail of a fault out."""
+
+    def _process_errors(self, errors: list[GraphQLError]) -> list[GraphQLError]:
+        return list(self._masked(errors))
+
+    def _masked(self, errors: Sequence[GraphQLError]) -> Iterator[GraphQLError]:
+        request_id = getattr(self.execution_context.context, "request_id", "")
+        for error in errors:
+            original = error.original_error
+            if isinstance(original, DomainError):
+                yield _like(error, str(original), {"code": original.code, "retryable": original.retryable})
+            elif original is None or isinstance(original, GraphQLError):
+                extensions = {"code": ErrorCode.INVALID.value, **(error.extensions or {})}
+                yield _like(error, error.message, extensions)
+            elif error.path is None:
+                # graphql-core's coercion of variables and literals wraps what our scalars raise.
+                yield _like(error, error.message, {"code": ErrorCode.INVALID.value})
+            else:
+                log.error(
+                    "fault", request_id=request_id, path=error.path, error=repr(original), exc_info=original
+                )
+                message = "An internal error; the server's log has it under this request's id."
+                extensions = {"code": ErrorCode.INTERNAL.value, "requestId": request_id}
+                yield _like(error, message, extensions)
+
+
+def _like(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:
+    return GraphQLError(
+        message,
+        nodes=error.nodes,
+        source=error.source,
+        positions=error.positions,
+        path=error.path,
+        extensions=extensions,
+    )

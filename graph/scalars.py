@@ -1,0 +1,49 @@
+"""Scalars and typed columns, both ways.
+
+Int64 is a JSON number that JavaScript keeps exact. Columns of numbers come as numpy arrays and leave as
+they are: `ColumnExecution` passes an array through where the schema has a list, so a million floats cost
+orjson's time and no Python object each, and the schema stays honest.
+"""
+
+from typing import Any, NewType
+
+import numpy as np
+import strawberry
+from graphql import GraphQLError
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.types.scalar import ScalarDefinition
+
+MAX = 2**53 - 1
+
+Int64 = NewType("Int64", int)
+
+
+def _int64(value: Any) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise GraphQLError(f"Int64 cannot represent {value!r}: it is no whole number")
+    if not -MAX <= value <= MAX:
+        raise GraphQLError(f"Int64 cannot represent {value}: it is not within ±(2^53−1)")
+    return value
+
+
+INT64 = strawberry.scalar(
+    name="Int64",
+    description="A whole number within ±(2^53−1), a JSON number.",
+    serialize=int,
+    parse_value=_int64,
+)
+
+SCALARS: dict[object, ScalarDefinition] = {Int64: INT64}
+
+
+class ColumnExecution(StrawberryGraphQLCoreExecutionContext):
+    """Lets a numpy array stand where the schema has a list of numbers."""
+
+    def complete_list_value(self, return_type: Any, *args: Any, **kwargs: Any) -> Any:
+        """An array is complete as it is; everything else takes graphql-core's way."""
+        result = args[3]
+        if isinstance(result, np.ndarray):
+            return result
+        return super().complete_list_value(return_type, *args, **kwargs)

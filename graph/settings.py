@@ -1,0 +1,57 @@
+"""Settings: the only reader of the environment. Lower layers take frozen arguments.
+
+Every setting is a variable RUNGRAPH_<NAME>; the README documents each, and a test sees to it.
+"""
+
+import os
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _cores() -> float:
+    return float(len(os.sched_getaffinity(0)))
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _slots() -> int:
+    return max(16, 8 * int(_cores()))
+
+
+class Settings(BaseSettings):
+    """What a server is told from outside."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNGRAPH_", frozen=True, extra="forbid")
+
+    home: Path = Field(default=Path("~/.rungraph"), description="where the server keeps everything")
+    database_url: str = Field(default="", description="sqlite or postgresql; a SQLite file in the home")
+    broadcast_url: str = Field(default="memory://", description="memory, redis or postgres: hints")
+    files_url: Path | None = Field(default=None, description="the folder of file contents")
+    public_url: str = Field(default="", description="how browsers reach the server, behind a proxy")
+    allowed_hosts: list[str] = Field(default=[], description="more names the server answers to")
+    allowed_origins: list[str] = Field(default=[], description="more origins whose pages may connect")
+    slots: int = Field(default_factory=_slots, ge=1, description="jobs' workers at once on this machine")
+    cpus: float = Field(default_factory=_cores, gt=0, description="cores that jobs may ask for together")
+    memory_bytes: int = Field(default_factory=_memory_bytes, gt=0, description="memory for jobs together")
+    gpus: int = Field(default=0, ge=0, description="GPUs for jobs together")
+    max_upload_bytes: int = Field(default=64 << 30, gt=0, description="the largest file taken")
+    log_level: str = Field(default="info", description="debug, info, warning or error")
+
+    @field_validator("home")
+    @classmethod
+    def _expanded(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.home / 'rungraph.db'}"
+
+    @property
+    def files(self) -> Path:
+        """The folder of file contents."""
+        return self.files_url or self.home / "files"
