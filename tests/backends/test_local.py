@@ -11,10 +11,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from backends import attempts, base, workers
+from backends import attempts, base
 from backends.base import Ended, EndReason, Handle, HasOutput, JobSpec, Stream, WorkerStarted
 from backends.local import Local
 from backends.zygote import Zygote
@@ -341,33 +339,6 @@ async def test_streams_keep_their_own_order_and_time_never_runs_back(ground: Gro
     assert times == sorted(times)
 
 
-async def test_a_torn_frame_is_not_there_yet(ground: Ground, adapter: Local) -> None:
-    async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job("print('whole')"))
-        await witness.ended(handle)
-    whole = await adapter.read(handle, 0, 0)
-    frame = attempts.FRAME.pack(Stream.STDOUT, 0, 4, 1) + b"torn"
-    file = folder_of(ground, handle) / "0.frames"
-    for length in range(len(frame)):
-        file.write_bytes(file.read_bytes()[: whole.next_offset] + frame[:length])
-        assert await adapter.read(handle, 0, 0) == whole
-    file.write_bytes(file.read_bytes()[: whole.next_offset] + frame)
-    assert (await adapter.read(handle, 0, whole.next_offset)).pieces[0].data == b"torn"
-
-
-@given(st.lists(st.one_of(st.binary(), st.just(b"\n"), st.just(b"x" * 50_000))))
-@settings(deadline=None, max_examples=150)
-def test_framing_gives_back_the_same_lines_however_the_bytes_arrive(parts: list[bytes]) -> None:
-    cutter = attempts.Lines()
-    found = [piece for part in parts for piece in cutter.feed(part)]
-    found += list(cutter.finish())
-    whole = b"".join(parts)
-    expected = whole.removesuffix(b"\n").split(b"\n") if whole else []
-    told = [base.Piece(Stream.STDOUT, 0, data, continued) for data, continued in found]
-    assert lines(told, Stream.STDOUT) == expected
-    assert all(len(data) < 2 * attempts.HELD_BYTES for data, _ in found)
-
-
 async def test_two_instances_do_not_share_a_watch(adapter: Local) -> None:
     async with Witness(adapter):
         with pytest.raises(RuntimeError):
@@ -402,10 +373,6 @@ def memory_group(limit_bytes: int) -> Iterator[Path]:
         finally:
             group.rmdir()
     pytest.skip("no control group for memory can be made here")
-
-
-def test_signals_without_a_name_are_described() -> None:
-    assert (workers.describe(9), workers.describe(33)) == ("9 (SIGKILL)", "33")
 
 
 def zygote_of(adapter: Local) -> int:
