@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -95,7 +96,20 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """An open database of each kind; fails a test that leaves a connection out."""
-    opened = Database(database_url, bus=Bus("memory://"))
+    async with _opened(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def postgresql(postgresql_url: str) -> AsyncIterator[Database]:
+    """An open PostgreSQL database, for what needs two transactions at once; SQLite's writers take turns."""
+    async with _opened(postgresql_url) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def _opened(url: str) -> AsyncIterator[Database]:
+    opened = Database(url, bus=Bus("memory://"))
     yield opened
     left = [pool.checkedout() for pool in opened.pools]  # type: ignore[attr-defined]
     await opened.close()
