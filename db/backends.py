@@ -60,6 +60,8 @@ LEASE = timedelta(seconds=15)
 async def take_lease(session: Transaction, name: str) -> Supervisor:
     """Become the supervisor of this name: its epoch goes up, and the former holder's reports count no more."""
     expires = columns.now() + LEASE
+    once = columns.insert_once(session.postgresql, Supervisor, ("name",))
+    await session.execute(once, {"id": ids.new(), "name": name, "epoch": 0, "expires_at": expires})
     raised = (
         update(Supervisor)
         .where(Supervisor.name == name)
@@ -67,9 +69,6 @@ async def take_lease(session: Transaction, name: str) -> Supervisor:
         .returning(Supervisor)
     )
     row = await session.find(Supervisor, raised)
-    if row is None:
-        made = insert(Supervisor).values(id=ids.new(), name=name, epoch=1, expires_at=expires)
-        row = await session.find(Supervisor, made.returning(Supervisor))
     assert row is not None
     return row
 
@@ -97,8 +96,8 @@ async def configure(session: Transaction, supervisor: Supervisor, values: dict[s
 
 
 async def lock(session: Transaction, backend_id: bytes) -> Backend:
-    """Lock a backend's row for a claim."""
-    statement = select(Backend).where(Backend.id == backend_id).with_for_update()
+    """Lock a backend's row for a claim; runs go on being started on it."""
+    statement = select(Backend).where(Backend.id == backend_id).with_for_update(key_share=True)
     row = await session.find(Backend, statement)
     assert row is not None
     return row

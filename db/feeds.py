@@ -111,8 +111,14 @@ class Emitted:
         self.wake = False
 
 
-_LOCK = select(Feed.id, Feed.seq).where(Feed.id.in_(bindparam("ids", expanding=True))).order_by(Feed.id)
-_LOCK_ONE = select(Feed.id, Feed.seq).where(Feed.id == bindparam("id")).with_for_update()
+# FOR NO KEY UPDATE: who inserts a row that refers to a feed does not wait for whoever writes to it.
+_LOCK = (
+    select(Feed.id, Feed.seq)
+    .where(Feed.id.in_(bindparam("ids", expanding=True)))
+    .order_by(Feed.id)
+    .with_for_update(key_share=True)
+)
+_LOCK_ONE = select(Feed.id, Feed.seq).where(Feed.id == bindparam("id")).with_for_update(key_share=True)
 _ADVANCE = (
     update(Feed.__table__)  # type: ignore[arg-type]
     .where(Feed.__table__.c.id == bindparam("feed"))
@@ -142,7 +148,7 @@ async def lock_all(session: "Transaction", feed_ids: Sequence[int]) -> dict[int,
     """Lock several feeds in id order, so that no two transactions wait for each other."""
     heads = session.emitted.heads
     assert not heads or set(feed_ids) <= heads.keys(), "feeds are locked all at once or one a transaction"
-    for row in (await session.execute(_LOCK.with_for_update(), {"ids": sorted(feed_ids)})).all():
+    for row in (await session.execute(_LOCK, {"ids": sorted(feed_ids)})).all():
         heads.setdefault(row.id, Head(row.id, row.seq))
     return heads
 

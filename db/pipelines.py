@@ -121,7 +121,8 @@ async def revise(
     pipeline = await _lock(session, viewer, pipeline_id)
     number = pipeline.revision
     if steps is not None:
-        checked = await _check(session, pipeline.project_id, name or pipeline.name, steps)
+        wanted = pipeline.name if name is None else name
+        checked = await _check(session, pipeline.project_id, wanted, steps)
         number += 1
         await _insert_revision(session, viewer, pipeline_id, number, checked, columns.now())
     elif name is not None:
@@ -296,7 +297,7 @@ async def _lock(session: Transaction, viewer: Viewer, pipeline_id: bytes) -> Pip
     statement = select(Pipeline).where(
         Pipeline.id == pipeline_id, viewers.visible(viewer, Pipeline.project_id)
     )
-    pipeline = await session.find(Pipeline, statement.with_for_update())
+    pipeline = await session.find(Pipeline, statement.with_for_update(key_share=True))
     if pipeline is None:
         raise errors.NotFound("there is no such pipeline", path=("id",))
     viewers.require_writer(viewer, pipeline.project_id)

@@ -42,6 +42,7 @@ UNFINISHED = (PreparationState.PENDING, PreparationState.BUILDING)
 
 async def request(session: Transaction, version: modules.ModuleVersion, backend_id: bytes, host: str) -> None:
     """Record that a version is to be made ready on a backend; a repeat changes nothing."""
+    head = await feeds.lock(session, version.feed_id)
     preparation_id = ids.new()
     values = {
         "id": preparation_id,
@@ -53,7 +54,6 @@ async def request(session: Transaction, version: modules.ModuleVersion, backend_
     }
     once = columns.insert_once(session.postgresql, Preparation, ("version_id", "backend_id", "host"))
     if await session.change(once, values):
-        head = await feeds.lock(session, version.feed_id)
         state = PreparationState.PENDING
         head.emit(feeds.Subject.PREPARATION, preparation_id, columns.now(), state=state)
         session.wake()
@@ -115,6 +115,9 @@ async def _move(
     )
     if changed:
         head.emit(feeds.Subject.PREPARATION, preparation.id, at, state=to, message=message)
-        if to not in UNFINISHED:
+        unfinished = select(Preparation.id).where(
+            Preparation.version_id == preparation.version_id, Preparation.state.in_(UNFINISHED)
+        )
+        if await session.scalar(unfinished.limit(1)) is None:
             head.end()
     return bool(changed)
