@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Text, insert, select
+from sqlalchemy import Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns, errors, ids, viewers
@@ -26,10 +26,9 @@ class Project(Base):
 
 async def ensure_default(session: Transaction) -> bytes:
     """Make the default project if it is not there; returns its id."""
-    found: bytes | None = await session.scalar(select(Project.id).where(Project.name == DEFAULT))
-    if found is None:
-        found = ids.new()
-        await session.execute(insert(Project).values(id=found, name=DEFAULT, created_at=columns.now()))
+    once = columns.insert_once(session.postgresql, Project, ("name",))
+    await session.execute(once, {"id": ids.new(), "name": DEFAULT, "created_at": columns.now()})
+    found: bytes = await session.scalar(select(Project.id).where(Project.name == DEFAULT))
     return found
 
 

@@ -64,11 +64,10 @@ def digest(token: str) -> bytes:
 
 async def ensure_administrator(session: Transaction, token: str) -> bytes:
     """Make the administrator, with exactly this token as the standing one; returns the user's id."""
-    user_id: bytes | None = await session.scalar(select(User.id).where(User.name == ADMINISTRATOR))
-    if user_id is None:
-        user_id = ids.new()
-        values = {"id": user_id, "name": ADMINISTRATOR, "created_at": columns.now()}
-        await session.execute(insert(User).values(values))
+    once = columns.insert_once(session.postgresql, User, ("name",))
+    await session.execute(once, {"id": ids.new(), "name": ADMINISTRATOR, "created_at": columns.now()})
+    locked = select(User.id).where(User.name == ADMINISTRATOR).with_for_update(key_share=True)
+    user_id: bytes = await session.scalar(locked)
     standing = (Token.user_id == user_id) & (Token.kind == TokenKind.ADMINISTRATOR)
     kept = await session.scalar(select(Token.sha256).where(standing))
     if kept != digest(token):
