@@ -5,11 +5,11 @@ what a module or pipeline becomes later changes no run that has been started.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from sqlalchemy import func, insert, select
 
 from db import columns, errors, feeds, ids, jobs, manifests, modules, pipelines, runs, viewers
@@ -40,17 +40,21 @@ class StartSpec:
     fail_fast: bool = False
 
     def sha256(self) -> bytes:
-        """The digest that tells a repeated request from another one under the same key."""
+        """The digest that tells a repeated request from another one under the same key.
+
+        Of anything that JSON can say, as it is taken before anything is checked.
+        """
         content = [
             self.pipeline_id.hex(),
+            self.backend,
             self.name,
             self.priority,
-            sorted((step, sorted(given.items())) for step, given in self.arguments),
+            sorted(json.dumps([step, dict(given)], sort_keys=True) for step, given in self.arguments),
             [file.hex() for file in self.files],
             sorted(self.tags),
             self.fail_fast,
         ]
-        return hashlib.sha256(orjson.dumps(content)).digest()
+        return hashlib.sha256(json.dumps(content).encode()).digest()
 
 
 async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
@@ -114,7 +118,7 @@ class _Plan:
 
 
 async def _find_started(session: Transaction, project_id: bytes, spec: StartSpec) -> bytes | None:
-    if not spec.idempotency_key or len(spec.idempotency_key) > 200:
+    if not 1 <= len(spec.idempotency_key or "") <= 200 or manifests.text_refusal(spec.idempotency_key):
         raise errors.Invalid("an idempotency key has 1 to 200 characters", path=("idempotencyKey",))
     if session.postgresql:
         # Two first requests under one key at once: the second waits for the first's commit.
