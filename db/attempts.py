@@ -95,7 +95,7 @@ async def adopt(
     """Take over everything a backend still holds; from now on only this supervisor's reports count."""
     statement = (
         update(Attempt)
-        .where(Attempt.backend_id == backend_id, Attempt.host == host, Attempt.removed.is_(False))
+        .where(Attempt.backend_id == backend_id, Attempt.host == host, ~Attempt.removed)
         .values(supervisor_id=supervisor_id, epoch=epoch)
         .returning(Attempt)
     )
@@ -105,7 +105,7 @@ async def adopt(
 async def held(session: Session, supervisor_id: bytes, epoch: int) -> list[Attempt]:
     """The attempts of this supervisor that have not ended, oldest first."""
     statement = select(Attempt).where(
-        Attempt.removed.is_(False),
+        ~Attempt.removed,
         Attempt.ended_at.is_(None),
         Attempt.supervisor_id == supervisor_id,
         Attempt.epoch == epoch,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, bindparam, insert, select
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, Select, bindparam, insert, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import feeds
@@ -143,8 +143,7 @@ async def _page(session: Session, owner: Any, page: Page) -> Slice[Placed]:
     if page.before is not None:
         statement = statement.where(LogChunk.seq <= page.before[0])
     order = LogChunk.seq.desc() if page.backward else LogChunk.seq.asc()
-    # Every chunk has a line at least; those at the edges may have none past the cursors.
-    rows = await session.all(LogChunk, statement.order_by(order).limit(page.size + 3))
+    rows = await _chunks(session, statement.order_by(order), page)
     found = [line for row in (rows[::-1] if page.backward else rows) for line in _batch(row).lines]
     inside = [line for line in found if _between(line, page)]
     more = len(inside) > page.size
@@ -152,6 +151,19 @@ async def _page(session: Session, owner: Any, page: Page) -> Slice[Placed]:
         kept = inside[-page.size :] if page.size else []
         return Slice(kept, has_next=page.before is not None, has_previous=more)
     return Slice(inside[: page.size], has_next=more, has_previous=page.after is not None)
+
+
+async def _chunks(session: Session, statement: Select[Any], page: Page) -> list[LogChunk]:
+    """The chunks that have the page's lines and one more, and little beyond."""
+    # Every chunk has a line at least; those at the edges may have none past the cursors.
+    sized = statement.with_only_columns(LogChunk.seq, LogChunk.lines).limit(page.size + 3)
+    wanted, lines, edge = [], 0, {at[0] for at in (page.after, page.before) if at is not None}
+    for row in (await session.execute(sized)).all():
+        wanted.append(row.seq)
+        lines += 0 if row.seq in edge else row.lines
+        if lines > page.size:
+            break
+    return await session.all(LogChunk, statement.where(LogChunk.seq.in_(wanted)))
 
 
 def _between(line: Placed, page: Page) -> bool:
