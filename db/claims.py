@@ -76,7 +76,7 @@ async def claim(
     busy = (await session.execute(_BUSY, {"backend": backend_id})).all()
     oversized = {row.id: why for row in candidates if (why := _exceeds(backend, row))}
     fitting = [row for row in candidates if row.id not in oversized]
-    chosen = _choose(backend, busy, fitting)[:most]
+    chosen = _choose(backend, busy, fitting, most)
     picked = chosen + [row for row in candidates if row.id in oversized]
     if not picked:
         return []
@@ -152,7 +152,7 @@ def _exceeds(backend: Backend, row: Any) -> str | None:
     return "; ".join(over) or None
 
 
-def _choose(backend: Backend, busy: Sequence[Any], candidates: Sequence[Any]) -> list[Any]:
+def _choose(backend: Backend, busy: Sequence[Any], candidates: Sequence[Any], most: int) -> list[Any]:
     """What fits, in the order it is to be launched; `candidates` come by priority and age."""
     free = {
         "slots": backend.slots - sum(row.workers for row in busy),
@@ -163,7 +163,7 @@ def _choose(backend: Backend, busy: Sequence[Any], candidates: Sequence[Any]) ->
     running = Counter({row.project_id: row.jobs for row in busy})
     chosen: list[Any] = []
     left = list(candidates)
-    while left:
+    while left and len(chosen) < most:
         row = min(left, key=lambda row: (-row.priority, running[row.project_id], row.id))
         left.remove(row)
         asked = _asked(row)

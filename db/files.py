@@ -133,7 +133,10 @@ async def complete_upload(
     if size_bytes != file.size_bytes:
         raise errors.Invalid(f"the content that arrived has {file.size_bytes} bytes", path=("sizeBytes",))
     ours = (File.id == file_id) & (File.state == FileState.UPLOADING) & (File.sha256 == file.sha256)
-    await session.execute(update(File).where(ours).values(state=FileState.READY))
+    if not await session.change(update(File).where(ours).values(state=FileState.READY)):
+        file = await find(session, viewer, file_id)
+        if file is None or file.state is not FileState.READY:
+            raise errors.Conflict("other content has arrived meanwhile", path=("id",))
     return file_id
 
 

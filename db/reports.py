@@ -153,7 +153,7 @@ async def _held_job(session: Transaction, supervisor: Supervisor, attempt_id: by
 
 
 def _message(reason: EndReason, end: End, job: Job) -> str | None:
-    if reason is EndReason.TIMED_OUT:
+    if reason is EndReason.TIMED_OUT and job.timeout_seconds is not None:
         return f"took longer than {job.timeout_seconds:g} s"
     if reason is EndReason.CANCELLED:
         return "cancelled"

@@ -117,7 +117,8 @@ async def follow(session: Transaction, head: feeds.Head, run_id: bytes, at: date
     """Make everything that follows from a change to a run's jobs, and the run's own state with it."""
     row = (await session.execute(_FOLLOWED, {"run": run_id})).one()
     members = await jobs.of_run(session, run_id)
-    files = await input_files(session, run_id) if any(not job.needs for job in members) else []
+    starting = any(job.state is JobState.WAITING and not job.needs for job in members)
+    files = await input_files(session, run_id) if starting else []
     cancelling = row.cancel_requested_at is not None
     await settle(session, head, run_id, members, at, row.state, row.fail_fast, cancelling, files)
 
