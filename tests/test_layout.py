@@ -36,9 +36,11 @@ FOREIGN = {
 ADAPTERS = ("local", "docker", "kubernetes", "fake")
 # They run where nothing of ours is installed: in a job's environment, in a process started by path.
 BARE = ("client/rungraph/log.py", "backends/watcher.py")
-# What graph has beside aggregates. A file that is neither here nor in db is in the wrong place or misnamed.
+# What graph has beside aggregates, and the functions, which are a part of modules. A file that is neither here
+# nor in db is in the wrong place or misnamed.
 PLUMBING = {
-    "app", "serve", "settings", "http", "schema", "context", "errors", "paging", "cost", "live",
+    "app", "serve", "settings", "http", "schema", "context", "credentials", "errors", "paging", "cost",
+    "live", "events", "nodes", "scalars", "functions",
 }  # fmt: skip
 
 # Spelt in pieces, so that this file does not name them either.
