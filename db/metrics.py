@@ -184,8 +184,13 @@ _INSERT_CHUNKS = insert(Chunk.__table__)  # type: ignore[arg-type]
 
 
 async def append(session: Transaction, head: feeds.Head, origin: Origin, given: Sequence[Column]) -> int:
-    """Add a batch under the next number of the run's feed, which is locked; returns that number."""
+    """Add a batch under the next number of the run's feed, which is locked; returns that number.
+
+    A batch without points takes none.
+    """
     given = [column for column in given if len(column.values)]
+    if not given:
+        return head.seq
     seq = head.take()
     known = await _series(session, origin, [column.name for column in given])
     whole = [_with_steps(column, known[column.name].points) for column in given]

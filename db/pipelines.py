@@ -228,7 +228,7 @@ def _graph_problems(steps: Sequence[StepSpec], needs: Mapping[str, tuple[str, ..
                 Problem(("steps", str(index), "name"), f"{step.name!r} is the name of an earlier step too")
             )
         seen.add(step.name)
-        for name in needs[step.name] if step.needs is not None else ():
+        for name in dict.fromkeys(step.needs or ()):
             if name not in needs:
                 close = manifests.suggestion(name, needs)
                 problems.append(Problem(("steps", str(index), "needs"), f"no step is named {name!r}{close}"))
