@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, errors, feeds
+from db import columns, errors, feeds, manifests
 from db.attempts import Attempt, Worker
 from db.columns import Base, Id, Serial
 from db.database import Session, Transaction
@@ -161,7 +161,7 @@ def check(given: Sequence[Column], path: Sequence[str] = ()) -> None:
     seen: set[str] = set()
     for index, column in enumerate(given):
         at = (*path, str(index))
-        if not 1 <= len(column.name) <= 250 or "\0" in column.name:
+        if not 1 <= len(column.name) <= 250 or manifests.text_refusal(column.name):
             raise errors.Invalid("a metric's name has 1 to 250 characters", path=(*at, "name"))
         if column.name in seen:
             raise errors.Invalid(f"{column.name!r} comes twice in this batch", path=(*at, "name"))
@@ -170,6 +170,14 @@ def check(given: Sequence[Column], path: Sequence[str] = ()) -> None:
             raise errors.Invalid("times and values differ in length", path=(*at, "times"))
         if column.steps is not None and len(column.steps) != len(column.values):
             raise errors.Invalid("steps and values differ in length", path=(*at, "steps"))
+        for part, numbers in (("times", column.times), ("steps", column.steps)):
+            if numbers is not None and not _exact(numbers):
+                raise errors.Invalid(f"{part} must be within ±(2^53−1)", path=(*at, part))
+
+
+def _exact(numbers: Integers) -> bool:
+    """Whether every JSON reader keeps these numbers as they are."""
+    return not len(numbers) or (int(numbers.min()) >= -MAX_INT64 and int(numbers.max()) <= MAX_INT64)
 
 
 _SERIES = select(Series.id, Series.name, Series.points).where(
@@ -204,9 +212,9 @@ async def append(session: Transaction, head: feeds.Head, origin: Origin, given: 
 
 
 async def repeated(session: Transaction, attempt_id: bytes, producer: str, number: int) -> int | None:
-    """The feed's number of a batch that was committed before; records this one as committed otherwise.
+    """The feed's number of what a producer had committed last, if a batch of this number was among it.
 
-    Call it under the feed's lock, and `remember` with the number the batch got.
+    Call it under the feed's lock; `remember` the number that a new batch got.
     """
     ours = (Producer.attempt_id == attempt_id) & (Producer.producer == producer)
     row = await session.find(Producer, select(Producer).where(ours))
