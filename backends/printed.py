@@ -34,6 +34,9 @@ def parse(pieces: Iterable[Piece]) -> Printed:
     broken = {Stream.STDOUT: False, Stream.STDERR: False}
     for piece in pieces:
         whole = not piece.continued and not broken[piece.stream]
+        if broken[piece.stream] and not piece.data:
+            broken[piece.stream] = piece.continued
+            continue  # it only ends a line that has been told in pieces
         broken[piece.stream] = piece.continued
         for line in piece.data.split(b"\n"):
             point = _point(line, piece) if whole and piece.stream is Stream.STDOUT else None

@@ -24,10 +24,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, ids
+from db import columns, ids, viewers
 from db.columns import Base, Choice, Id, Json, Serial, Timestamp
 from db.database import Session, Transaction
+from db.jobs import Job
 from db.states import EndReason, WorkerPhase
+from db.viewers import Viewer
 
 
 class Attempt(Base):
@@ -134,3 +136,19 @@ async def workers_of(session: Session, attempts: Collection[bytes]) -> list[Work
     """The workers of these attempts, by rank."""
     statement = select(Worker).where(Worker.attempt_id.in_(attempts))
     return await session.all(Worker, statement.order_by(Worker.attempt_id, Worker.rank))
+
+
+async def find_attempts(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Attempt]:
+    """The attempts of these ids whose jobs may be seen."""
+    seen = viewers.visible(viewer, Job.project_id, Job.run_id)
+    statement = select(Attempt).join(Job, Job.id == Attempt.job_id)
+    return await session.all(Attempt, statement.where(Attempt.id.in_(keys), seen))
+
+
+async def find_workers(session: Session, viewer: Viewer, keys: Collection[int]) -> list[Worker]:
+    """The workers of these numbers whose jobs may be seen."""
+    seen = viewers.visible(viewer, Job.project_id, Job.run_id)
+    statement = (
+        select(Worker).join(Attempt, Attempt.id == Worker.attempt_id).join(Job, Job.id == Attempt.job_id)
+    )
+    return await session.all(Worker, statement.where(Worker.id.in_(keys), seen))

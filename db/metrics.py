@@ -28,11 +28,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, errors, feeds, manifests
+from db import columns, errors, feeds, manifests, viewers
 from db.attempts import Attempt, Worker
 from db.columns import Base, Id, Serial
 from db.database import Session, Transaction
 from db.jobs import Job
+from db.viewers import Viewer
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -355,12 +356,21 @@ _SINCE = (
     .limit(bindparam("most"))
 )
 
+_REST = _READ.where(
+    Chunk.feed_id == bindparam("feed"),
+    Chunk.last_seq == bindparam("seq"),
+    Chunk.series_id > bindparam("series"),
+).order_by(Chunk.series_id)
 
-async def series(session: Session, runs: Collection[bytes], names: Collection[str]) -> list[Points]:
+
+async def series(
+    session: Session, viewer: Viewer, runs: Collection[bytes], names: Collection[str]
+) -> list[Points]:
     """Every point of these metrics of these runs, in the order they came, of each job's latest attempt."""
     found: list[Points] = []
     chunks: list[Any] = []
-    for row in (await session.execute(_EXACT, {"runs": list(runs), "names": list(names)})).all():
+    exact = _EXACT.where(viewers.visible(viewer, Job.project_id, Series.run_id))
+    for row in (await session.execute(exact, {"runs": list(runs), "names": list(names)})).all():
         if chunks and chunks[0].series_id != row.series_id:
             found.append(_joined(chunks))
             chunks = []
@@ -371,14 +381,15 @@ async def series(session: Session, runs: Collection[bytes], names: Collection[st
 
 
 async def since(session: Session, feed_id: int, after: int, *, most: int = 1000) -> list[Points]:
-    """What batches past `after` added, in order. At most `most` chunks, and never part of a batch."""
+    """What batches past `after` added, in order: of at least `most` chunks where there are so many.
+
+    Never part of a batch: fewer than `most` means that there is nothing more.
+    """
     parameters = {"feed": feed_id, "after": after, "most": most}
     rows = list((await session.execute(_SINCE, parameters)).all())
     if len(rows) == most:
-        whole = [row for row in rows if row.last_seq != rows[-1].last_seq]
-        if not whole:
-            return await since(session, feed_id, after, most=most * 2)
-        rows = whole
+        rest = {"feed": feed_id, "seq": rows[-1].last_seq, "series": rows[-1].series_id}
+        rows += (await session.execute(_REST, rest)).all()
     return [_joined([row]) for row in rows]
 
 

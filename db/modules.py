@@ -200,14 +200,23 @@ async def list_versions(session: Session, module_id: bytes, page: Page) -> Slice
     return await paging.fetch(session, ModuleVersion, statement, ModuleVersion.number, page)
 
 
-async def find_functions(session: Session, keys: Collection[bytes]) -> list[Function]:
-    """The functions of these ids."""
-    return await session.all(Function, select(Function).where(Function.id.in_(keys)))
+async def find_functions(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Function]:
+    """The functions of these ids that may be seen."""
+    seen = viewers.visible(viewer, Module.project_id)
+    statement = select(Function).join(Module, Module.id == Function.module_id)
+    return await session.all(Function, statement.where(Function.id.in_(keys), seen))
 
 
 async def functions_of(session: Session, versions: Collection[bytes]) -> list[Function]:
     """The functions of these versions, in the order their manifests name them."""
     statement = select(Function).where(Function.version_id.in_(versions)).order_by(Function.id)
+    return await session.all(Function, statement)
+
+
+async def active_functions(session: Session, keys: Collection[bytes]) -> list[Function]:
+    """The functions of these modules' active versions."""
+    active = Module.active_version_id == Function.version_id
+    statement = select(Function).join(Module, active).where(Module.id.in_(keys))
     return await session.all(Function, statement)
 
 

@@ -177,9 +177,11 @@ async def latest_revisions(session: Session, pipelines: Collection[bytes]) -> li
     return await session.all(Revision, statement)
 
 
-async def find_revisions(session: Session, keys: Collection[bytes]) -> list[Revision]:
-    """The revisions of these ids."""
-    return await session.all(Revision, select(Revision).where(Revision.id.in_(keys)))
+async def find_revisions(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Revision]:
+    """The revisions of these ids whose pipelines may be seen."""
+    seen = viewers.visible(viewer, Pipeline.project_id)
+    statement = select(Revision).join(Pipeline, Pipeline.id == Revision.pipeline_id)
+    return await session.all(Revision, statement.where(Revision.id.in_(keys), seen))
 
 
 async def steps_of(session: Session, revisions: Collection[bytes]) -> list[Step]:

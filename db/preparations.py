@@ -10,10 +10,11 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Text, UniqueConstraint, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, feeds, ids, modules
+from db import columns, feeds, ids, modules, viewers
 from db.columns import Base, Choice, Id, Timestamp
 from db.database import Session, Transaction
 from db.states import PreparationState
+from db.viewers import Viewer
 
 
 class Preparation(Base):
@@ -121,3 +122,11 @@ async def _move(
         if await session.scalar(unfinished.limit(1)) is None:
             head.end()
     return bool(changed)
+
+
+async def find_preparations(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Preparation]:
+    """The preparations of these ids whose versions may be seen."""
+    version = modules.ModuleVersion
+    seen = viewers.visible(viewer, version.project_id)
+    statement = select(Preparation).join(version, version.id == Preparation.version_id)
+    return await session.all(Preparation, statement.where(Preparation.id.in_(keys), seen))

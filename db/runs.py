@@ -6,7 +6,7 @@ never set: whatever changes a job calls `follow` in the same transaction.
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import (
     Boolean,
@@ -32,7 +32,13 @@ from db.viewers import Viewer
 
 
 class Run(Base):
-    """One execution. Without `revision_id` it is external: code outside that reports."""
+    """One execution. Without `revision_id` it is external: code outside that reports.
+
+    Reads add `seq`, the feed's number in the same snapshot: who follows the run goes on after it.
+    """
+
+    if TYPE_CHECKING:
+        seq: ClassVar[int]
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -169,6 +175,9 @@ async def _ask_to_stop(
     )
 
 
+_READ: Any = select(Run, feeds.Feed.seq).join(feeds.Feed, feeds.Feed.id == Run.feed_id)
+
+
 async def get(session: Session, viewer: Viewer, run_id: bytes) -> Run:
     """The run of this id; raises NotFound."""
     run = await find(session, viewer, run_id)
@@ -180,13 +189,13 @@ async def get(session: Session, viewer: Viewer, run_id: bytes) -> Run:
 async def find(session: Session, viewer: Viewer, run_id: bytes) -> Run | None:
     """The run of this id, if it may be seen."""
     seen = viewers.visible(viewer, Run.project_id, Run.id)
-    return await session.find(Run, select(Run).where(Run.id == run_id, seen))
+    return await session.find(Run, _READ.where(Run.id == run_id, seen))
 
 
 async def find_runs(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Run]:
     """The runs of these ids that may be seen."""
     seen = viewers.visible(viewer, Run.project_id, Run.id)
-    return await session.all(Run, select(Run).where(Run.id.in_(keys), seen))
+    return await session.all(Run, _READ.where(Run.id.in_(keys), seen))
 
 
 async def list_runs(
@@ -199,7 +208,7 @@ async def list_runs(
     tags: Sequence[tuple[str, str]] = (),
 ) -> Slice[Run]:
     """Runs, newest first; in one of these states, of this pipeline, with all of these tags."""
-    statement = select(Run).where(viewers.visible(viewer, Run.project_id, Run.id))
+    statement = _READ.where(viewers.visible(viewer, Run.project_id, Run.id))
     if states:
         statement = statement.where(Run.state.in_(states))
     if pipeline_id is not None:

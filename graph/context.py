@@ -53,9 +53,7 @@ class Context:
         assert self.authenticated is not None
         return self.authenticated
 
-    async def load(
-        self, fetch: Callable[["Context", list[K]], Awaitable[list[V]]], key: K
-    ) -> V:
+    async def load(self, fetch: Callable[["Context", list[K]], Awaitable[list[V]]], key: K) -> V:
         """What `fetch` gives for a key, together with the other keys asked for at the same time."""
         loader = self._loaders.get(fetch)
         if loader is None:

@@ -1,0 +1,93 @@
+"""What all subscriptions to a feed share: the events about the stream itself, and following one.
+
+A stream that is filtered tells how far it has read at least every 15 s, so that who resumes need not read
+again what was not for them.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import strawberry
+
+from db import errors
+from db.logs import Batch
+from graph import live
+from graph.context import Context
+from graph.logs import LogLine
+from graph.scalars import Int64
+
+CURSOR_SECONDS = 15.0
+
+
+@strawberry.interface(description="Something that happened, under the next number of a feed.")
+class FeedEvent:
+    """An event."""
+
+    seq: Int64 = strawberry.field(description="The feed's number: resume after it.")
+
+
+@strawberry.type(description="How far a filtered stream has read.")
+class Cursor(FeedEvent):
+    """Progress without news."""
+
+
+@strawberry.type(description="What lies before `resumeFrom` is no longer kept.")
+class FeedTruncated(FeedEvent):
+    """A gap at the beginning."""
+
+    resume_from: Int64 = strawberry.field(description="The first number that is kept.")
+
+
+@strawberry.type(description="Nothing follows.")
+class FeedEnded(FeedEvent):
+    """The end."""
+
+
+@strawberry.type(description="Lines were printed.")
+class LinesAdded(FeedEvent):
+    """Lines."""
+
+    step: str = strawberry.field(description="The job's step; empty for a preparation.")
+    lines: list[LogLine] = strawberry.field(description="In the order they were read.")
+
+
+def lines_added(seq: int, step: str, batch: Batch) -> LinesAdded:
+    """A batch of lines as an event."""
+    return LinesAdded(seq=Int64(seq), step=step, lines=[LogLine.of(line) for line in batch.lines])
+
+
+async def follow(
+    context: Context,
+    feed_id: int | None,
+    after: int | None,
+    told: Callable[[live.Message], Any],
+) -> AsyncIterator[Any]:
+    """The events of a feed past `after` (None: from now on): what `told` makes of each, None to leave it out.
+
+    Raises NotFound for no feed.
+    """
+    if feed_id is None:
+        raise errors.NotFound("there is no such thing to follow, or you may not see it", path=("id",))
+    cursor = await _head(context, feed_id) if after is None else max(after, 0)
+    said, at = cursor, time.monotonic()
+    async for item in context.hub.follow(feed_id, cursor):
+        match item:
+            case live.Message():
+                event = told(item)
+                if event is not None:
+                    yield event
+                    said, at = item.seq, time.monotonic()
+            case live.Reached(seq=seq) if seq > said and time.monotonic() - at > CURSOR_SECONDS:
+                yield Cursor(seq=Int64(seq))
+                said, at = seq, time.monotonic()
+            case live.Truncated(seq=seq, resume_from=resume_from):
+                yield FeedTruncated(seq=Int64(resume_from - 1), resume_from=Int64(resume_from))
+            case live.Ended(seq=seq):
+                yield FeedEnded(seq=Int64(seq))
+
+
+async def _head(context: Context, feed_id: int) -> int:
+    async with context.database.read() as session:
+        page = await live.read(session, feed_id, 0, most=1)
+    return page.head

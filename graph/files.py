@@ -1,0 +1,178 @@
+"""Files: announcing an upload, completing it, and files as the API shows them. Contents go by content.py."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import strawberry
+from strawberry.scalars import JSON
+
+from db import errors, files
+from graph import nodes
+from graph.context import Context, Info
+from graph.errors import UserError, refusing
+from graph.nodes import Node, found, key, loads, public
+from graph.scalars import Int64
+
+if TYPE_CHECKING:
+    from graph.jobs import Job
+
+strawberry.enum(files.FileKind, description="Whether a file was given or made.")
+strawberry.enum(files.FileState, description="Whether the content is there and was checked.")
+
+
+@strawberry.type(
+    description="A managed blob: a name, tags and lineage for a content stored once by its SHA-256."
+)
+class File(Node):
+    """A file."""
+
+    row: strawberry.Private[files.File]
+    name: str = strawberry.field(description="As it was given, without a folder.")
+    state: files.FileState = strawberry.field(description="Whether it can be used.")
+    size_bytes: Int64 = strawberry.field(
+        description="The content's size; what was announced while uploading."
+    )
+    sha256: str | None = strawberry.field(description="The content's digest in hex, once it has arrived.")
+    media_type: str = strawberry.field(description="As given, or guessed from the name.")
+    kind: files.FileKind = strawberry.field(description="Whether it was given or made.")
+    tags: JSON = strawberry.field(description="Names with strings, numbers or truth values.")
+    created_at: datetime = strawberry.field(description="When it was announced, or its job ended.")
+
+    @classmethod
+    def of(cls, row: files.File) -> "File":
+        return cls(
+            row=row,
+            id=public("file", row.id),
+            name=row.name,
+            state=row.state,
+            size_bytes=Int64(row.size_bytes),
+            sha256=row.sha256,
+            media_type=row.media_type,
+            kind=row.kind,
+            tags=JSON(row.tags),
+            created_at=row.created_at,
+        )
+
+    @strawberry.field(description="Where the content is, by GET with ranges; null until it is complete.")
+    def url(self) -> str | None:
+        return f"/files/{self.id}" if self.row.state is files.FileState.READY else None
+
+    @strawberry.field(description="The job that made it.")
+    async def job(self, info: Info) -> Annotated["Job", strawberry.lazy("graph.jobs")] | None:
+        found: Job | None = await nodes.get(info.context, "job", self.row.job_id)
+        return found
+
+    @strawberry.field(description="The file it is another state of.")
+    async def derived_from(self, info: Info) -> "File | None":
+        found: File | None = await nodes.get(info.context, "file", self.row.derived_from)
+        return found
+
+
+@loads("file")
+async def load_files(context: Context, keys: list[bytes]) -> list[File | None]:
+    """Files by key."""
+    async with context.database.read() as session:
+        rows = await files.find_files(session, context.viewer, keys)
+    by_key = {row.id: File.of(row) for row in rows}
+    return [by_key.get(key) for key in keys]
+
+
+@strawberry.type
+class FileQuery:
+    """Finding files."""
+
+    @strawberry.field(description="The file of this id, or null.")
+    async def file(self, info: Info, id: strawberry.ID) -> File | None:
+        wanted = found("file", id)
+        return None if wanted is None else await info.context.load(load_files, wanted)
+
+
+@strawberry.input(description="A file to come.")
+class CreateUploadInput:
+    """Input of createUpload."""
+
+    name: str = strawberry.field(description="The file's name, without a folder.")
+    size_bytes: Int64 = strawberry.field(description="The content's size.")
+    media_type: str | None = strawberry.field(
+        default=None, description="Guessed from the name when not given."
+    )
+    tags: JSON = strawberry.field(
+        default_factory=dict, description="Names with strings, numbers or truth values."
+    )
+    project: strawberry.ID | None = strawberry.field(
+        default=None, description="The default project when not given."
+    )
+
+
+@strawberry.type(description="Where to send the content.")
+class Upload:
+    """An upload."""
+
+    url: str = strawberry.field(description="PUT the content here, with the same credentials.")
+
+
+@strawberry.type(description="The announced file, or why it was refused.")
+class CreateUploadPayload:
+    """Payload of createUpload."""
+
+    file: File | None = strawberry.field(default=None, description="The file, UPLOADING.")
+    upload: Upload | None = strawberry.field(default=None, description="Where to send the content.")
+    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
+
+
+@strawberry.input(description="What was sent, so that it is what was meant.")
+class CompleteUploadInput:
+    """Input of completeUpload."""
+
+    id: strawberry.ID = strawberry.field(description="The announced file.")
+    sha256: str = strawberry.field(description="The content's SHA-256 in hex.")
+    size_bytes: Int64 = strawberry.field(description="The content's size.")
+
+
+@strawberry.type(description="The complete file, or what is wrong.")
+class CompleteUploadPayload:
+    """Payload of completeUpload."""
+
+    file: File | None = strawberry.field(default=None, description="The file, READY.")
+    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
+
+
+@strawberry.type
+class FileMutation:
+    """Uploading."""
+
+    @strawberry.mutation(description="Announce a file; then PUT its content, then completeUpload.")
+    @refusing(CreateUploadPayload)
+    async def create_upload(self, info: Info, input: CreateUploadInput) -> CreateUploadPayload:
+        context = info.context
+        project = None if input.project is None else key("project", input.project, "project")
+        if not isinstance(input.tags, dict | None):
+            raise errors.Invalid("tags are an object of values by name", path=("tags",))
+        async with context.database.begin() as session:
+            file_id = await files.create_upload(
+                session,
+                context.viewer,
+                input.name,
+                input.size_bytes,
+                media_type=input.media_type,
+                tags=input.tags,
+                project_id=project,
+            )
+        file = await context.load(load_files, file_id)
+        url = f"/files/{public('file', file_id)}"
+        return CreateUploadPayload(file=file, upload=Upload(url=url))
+
+    @strawberry.mutation(description="Make a sent file usable, if what arrived is what was meant.")
+    @refusing(CompleteUploadPayload)
+    async def complete_upload(self, info: Info, input: CompleteUploadInput) -> CompleteUploadPayload:
+        context = info.context
+        file_id = key("file", input.id, "id")
+        async with context.database.begin() as session:
+            await files.complete_upload(
+                session,
+                context.viewer,
+                file_id,
+                sha256=input.sha256,
+                size_bytes=input.size_bytes,
+            )
+        return CompleteUploadPayload(file=await context.load(load_files, file_id))

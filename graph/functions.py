@@ -1,0 +1,170 @@
+"""Functions and their options as the API shows them."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import strawberry
+from strawberry.scalars import JSON
+
+from db import manifests, modules
+from graph import nodes, paging
+from graph.context import Context, Info
+from graph.nodes import Node, key, loads, public
+from graph.paging import Connection
+from graph.scalars import Int64
+
+if TYPE_CHECKING:
+    from graph.modules import Module, ModuleVersion
+
+strawberry.enum(manifests.OptionType, description="The type of an option.")
+
+
+@strawberry.type(description="A typed parameter of a function.")
+class Option:
+    """An option."""
+
+    name: str = strawberry.field(description="As arguments name it.")
+    type: manifests.OptionType = strawberry.field(description="What values it takes.")
+    required: bool = strawberry.field(description="Whether a job cannot do without.")
+    default: JSON | None = strawberry.field(description="What it is when not given.")
+    minimum: float | None = strawberry.field(description="The least value.")
+    maximum: float | None = strawberry.field(description="The greatest value.")
+    values: list[str] | None = strawberry.field(description="The values of an ENUM.")
+    doc: str = strawberry.field(description="What it means.")
+
+
+@strawberry.type(description="Files that a function takes: of any of these types, with all of these tags.")
+class Accept:
+    """What is taken."""
+
+    types: list[str] = strawberry.field(description="Name endings, lower case, without dot; empty: any.")
+    required_tags: list[str] = strawberry.field(description="Tags that must be there.")
+
+
+@strawberry.type(description="A tag that a function puts on what it makes.")
+class OutputTag:
+    """A declared tag."""
+
+    name: str = strawberry.field(description="The tag.")
+    type: str = strawberry.field(description="str, int, float or bool.")
+
+
+@strawberry.type(description="What one worker asks for; null leaves the backend's default.")
+class Resources:
+    """Resources."""
+
+    cpus: float | None = strawberry.field(description="Cores.")
+    memory_bytes: Int64 | None = strawberry.field(description="Memory.")
+    gpus: int = strawberry.field(description="GPUs.")
+
+
+@strawberry.type(description="One callable of a module version.")
+class Function(Node):
+    """A function."""
+
+    row: strawberry.Private[modules.Function]
+    name: str = strawberry.field(description="Unique in its module.")
+    description: str = strawberry.field(description="What it does.")
+    command: list[str] = strawberry.field(description="What is run, word by word.")
+    options: list[Option] = strawberry.field(description="Its parameters.")
+    accepts: list[Accept] = strawberry.field(description="Files it takes; empty: any.")
+    output_tags: list[OutputTag] = strawberry.field(description="Tags it puts on what it makes; empty: any.")
+    resources: Resources = strawberry.field(description="What one worker asks for.")
+    workers: int = strawberry.field(description="How many run together.")
+    timeout_seconds: float | None = strawberry.field(description="How long an attempt may take.")
+    retries: int = strawberry.field(description="Attempts after the first.")
+    environment: JSON = strawberry.field(description="Variables set for it.")
+
+    @classmethod
+    def of(cls, row: modules.Function) -> "Function":
+        spec = manifests.decode_function(row.spec)
+        return cls(
+            row=row,
+            id=public("function", row.id),
+            name=spec.name,
+            description=spec.description,
+            command=list(spec.command),
+            options=[_option(option) for option in spec.options],
+            accepts=[Accept(types=list(a.types), required_tags=list(a.required_tags)) for a in spec.accepts],
+            output_tags=[OutputTag(name=tag.name, type=tag.type.value) for tag in spec.output_tags],
+            resources=_resources(spec.resources),
+            workers=spec.workers,
+            timeout_seconds=spec.timeout_seconds,
+            retries=spec.retries,
+            environment=JSON(dict(spec.environment)),
+        )
+
+    @strawberry.field(description="The module it belongs to.")
+    async def module(self, info: Info) -> Annotated["Module", strawberry.lazy("graph.modules")]:
+        found: Module = await nodes.get(info.context, "module", self.row.module_id)
+        return found
+
+    @strawberry.field(description="The version it belongs to.")
+    async def version(self, info: Info) -> Annotated["ModuleVersion", strawberry.lazy("graph.modules")]:
+        found: ModuleVersion = await nodes.get(info.context, "version", self.row.version_id)
+        return found
+
+    @strawberry.field(description="module/function, as steps name it.")
+    async def address(self, info: Info) -> str:
+        found: Module = await nodes.get(info.context, "module", self.row.module_id)
+        return f"{found.name}/{self.name}"
+
+
+@strawberry.input(description="Which functions.")
+class FunctionFilter:
+    """A filter."""
+
+    module: strawberry.ID | None = strawberry.field(default=None, description="Of this module.")
+
+
+@loads("function")
+async def load_functions(context: Context, keys: list[bytes]) -> list[Function | None]:
+    """Functions by key."""
+    async with context.database.read() as session:
+        rows = await modules.find_functions(session, context.viewer, keys)
+    by_key = {row.id: Function.of(row) for row in rows}
+    return [by_key.get(key) for key in keys]
+
+
+async def of_versions(context: Context, keys: list[bytes]) -> list[list[Function]]:
+    async with context.database.read() as session:
+        rows = await modules.functions_of(session, keys)
+    return [[Function.of(row) for row in rows if row.version_id == key] for key in keys]
+
+
+def _option(option: manifests.Option) -> Option:
+    return Option(
+        name=option.name,
+        type=option.type,
+        required=option.required,
+        default=None if option.default is None else JSON(option.default),
+        minimum=option.minimum,
+        maximum=option.maximum,
+        values=list(option.values) or None,
+        doc=option.doc,
+    )
+
+
+def _resources(given: manifests.Resources) -> Resources:
+    memory = None if given.memory_bytes is None else Int64(given.memory_bytes)
+    return Resources(cpus=given.cpus, memory_bytes=memory, gpus=given.gpus)
+
+
+@strawberry.type
+class FunctionQuery:
+    """Finding functions."""
+
+    @strawberry.field(description="Functions of active versions, newest first.")
+    async def functions(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+        filter: FunctionFilter | None = None,
+    ) -> Connection[Function]:
+        page = paging.page(first, after, last, before)
+        module = None if filter is None or filter.module is None else key("module", filter.module, "filter")
+        async with info.context.database.read() as session:
+            rows = await modules.list_functions(session, info.context.viewer, page, module_id=module)
+        return paging.connect(rows, lambda row: row.id, Function.of)

@@ -1,0 +1,252 @@
+"""Jobs, their attempts and workers, as the API shows them."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import strawberry
+from strawberry.scalars import JSON
+
+from db import attempts, jobs, logs, states
+from graph import functions, nodes, paging
+from graph.context import Context, Info
+from graph.files import File
+from graph.logs import LogLine, connect
+from graph.nodes import Node, found, loads, public
+from graph.paging import Connection
+
+if TYPE_CHECKING:
+    from graph.runs import Run
+
+strawberry.enum(states.JobState, description="The state of a job.")
+strawberry.enum(states.EndReason, description="Why an attempt ended.")
+strawberry.enum(states.WorkerPhase, description="The phase of a worker.")
+
+
+@strawberry.type(description="One process, container or pod of an attempt.")
+class Worker(Node):
+    """A worker."""
+
+    rank: int = strawberry.field(description="From 0.")
+    phase: states.WorkerPhase = strawberry.field(description="Where it is in its life.")
+    node: str | None = strawberry.field(description="The machine it runs on.")
+    address: str | None = strawberry.field(description="Where others reach it.")
+    exit_code: int | None = strawberry.field(description="Negative for a signal.")
+    started_at: datetime | None = strawberry.field(description="When its process existed.")
+    ended_at: datetime | None = strawberry.field(description="When it was gone.")
+
+    @classmethod
+    def of(cls, row: attempts.Worker) -> "Worker":
+        return cls(
+            id=public("worker", row.id.to_bytes(16)),
+            rank=row.rank,
+            phase=row.phase,
+            node=row.node,
+            address=row.address,
+            exit_code=row.exit_code,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+        )
+
+
+@strawberry.type(description="One launch of a job.")
+class Attempt(Node):
+    """An attempt."""
+
+    row: strawberry.Private[attempts.Attempt]
+    number: int = strawberry.field(description="From 1.")
+    reason: states.EndReason | None = strawberry.field(description="Why it ended.")
+    message: str | None = strawberry.field(description="What the reason leaves open.")
+    exit_code: int | None = strawberry.field(description="The one that decided; negative for a signal.")
+    created_at: datetime = strawberry.field(description="When its launch was decided.")
+    started_at: datetime | None = strawberry.field(description="When all its workers existed.")
+    ended_at: datetime | None = strawberry.field(description="When all were gone.")
+
+    @classmethod
+    def of(cls, row: attempts.Attempt) -> "Attempt":
+        return cls(
+            row=row,
+            id=public("attempt", row.id),
+            number=row.number,
+            reason=row.reason,
+            message=row.message,
+            exit_code=row.exit_code,
+            created_at=row.created_at,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+        )
+
+    @strawberry.field(description="By rank.")
+    async def workers(self, info: Info) -> list[Worker]:
+        return await info.context.load(_workers_of, self.row.id)
+
+
+@strawberry.type(description="One step of a run.")
+class Job(Node):
+    """A job."""
+
+    row: strawberry.Private[jobs.Job]
+    step: str = strawberry.field(description="The step's name.")
+    position: int = strawberry.field(description="Its place in the run, from 0.")
+    state: states.JobState = strawberry.field(description="Where it is in its life.")
+    reason: states.EndReason | None = strawberry.field(description="Why its last attempt ended.")
+    message: str | None = strawberry.field(description="What the reason leaves open.")
+    exit_code: int | None = strawberry.field(description="Of its last attempt.")
+    arguments: JSON = strawberry.field(description="Every option with its value, frozen at the start.")
+    output: JSON | None = strawberry.field(description="Its output.json, as it wrote it.")
+    queued_at: datetime | None = strawberry.field(description="When it was ready.")
+    started_at: datetime | None = strawberry.field(description="When its first attempt ran.")
+    ended_at: datetime | None = strawberry.field(description="When it ended.")
+
+    @classmethod
+    def of(cls, row: jobs.Job) -> "Job":
+        return cls(
+            row=row,
+            id=public("job", row.id),
+            step=row.step,
+            position=row.position,
+            state=row.state,
+            reason=row.reason,
+            message=row.message,
+            exit_code=row.exit_code,
+            arguments=JSON(row.arguments),
+            output=row.output,
+            queued_at=row.queued_at,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+        )
+
+    @strawberry.field(description="From its start to its end, or until now.")
+    def duration_seconds(self) -> float | None:
+        return duration(self.started_at, self.ended_at)
+
+    @strawberry.field(description="Its run.")
+    async def run(self, info: Info) -> Annotated["Run", strawberry.lazy("graph.runs")]:
+        found: Run = await nodes.get(info.context, "run", self.row.run_id)
+        return found
+
+    @strawberry.field(description="What it executes, in the version frozen at the start.")
+    async def function(self, info: Info) -> functions.Function | None:
+        found: functions.Function | None = await nodes.get(info.context, "function", self.row.function_id)
+        return found
+
+    @strawberry.field(description="The steps that must have succeeded first.")
+    async def needs(self, info: Info) -> list[str]:
+        if not self.row.needs:
+            return []
+        siblings = await info.context.load(of_run, self.row.run_id)
+        return [siblings[position].step for position in self.row.needs]
+
+    @strawberry.field(description="Its launches, in order.")
+    async def attempts(self, info: Info) -> list[Attempt]:
+        return await info.context.load(_attempts_of, self.row.id)
+
+    @strawberry.field(description="The files it reads; known once it is ready.")
+    async def inputs(self, info: Info) -> list[File]:
+        return await info.context.load(_inputs_of, self.row.id)
+
+    @strawberry.field(description="The files it hands on.")
+    async def outputs(self, info: Info) -> list[File]:
+        return await info.context.load(_outputs_of, self.row.id)
+
+    @strawberry.field(description="What it printed, of all attempts, oldest first.")
+    async def logs(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> Connection[LogLine]:
+        page = paging.page(first, after, last, before)
+        async with info.context.database.read() as session:
+            return connect(await logs.of_job(session, self.row.id, page))
+
+
+@loads("job")
+async def load_jobs(context: Context, keys: list[bytes]) -> list[Job | None]:
+    """Jobs by key."""
+    async with context.database.read() as session:
+        rows = await jobs.find_jobs(session, context.viewer, keys)
+    by_key = {row.id: Job.of(row) for row in rows}
+    return [by_key.get(key) for key in keys]
+
+
+@loads("attempt")
+async def load_attempts(context: Context, keys: list[bytes]) -> list[Attempt | None]:
+    """Attempts by key."""
+    async with context.database.read() as session:
+        rows = await attempts.find_attempts(session, context.viewer, keys)
+    by_key = {row.id: Attempt.of(row) for row in rows}
+    return [by_key.get(key) for key in keys]
+
+
+@loads("worker")
+async def load_workers(context: Context, keys: list[bytes]) -> list[Worker | None]:
+    """Workers by key."""
+    numbers = [number for key in keys if (number := int.from_bytes(key)) < 2**63]
+    async with context.database.read() as session:
+        rows = await attempts.find_workers(session, context.viewer, numbers)
+    by_key = {row.id: Worker.of(row) for row in rows}
+    return [by_key.get(int.from_bytes(key)) for key in keys]
+
+
+async def of_run(context: Context, keys: list[bytes]) -> list[list[Job]]:
+    """The jobs of runs, in order."""
+    async with context.database.read() as session:
+        rows = await jobs.of_runs(session, keys)
+    by_run: dict[bytes, list[Job]] = {}
+    for row in rows:
+        by_run.setdefault(row.run_id, []).append(Job.of(row))
+    return [by_run.get(key, []) for key in keys]
+
+
+async def _attempts_of(context: Context, keys: list[bytes]) -> list[list[Attempt]]:
+    async with context.database.read() as session:
+        rows = await attempts.of_jobs(session, keys)
+    by_job: dict[bytes, list[Attempt]] = {}
+    for row in rows:
+        by_job.setdefault(row.job_id, []).append(Attempt.of(row))
+    return [by_job.get(key, []) for key in keys]
+
+
+async def _workers_of(context: Context, keys: list[bytes]) -> list[list[Worker]]:
+    async with context.database.read() as session:
+        rows = await attempts.workers_of(session, keys)
+    by_attempt: dict[bytes, list[Worker]] = {}
+    for row in rows:
+        by_attempt.setdefault(row.attempt_id, []).append(Worker.of(row))
+    return [by_attempt.get(key, []) for key in keys]
+
+
+async def _inputs_of(context: Context, keys: list[bytes]) -> list[list[File]]:
+    return await _files_of(context, keys, jobs.Direction.INPUT)
+
+
+async def _outputs_of(context: Context, keys: list[bytes]) -> list[list[File]]:
+    return await _files_of(context, keys, jobs.Direction.OUTPUT)
+
+
+async def _files_of(context: Context, keys: list[bytes], direction: jobs.Direction) -> list[list[File]]:
+    async with context.database.read() as session:
+        rows = await jobs.files_of(session, keys, direction)
+    by_job: dict[bytes, list[File]] = {}
+    for row in rows:
+        by_job.setdefault(row.owner, []).append(File.of(row))
+    return [by_job.get(key, []) for key in keys]
+
+
+def duration(started_at: datetime | None, ended_at: datetime | None) -> float | None:
+    """Seconds from a start to an end, or until now; None before the start."""
+    if started_at is None:
+        return None
+    return ((ended_at or datetime.now(started_at.tzinfo)) - started_at).total_seconds()
+
+
+@strawberry.type
+class JobQuery:
+    """Finding jobs."""
+
+    @strawberry.field(description="The job of this id, or null.")
+    async def job(self, info: Info, id: strawberry.ID) -> Job | None:
+        wanted = found("job", id)
+        return None if wanted is None else await info.context.load(load_jobs, wanted)

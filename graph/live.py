@@ -1,0 +1,243 @@
+"""Live delivery: one reader a followed feed a process, however many watch it; a watcher is a cursor.
+
+The reader wakes on a hint, or on a slow poll should one be lost, reads what is new once, and keeps the last
+messages in a bounded window. A watcher that has fallen out of the window reads the database from where it
+stands. Nothing queues for a watcher, so a slow one costs no memory, and every seq reaches it once, in order.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+import structlog
+
+from db import errors, feeds, logs, metrics
+from db.database import Database, Session
+from db.feeds import Event
+from db.logs import Batch
+from db.metrics import Points
+
+log = structlog.get_logger(__name__)
+
+_WINDOW = 4096
+_PAGE = 500
+_POLL_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What happened under one number: one of a state event, the points of a batch, a batch of lines."""
+
+    seq: int
+    event: Event | None = None
+    points: tuple[Points, ...] = ()
+    lines: Batch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The watcher has read up to `seq`, and there is nothing more for now."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """What lies before `resume_from` is no longer kept."""
+
+    seq: int
+    resume_from: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Nothing follows `seq`."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Everything of a feed past a number, up to `upto`; the feed's state is as of the same snapshot."""
+
+    messages: list[Message]
+    upto: int
+    head: int
+    floor: int
+    ended: bool
+
+
+async def read(session: Session, feed_id: int, after: int, *, most: int = _PAGE) -> Page:
+    """The next messages of a feed, whole and without gaps."""
+    head = await feeds.head(session, feed_id)
+    if head is None:
+        raise errors.NotFound
+    after = max(after, head.floor)
+    if head.seq <= after:
+        return Page([], after, head.seq, head.floor, head.ended)
+    events = await feeds.events(session, feed_id, after, most=most)
+    points = await metrics.since(session, feed_id, after, most=most)
+    lines = await logs.since(session, feed_id, after, most=most)
+    # A list that was cut says nothing about what lies past its end.
+    ends = [rows[-1].seq for rows in (events, points, lines) if len(rows) >= most]
+    upto = min([head.seq, *ends])
+    messages = _merged(events, points, lines, upto)
+    return Page(messages, upto, head.seq, head.floor, head.ended and upto == head.seq)
+
+
+def _merged(events: list[Event], points: list[Points], lines: list[Batch], upto: int) -> list[Message]:
+    batches: dict[int, list[Points]] = {}
+    for one in points:
+        batches.setdefault(one.seq, []).append(one)
+    messages = [Message(event.seq, event=event) for event in events]
+    messages += [Message(seq, points=tuple(batch)) for seq, batch in batches.items()]
+    messages += [Message(batch.seq, lines=batch) for batch in lines]
+    return sorted((m for m in messages if m.seq <= upto), key=lambda message: message.seq)
+
+
+class Hub:
+    """The readers of one process."""
+
+    def __init__(self, database: Database, *, poll_seconds: float = _POLL_SECONDS) -> None:
+        self._database = database
+        self._poll_seconds = poll_seconds
+        self._readers: dict[int, _Reader] = {}
+        self._silence = database.bus.listen(self._hear)
+
+    def close(self) -> None:
+        """Stop hearing hints; watchers end with their connections."""
+        self._silence()
+
+    @property
+    def readers(self) -> int:
+        """How many feeds are being followed."""
+        return len(self._readers)
+
+    async def follow(self, feed_id: int, after: int) -> AsyncIterator[Message | Reached | Truncated | Ended]:
+        """Everything past `after`, then what comes, until the feed's end.
+
+        Reached comes whenever the watcher has caught up, so that who filters can tell how far it has read.
+        """
+        reader = self._readers.get(feed_id)
+        if reader is None:
+            reader = self._readers[feed_id] = _Reader(self._database, feed_id, self._poll_seconds)
+        reader.watchers += 1
+        try:
+            async for item in self._follow(reader, after):
+                yield item
+        finally:
+            reader.watchers -= 1
+            if not reader.watchers:
+                self._readers.pop(feed_id, None)
+                reader.stop()
+
+    async def _follow(
+        self, reader: "_Reader", cursor: int
+    ) -> AsyncIterator[Message | Reached | Truncated | Ended]:
+        await reader.ready.wait()
+        while True:
+            tick = reader.tick
+            messages, upto, floor, ended = await self._past(reader, cursor)
+            if cursor < floor:
+                yield Truncated(cursor, floor + 1)
+                cursor = floor
+            for message in messages:
+                yield message
+            cursor = max(cursor, upto)
+            if ended:
+                yield Ended(cursor)
+                return
+            if cursor >= reader.head:
+                yield Reached(cursor)
+                await tick.wait()
+
+    async def _past(self, reader: "_Reader", cursor: int) -> tuple[list[Message], int, int, bool]:
+        """From the window where that reaches back far enough, else from the database."""
+        if cursor >= reader.start:
+            messages = reader.past(cursor)
+            return messages, reader.head, reader.floor, reader.ended
+        async with self._database.read() as session:
+            page = await read(session, reader.feed_id, cursor)
+        return page.messages, page.upto, page.floor, page.ended
+
+    def _hear(self, reached: Mapping[int, int], _wake: bool) -> None:
+        for feed_id, seq in reached.items():
+            reader = self._readers.get(feed_id)
+            if reader is not None and seq > reader.head:
+                reader.wanted.set()
+
+
+class _Reader:
+    """Reads one feed for all who watch it: `start` < every message of the window <= `head`."""
+
+    def __init__(self, database: Database, feed_id: int, poll_seconds: float) -> None:
+        self.feed_id = feed_id
+        self.watchers = 0
+        self.start = self.head = self.floor = 0
+        self.ended = False
+        self.ready = asyncio.Event()
+        self.wanted = asyncio.Event()
+        self.tick = asyncio.Event()
+        self._database = database
+        self._poll_seconds = poll_seconds
+        self._window: deque[Message] = deque()
+        self._task = asyncio.create_task(self._run(), name=f"feed {feed_id}")
+
+    def stop(self) -> None:
+        """Nobody watches any more."""
+        self._task.cancel()
+
+    def past(self, cursor: int) -> list[Message]:
+        """The messages of the window past a cursor that is not before its start."""
+        behind = 0
+        for message in reversed(self._window):
+            if message.seq <= cursor:
+                break
+            behind += 1
+        return list(islice(self._window, len(self._window) - behind, None))
+
+    async def _run(self) -> None:
+        while not self.ended:
+            try:
+                await self._read()
+            except Exception as error:
+                # The database may be away for a moment; the watchers wait, and lose nothing.
+                log.warning("feed not read", feed=self.feed_id, error=repr(error), exc_info=error)
+                await asyncio.sleep(self._poll_seconds)
+                continue
+            if self.ended:
+                return
+            try:
+                async with asyncio.timeout(self._poll_seconds):
+                    await self.wanted.wait()
+            except TimeoutError:
+                continue
+
+    async def _read(self) -> None:
+        self.wanted.clear()
+        if not self.ready.is_set():
+            async with self._database.read() as session:
+                head = await feeds.head(session, self.feed_id)
+            assert head is not None
+            self.start = self.head = head.seq
+            self.floor, self.ended = head.floor, head.ended
+            self.ready.set()
+            return
+        while True:
+            async with self._database.read() as session:
+                page = await read(session, self.feed_id, self.head)
+            self._keep(page)
+            if page.upto >= page.head:
+                return
+
+    def _keep(self, page: Page) -> None:
+        self._window.extend(page.messages)
+        while len(self._window) > _WINDOW:
+            self.start = self._window.popleft().seq
+        moved = page.upto > self.head or page.ended
+        self.head, self.floor, self.ended = page.upto, page.floor, page.ended
+        if moved:
+            self.tick.set()
+            self.tick = asyncio.Event()

@@ -1,0 +1,101 @@
+"""Node: everything that has an id, and finding it again by that id alone.
+
+A feature registers how its kind is loaded (`loads`); ids carry their kind, so no table is searched.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import strawberry
+
+from db import errors, ids
+from graph.context import Context, Info
+
+Load = Callable[[Context, list[bytes]], Awaitable[list[Any]]]
+
+_LOADS: dict[str, Load] = {}
+_LISTINGS: dict[str, Callable[..., Awaitable[Any]]] = {}
+
+
+@strawberry.interface(description="Something with an id of its own.")
+class Node:
+    """What `node(id)` finds."""
+
+    id: strawberry.ID = strawberry.field(description="Typed and opaque, good for ever.")
+
+
+def loads(kind: str) -> Callable[[Load], Load]:
+    """Register a loader: nodes, or None, in the order of the keys."""
+
+    def register(load: Load) -> Load:
+        _LOADS[kind] = load
+        return load
+
+    return register
+
+
+def lists(kind: str) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., Awaitable[Any]]]:
+    """Register how pages of a kind are read, for features above it to ask for by name."""
+
+    def register(listing: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        _LISTINGS[kind] = listing
+        return listing
+
+    return register
+
+
+def listing(kind: str) -> Callable[..., Awaitable[Any]]:
+    """The registered way to read pages of a kind."""
+    return _LISTINGS[kind]
+
+
+def public(kind: str, key: bytes) -> strawberry.ID:
+    """The id of a row, as the API shows it."""
+    return strawberry.ID(ids.encode(kind, key))
+
+
+def key(kind: str, text: str, *path: str) -> bytes:
+    """The key in a given id; raises NotFound, saying where the id was given."""
+    try:
+        return ids.decode(kind, text)
+    except errors.NotFound as error:
+        raise errors.NotFound(str(error), path=path) from error
+
+
+def found(kind: str, text: str) -> bytes | None:
+    """The key in a given id, None for what is no such id: queries answer null for what there is not."""
+    try:
+        return ids.decode(kind, text)
+    except errors.NotFound:
+        return None
+
+
+async def get(context: Context, kind: str, key: bytes | None) -> Any:
+    """The object of this key, batched with others of its kind; None where there is no key or nothing seen."""
+    return None if key is None else await context.load(_LOADS[kind], key)
+
+
+async def find(context: Context, text: str) -> Any:
+    """Whatever has this id and may be seen, else None."""
+    try:
+        kind, value = ids.split(text)
+    except errors.NotFound:
+        return None
+    load = _LOADS.get(kind)
+    return None if load is None else await context.load(load, value)
+
+
+@strawberry.type
+class NodeQuery:
+    """Finding by id."""
+
+    @strawberry.field(description="The object of this id, or null.")
+    async def node(self, info: Info, id: strawberry.ID) -> Node | None:
+        found: Node | None = await find(info.context, id)
+        return found
+
+    @strawberry.field(description="The objects of these ids, null where there is none; at most 100.")
+    async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None]:
+        if len(ids) > 100:
+            raise errors.LimitExceeded("at most 100 ids at once", path=("ids",))
+        return [await find(info.context, text) for text in ids]

@@ -1,0 +1,304 @@
+"""Pipelines, their revisions and steps: creating, changing, listing."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import strawberry
+from strawberry.scalars import JSON
+
+from db import errors, modules, pipelines
+from graph import functions, nodes, paging, users
+from graph.context import Context, Info
+from graph.errors import UserError, refusing
+from graph.nodes import Node, found, key, loads, public
+from graph.paging import Connection
+
+if TYPE_CHECKING:
+    from graph.runs import Run
+
+
+@strawberry.type(description="A function with arguments, in its place in the graph.")
+class Step:
+    """A step."""
+
+    row: strawberry.Private[pipelines.Step]
+    all_names: strawberry.Private[list[str]]
+    name: str = strawberry.field(description="Unique in its pipeline.")
+    address: str = strawberry.field(description="module/function.")
+    arguments: JSON = strawberry.field(description="As its author gave them.")
+
+    @strawberry.field(description="The function as it is active now; null when it is gone.")
+    async def function(self, info: Info) -> functions.Function | None:
+        return await info.context.load(_active_functions, (self.row.module_id, self.address))
+
+    @strawberry.field(description="The steps that must have succeeded first.")
+    def needs(self) -> list[str]:
+        return [self.all_names[position] for position in self.row.needs]
+
+
+@strawberry.type(description="One immutable state of a pipeline.")
+class PipelineRevision(Node):
+    """A revision."""
+
+    row: strawberry.Private[pipelines.Revision]
+    number: int = strawberry.field(description="From 1.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+
+    @classmethod
+    def of(cls, row: pipelines.Revision) -> "PipelineRevision":
+        return cls(row=row, id=public("revision", row.id), number=row.number, created_at=row.created_at)
+
+    @strawberry.field(description="The pipeline.")
+    async def pipeline(self, info: Info) -> "Pipeline":
+        found: Pipeline = await nodes.get(info.context, "pipeline", self.row.pipeline_id)
+        return found
+
+    @strawberry.field(description="In an order in which everything needed comes first.")
+    async def steps(self, info: Info) -> list[Step]:
+        return await info.context.load(_steps_of, self.row.id)
+
+
+@strawberry.type(description="A named graph of steps.")
+class Pipeline(Node):
+    """A pipeline."""
+
+    row: strawberry.Private[pipelines.Pipeline]
+    name: str = strawberry.field(description="Unique in its project.")
+    description: str = strawberry.field(description="What it is for.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+
+    @classmethod
+    def of(cls, row: pipelines.Pipeline) -> "Pipeline":
+        return cls(
+            row=row,
+            id=public("pipeline", row.id),
+            name=row.name,
+            description=row.description,
+            created_at=row.created_at,
+        )
+
+    @strawberry.field(description="Its project.")
+    async def project(self, info: Info) -> users.Project:
+        return await users.project(info.context, self.row.project_id)
+
+    @strawberry.field(description="The latest revision: what a new run executes.")
+    async def revision(self, info: Info) -> PipelineRevision:
+        return await info.context.load(_latest_revision, self.row.id)
+
+    @strawberry.field(description="All revisions, newest first.")
+    async def revisions(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> Connection[PipelineRevision]:
+        page = paging.page(first, after, last, before)
+        async with info.context.database.read() as session:
+            rows = await pipelines.list_revisions(session, self.row.id, page)
+        return paging.connect(rows, lambda row: row.number, PipelineRevision.of)
+
+    @strawberry.field(description="Its runs, newest first.")
+    async def runs(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> Connection[Annotated["Run", strawberry.lazy("graph.runs")]]:
+        page = paging.page(first, after, last, before)
+        found: Connection[Run] = await nodes.listing("run")(info.context, page, self.row.id)
+        return found
+
+
+@loads("pipeline")
+async def load_pipelines(context: Context, keys: list[bytes]) -> list[Pipeline | None]:
+    """Pipelines by key."""
+    async with context.database.read() as session:
+        rows = await pipelines.find_pipelines(session, context.viewer, keys)
+    by_key = {row.id: Pipeline.of(row) for row in rows}
+    return [by_key.get(key) for key in keys]
+
+
+@loads("revision")
+async def load_revisions(context: Context, keys: list[bytes]) -> list[PipelineRevision | None]:
+    """Revisions by key."""
+    async with context.database.read() as session:
+        rows = await pipelines.find_revisions(session, context.viewer, keys)
+    by_key = {row.id: PipelineRevision.of(row) for row in rows}
+    return [by_key.get(key) for key in keys]
+
+
+async def _latest_revision(context: Context, keys: list[bytes]) -> list[PipelineRevision]:
+    async with context.database.read() as session:
+        rows = await pipelines.latest_revisions(session, keys)
+    by_key = {row.pipeline_id: PipelineRevision.of(row) for row in rows}
+    return [by_key[key] for key in keys]
+
+
+async def _steps_of(context: Context, keys: list[bytes]) -> list[list[Step]]:
+    async with context.database.read() as session:
+        rows = await pipelines.steps_of(session, keys)
+    return [_steps([row for row in rows if row.revision_id == key]) for key in keys]
+
+
+def _steps(rows: list[pipelines.Step]) -> list[Step]:
+    names = [row.name for row in rows]
+    return [
+        Step(row=row, all_names=names, name=row.name, address=row.address, arguments=JSON(row.arguments))
+        for row in rows
+    ]
+
+
+async def _active_functions(
+    context: Context, keys: list[tuple[bytes, str]]
+) -> list[functions.Function | None]:
+    async with context.database.read() as session:
+        rows = await modules.active_functions(session, {module_id for module_id, _ in keys})
+    by_key = {(row.module_id, row.name): functions.Function.of(row) for row in rows}
+    return [by_key.get((module_id, address.partition("/")[2])) for module_id, address in keys]
+
+
+@strawberry.type
+class PipelineQuery:
+    """Finding pipelines."""
+
+    @strawberry.field(description="The pipeline of this id, or of this name; null if there is none.")
+    async def pipeline(
+        self, info: Info, id: strawberry.ID | None = None, name: str | None = None
+    ) -> Pipeline | None:
+        wanted = None if id is None else found("pipeline", id)
+        if (wanted is None) is (name is None):
+            return None
+        async with info.context.database.read() as session:
+            row = await pipelines.find_pipeline(session, info.context.viewer, pipeline_id=wanted, name=name)
+        return None if row is None else Pipeline.of(row)
+
+    @strawberry.field(description="Pipelines, newest first.")
+    async def pipelines(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> Connection[Pipeline]:
+        page = paging.page(first, after, last, before)
+        async with info.context.database.read() as session:
+            rows = await pipelines.list_pipelines(session, info.context.viewer, page)
+        return paging.connect(rows, lambda row: row.id, Pipeline.of)
+
+
+@strawberry.input(description="A step of a pipeline.")
+class StepInput:
+    """A step as its author gives it."""
+
+    name: str = strawberry.field(description="Unique in the pipeline.")
+    function: str = strawberry.field(description="module/function.")
+    arguments: JSON | None = strawberry.field(
+        default=None, description="Options by name; none when not given."
+    )
+    needs: list[str] | None = strawberry.field(
+        default=None, description="Names of steps that come first; the step above when not given."
+    )
+
+
+@strawberry.input(description="A pipeline to be.")
+class CreatePipelineInput:
+    """Input of createPipeline."""
+
+    name: str = strawberry.field(description="Unique in the project.")
+    steps: list[StepInput] = strawberry.field(description="At least one; in order, unless they say `needs`.")
+    description: str = strawberry.field(default="", description="What it is for.")
+    project: strawberry.ID | None = strawberry.field(
+        default=None, description="The default project when not given."
+    )
+
+
+@strawberry.type(description="The pipeline, or every mistake.")
+class CreatePipelinePayload:
+    """Payload of createPipeline."""
+
+    pipeline: Pipeline | None = strawberry.field(default=None, description="The new pipeline.")
+    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
+
+
+@strawberry.input(description="What to change; what is not given stays.")
+class UpdatePipelineInput:
+    """Input of updatePipeline."""
+
+    id: strawberry.ID = strawberry.field(description="The pipeline.")
+    name: str | None = strawberry.field(default=None, description="A new name.")
+    description: str | None = strawberry.field(default=None, description="A new description.")
+    steps: list[StepInput] | None = strawberry.field(default=None, description="All steps of a new revision.")
+
+
+@strawberry.type(description="The pipeline, or every mistake.")
+class UpdatePipelinePayload:
+    """Payload of updatePipeline."""
+
+    pipeline: Pipeline | None = strawberry.field(default=None, description="The pipeline as it is now.")
+    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
+
+
+@strawberry.type
+class PipelineMutation:
+    """Making and changing pipelines."""
+
+    @strawberry.mutation(description="Make a pipeline; every mistake is told with its path.")
+    @refusing(CreatePipelinePayload)
+    async def create_pipeline(self, info: Info, input: CreatePipelineInput) -> CreatePipelinePayload:
+        context = info.context
+        project = None if input.project is None else key("project", input.project, "project")
+        async with context.database.begin() as session:
+            pipeline_id = await pipelines.create(
+                session,
+                context.viewer,
+                input.name,
+                specs(input.steps),
+                description=input.description,
+                project_id=project,
+            )
+        return CreatePipelinePayload(pipeline=await nodes.get(context, "pipeline", pipeline_id))
+
+    @strawberry.mutation(
+        description="Change a pipeline; new steps make a new revision, old runs keep theirs."
+    )
+    @refusing(UpdatePipelinePayload)
+    async def update_pipeline(self, info: Info, input: UpdatePipelineInput) -> UpdatePipelinePayload:
+        context = info.context
+        pipeline_id = key("pipeline", input.id, "id")
+        async with context.database.begin() as session:
+            await pipelines.revise(
+                session,
+                context.viewer,
+                pipeline_id,
+                name=input.name,
+                description=input.description,
+                steps=None if input.steps is None else specs(input.steps),
+            )
+        return UpdatePipelinePayload(pipeline=await nodes.get(context, "pipeline", pipeline_id))
+
+
+def specs(given: list[StepInput]) -> list[pipelines.StepSpec]:
+    """Steps as the system of record takes them."""
+    return [
+        pipelines.StepSpec(
+            step.name,
+            step.function,
+            arguments(step.arguments, "steps", str(index), "arguments"),
+            None if step.needs is None else tuple(step.needs),
+        )
+        for index, step in enumerate(given)
+    ]
+
+
+def arguments(value: Any, *path: str) -> dict[str, Any]:
+    """Arguments must be an object, or nothing; raises Invalid with the path."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise errors.Invalid("arguments are an object of options by name", path=path)
+    return value

@@ -1,0 +1,320 @@
+"""Runs: starting, cancelling, listing. Following them is in watching.py."""
+
+from datetime import datetime
+
+import strawberry
+
+from db import runs, starts, states, waiting
+from db.paging import Page
+from graph import jobs, metrics, nodes, paging, pipelines, users
+from graph.context import Context, Info
+from graph.errors import UserError, refusing
+from graph.files import File
+from graph.jobs import Job
+from graph.metrics import RunMetric
+from graph.nodes import Node, found, key, lists, loads, public
+from graph.paging import Connection
+from graph.scalars import Int64
+from graph.timeline import TimelineEntry, of_feed
+
+strawberry.enum(states.RunState, description="The state of a run, derived from its jobs.")
+strawberry.enum(waiting.Code, name="WaitingCode", description="What a run waits for.")
+
+
+@strawberry.type(description="A name and a value on a run.")
+class Tag:
+    """A tag."""
+
+    name: str = strawberry.field(description="Unique on its run.")
+    value: str = strawberry.field(description="May be empty.")
+
+
+@strawberry.type(description="Why a run is not running.")
+class WaitingFor:
+    """A reason to wait."""
+
+    code: waiting.Code = strawberry.field(description="For programs.")
+    message: str = strawberry.field(description="For people.")
+
+
+@strawberry.type(description="One execution of a pipeline's revision on input files.")
+class Run(Node):
+    """A run."""
+
+    row: strawberry.Private[runs.Run]
+    name: str = strawberry.field(description="The pipeline's, unless it was given one.")
+    state: states.RunState = strawberry.field(description="Derived from its jobs.")
+    priority: int = strawberry.field(description="Higher ones are launched first.")
+    fail_fast: bool = strawberry.field(description="Whether a failure skips everything not launched yet.")
+    external: bool = strawberry.field(description="Whether code outside reports it.")
+    idempotency_key: str | None = strawberry.field(description="The key it was started under.")
+    created_at: datetime = strawberry.field(description="When it was asked for.")
+    started_at: datetime | None = strawberry.field(description="When its first job was launched.")
+    ended_at: datetime | None = strawberry.field(description="When its last job ended.")
+    seq: Int64 = strawberry.field(
+        description="The last number of the run's feed, as of the same moment: follow the run after it."
+    )
+
+    @classmethod
+    def of(cls, row: runs.Run) -> "Run":
+        return cls(
+            row=row,
+            id=public("run", row.id),
+            name=row.name,
+            state=row.state,
+            priority=row.priority,
+            fail_fast=row.fail_fast,
+            external=row.external,
+            idempotency_key=row.idempotency_key,
+            created_at=row.created_at,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            seq=Int64(row.seq),
+        )
+
+    @strawberry.field(description="From its start to its end, or until now.")
+    def duration_seconds(self) -> float | None:
+        return jobs.duration(self.started_at, self.ended_at)
+
+    @strawberry.field(description="Its project.")
+    async def project(self, info: Info) -> users.Project:
+        return await users.project(info.context, self.row.project_id)
+
+    @strawberry.field(description="What it executes; null for an external one.")
+    async def pipeline(self, info: Info) -> pipelines.Pipeline | None:
+        found: pipelines.Pipeline | None = await nodes.get(info.context, "pipeline", self.row.pipeline_id)
+        return found
+
+    @strawberry.field(description="The revision it executes.")
+    async def revision(self, info: Info) -> pipelines.PipelineRevision | None:
+        found: pipelines.PipelineRevision | None = await nodes.get(
+            info.context, "revision", self.row.revision_id
+        )
+        return found
+
+    @strawberry.field(description="By name.")
+    async def tags(self, info: Info) -> list[Tag]:
+        return await info.context.load(_tags_of, self.row.id)
+
+    @strawberry.field(description="Its input files, in the order given.")
+    async def files(self, info: Info) -> list[File]:
+        return await info.context.load(_files_of, self.row.id)
+
+    @strawberry.field(description="Its steps' jobs, in order.")
+    async def jobs(self, info: Info) -> list[Job]:
+        return await info.context.load(jobs.of_run, self.row.id)
+
+    @strawberry.field(description="The job of this step, or null.")
+    async def job(self, info: Info, step: str) -> Job | None:
+        members = await info.context.load(jobs.of_run, self.row.id)
+        return next((job for job in members if job.step == step), None)
+
+    @strawberry.field(description="Its headline values, by name; of these names if given.")
+    async def metrics(self, info: Info, names: list[str] | None = None) -> list[RunMetric]:
+        rows = await info.context.load(metrics.headlines_of, self.row.id)
+        return [RunMetric.of(row) for row in rows if names is None or row.name in names]
+
+    @strawberry.field(description="Every change of state, in order.")
+    async def timeline(self, info: Info) -> list[TimelineEntry]:
+        return await info.context.load(of_feed, self.row.feed_id)
+
+    @strawberry.field(description="Why it is not running; null unless it is QUEUED.")
+    async def waiting_for(self, info: Info) -> WaitingFor | None:
+        if self.state is not states.RunState.QUEUED:
+            return None
+        async with info.context.database.read() as session:
+            why = await waiting.explain(session, self.row.id)
+        return None if why is None else WaitingFor(code=why.code, message=why.message)
+
+    @strawberry.field(description="The run it repeats.")
+    async def retry_of(self, info: Info) -> "Run | None":
+        found: Run | None = await nodes.get(info.context, "run", self.row.retry_of)
+        return found
+
+
+@strawberry.input(description="A name and a value.")
+class TagInput:
+    """A tag."""
+
+    name: str = strawberry.field(description="1 to 100 characters.")
+    value: str = strawberry.field(default="", description="Up to 500 characters.")
+
+
+@strawberry.input(description="Which runs; all that is given must hold.")
+class RunFilter:
+    """A filter."""
+
+    in_states: list[states.RunState] | None = strawberry.field(
+        name="states", default=None, description="In one of these states."
+    )
+    pipeline: strawberry.ID | None = strawberry.field(default=None, description="Of this pipeline.")
+    tags: list[TagInput] | None = strawberry.field(default=None, description="With all of these tags.")
+
+
+@loads("run")
+async def load_runs(context: Context, keys: list[bytes]) -> list[Run | None]:
+    """Runs by key."""
+    async with context.database.read() as session:
+        rows = await runs.find_runs(session, context.viewer, keys)
+    by_key = {row.id: Run.of(row) for row in rows}
+    return [by_key.get(key) for key in keys]
+
+
+@lists("run")
+async def list_runs(
+    context: Context,
+    page: Page,
+    pipeline_id: bytes | None = None,
+    filter: RunFilter | None = None,
+) -> Connection[Run]:
+    """A page of runs, newest first."""
+    asked = filter or RunFilter()
+    if asked.pipeline is not None:
+        pipeline_id = key("pipeline", asked.pipeline, "filter", "pipeline")
+    async with context.database.read() as session:
+        rows = await runs.list_runs(
+            session,
+            context.viewer,
+            page,
+            states=asked.in_states or (),
+            pipeline_id=pipeline_id,
+            tags=[(tag.name, tag.value) for tag in asked.tags or ()],
+        )
+    made: Connection[Run] = paging.connect(rows, lambda row: row.id, Run.of)
+    return made
+
+
+async def _tags_of(context: Context, keys: list[bytes]) -> list[list[Tag]]:
+    async with context.database.read() as session:
+        rows = await runs.tags_of(session, keys)
+    by_run: dict[bytes, list[Tag]] = {}
+    for row in rows:
+        by_run.setdefault(row.run_id, []).append(Tag(name=row.name, value=row.value))
+    return [by_run.get(key, []) for key in keys]
+
+
+async def _files_of(context: Context, keys: list[bytes]) -> list[list[File]]:
+    async with context.database.read() as session:
+        rows = await runs.files_of(session, keys)
+    by_run: dict[bytes, list[File]] = {}
+    for row in rows:
+        by_run.setdefault(row.owner, []).append(File.of(row))
+    return [by_run.get(key, []) for key in keys]
+
+
+@strawberry.type
+class RunQuery:
+    """Finding runs."""
+
+    @strawberry.field(description="The run of this id, or null.")
+    async def run(self, info: Info, id: strawberry.ID) -> Run | None:
+        wanted = found("run", id)
+        return None if wanted is None else await info.context.load(load_runs, wanted)
+
+    @strawberry.field(description="Runs, newest first.")
+    async def runs(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+        filter: RunFilter | None = None,
+    ) -> Connection[Run]:
+        page = paging.page(first, after, last, before)
+        found: Connection[Run] = await list_runs(info.context, page, filter=filter)
+        return found
+
+
+@strawberry.input(description="Arguments for one step of a run.")
+class StepArgumentsInput:
+    """Overrides."""
+
+    step: str = strawberry.field(description="The step's name.")
+    arguments: strawberry.scalars.JSON = strawberry.field(
+        description="Options by name; they take the place of the pipeline's."
+    )
+
+
+@strawberry.input(description="What to run, on what.")
+class StartRunInput:
+    """Input of startRun."""
+
+    pipeline: strawberry.ID = strawberry.field(description="Its latest revision is executed.")
+    idempotency_key: str | None = strawberry.field(
+        default=None, description="The same key with the same input gives the run it started."
+    )
+    name: str | None = strawberry.field(default=None, description="The pipeline's when not given.")
+    priority: int = strawberry.field(default=0, description="-1000 to 1000; higher ones first.")
+    arguments: list[StepArgumentsInput] = strawberry.field(default_factory=list, description="Overrides.")
+    files: list[strawberry.ID] = strawberry.field(default_factory=list, description="Input files, in order.")
+    tags: list[TagInput] = strawberry.field(default_factory=list, description="At most 100.")
+    fail_fast: bool = strawberry.field(
+        default=False, description="Skip what is not launched after a failure."
+    )
+
+
+@strawberry.type(description="The run, or every mistake.")
+class StartRunPayload:
+    """Payload of startRun."""
+
+    run: Run | None = strawberry.field(default=None, description="QUEUED, or what the key started before.")
+    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
+
+
+@strawberry.input(description="Which run to end.")
+class CancelRunInput:
+    """Input of cancelRun."""
+
+    id: strawberry.ID = strawberry.field(description="The run.")
+    grace_seconds: float = strawberry.field(
+        default=10.0, description="How long its processes may take to end by themselves."
+    )
+
+
+@strawberry.type(description="The run, or why it was refused.")
+class CancelRunPayload:
+    """Payload of cancelRun."""
+
+    run: Run | None = strawberry.field(
+        default=None, description="CANCELLING, CANCELLED, or as it ended before."
+    )
+    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
+
+
+@strawberry.type
+class RunMutation:
+    """Starting and cancelling."""
+
+    @strawberry.mutation(description="Start a run: everything is checked and frozen now, and launched soon.")
+    @refusing(StartRunPayload)
+    async def start_run(self, info: Info, input: StartRunInput) -> StartRunPayload:
+        context = info.context
+        spec = starts.StartSpec(
+            pipeline_id=key("pipeline", input.pipeline, "pipeline"),
+            backend=context.backend,
+            idempotency_key=input.idempotency_key,
+            name=input.name,
+            priority=input.priority,
+            arguments=[
+                (one.step, pipelines.arguments(one.arguments, "arguments", str(index), "arguments"))
+                for index, one in enumerate(input.arguments)
+            ],
+            files=[key("file", text, "files", str(at)) for at, text in enumerate(input.files)],
+            tags=[(tag.name, tag.value) for tag in input.tags],
+            fail_fast=input.fail_fast,
+        )
+        async with context.database.begin() as session:
+            run_id = await starts.start(session, context.viewer, spec)
+        return StartRunPayload(run=await context.load(load_runs, run_id))
+
+    @strawberry.mutation(
+        description="End a run: what was not launched ends now, the rest within the grace period."
+    )
+    @refusing(CancelRunPayload)
+    async def cancel_run(self, info: Info, input: CancelRunInput) -> CancelRunPayload:
+        context = info.context
+        run_id = key("run", input.id, "id")
+        async with context.database.begin() as session:
+            await runs.cancel(session, context.viewer, run_id, grace_seconds=input.grace_seconds)
+        return CancelRunPayload(run=await context.load(load_runs, run_id))

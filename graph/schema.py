@@ -1,0 +1,122 @@
+"""The schema: the features' parts put together. `python -m graph.schema` prints, checks or writes the SDL."""
+
+import argparse
+import difflib
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import strawberry
+from strawberry.extensions import (
+    MaxAliasesLimiter,
+    MaxTokensLimiter,
+    ParserCache,
+    QueryDepthLimiter,
+    ValidationCache,
+)
+from strawberry.schema.config import StrawberryConfig
+
+from graph.backends import BackendQuery
+from graph.context import Info
+from graph.errors import Masking
+from graph.files import FileMutation, FileQuery
+from graph.functions import FunctionQuery
+from graph.jobs import Attempt, JobQuery, Worker
+from graph.metrics import MetricMutation, MetricQuery
+from graph.modules import ModuleMutation, ModuleQuery, ModuleSubscription
+from graph.nodes import NodeQuery
+from graph.pipelines import PipelineMutation, PipelineQuery
+from graph.runs import RunMutation, RunQuery
+from graph.scalars import SCALARS, ColumnExecution
+from graph.users import UserMutation, UserQuery
+from graph.watching import RunSubscription
+
+SDL = Path(__file__).parent.parent / "schema.graphql"
+
+DEPTH, TOKENS, ALIASES = 15, 5_000, 100
+
+
+@strawberry.type(description="The server.")
+class Server:
+    """The server."""
+
+    version: str = strawberry.field(description="Of the software.")
+    now: datetime = strawberry.field(description="Its clock.")
+
+
+@strawberry.type(description="Reading.")
+class Query(
+    NodeQuery,
+    UserQuery,
+    BackendQuery,
+    ModuleQuery,
+    FunctionQuery,
+    PipelineQuery,
+    RunQuery,
+    JobQuery,
+    FileQuery,
+    MetricQuery,
+):
+    """Reading."""
+
+    @strawberry.field(description="The server that answers.")
+    def server(self, info: Info) -> Server:
+        return Server(version=version("rungraph-server"), now=datetime.now(UTC))
+
+
+@strawberry.type(description="Changing. A refusal is data: `errors` of the payload.")
+class Mutation(UserMutation, ModuleMutation, PipelineMutation, RunMutation, FileMutation, MetricMutation):
+    """Changing."""
+
+
+@strawberry.type(description="Following. Resume after the last `seq` you have seen.")
+class Subscription(RunSubscription, ModuleSubscription):
+    """Following."""
+
+
+@cache
+def build() -> strawberry.Schema:
+    """The schema with its execution: typed columns, caches, limits, masked faults."""
+    return strawberry.Schema(
+        Query,
+        Mutation,
+        Subscription,
+        types=[Attempt, Worker],
+        execution_context_class=ColumnExecution,
+        config=StrawberryConfig(scalar_map=SCALARS, sort_schema=True),
+        extensions=[
+            lambda: ParserCache(maxsize=500),
+            lambda: ValidationCache(maxsize=500),
+            lambda: QueryDepthLimiter(max_depth=DEPTH),
+            lambda: MaxTokensLimiter(max_token_count=TOKENS),
+            lambda: MaxAliasesLimiter(max_alias_count=ALIASES),
+            Masking,
+        ],
+    )
+
+
+def main() -> int:
+    """Print the SDL; with --check compare it with schema.graphql, with --write write it there."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
+    made = build().as_str() + "\n"
+    if asked.write:
+        SDL.write_text(made)
+    elif asked.check:
+        kept = SDL.read_text()
+        lines = difflib.unified_diff(
+            kept.splitlines(), made.splitlines(), "schema.graphql", "the code", lineterm=""
+        )
+        sys.stderr.writelines(f"{line}\n" for line in lines)
+        return int(kept != made)
+    else:
+        sys.stdout.write(made)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

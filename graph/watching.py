@@ -1,0 +1,207 @@
+"""Following runs: everything, only the metrics, or the lines of one job.
+
+Each event carries the number under which it stands in the run's feed; a subscription that names `after`
+gets every one past it, once and in order, whatever happened to the connection in between.
+"""
+
+from collections.abc import AsyncIterator, Collection
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Any
+
+import strawberry
+
+from db import feeds, states
+from graph import live, nodes
+from graph.context import Context, Info
+from graph.events import Cursor, FeedEnded, FeedEvent, FeedTruncated, LinesAdded, follow, lines_added
+from graph.jobs import Job, of_run
+from graph.metrics import PointsOfSeries
+from graph.nodes import found
+from graph.runs import Run
+from graph.scalars import Int64
+
+
+@strawberry.enum(description="What a subscription to a run is told.")
+class RunEventKind(Enum):
+    """Kinds of a run's events."""
+
+    STATES = "STATES"
+    POINTS = "POINTS"
+    LINES = "LINES"
+
+
+@strawberry.type(description="The run changed its state.")
+class RunChanged(FeedEvent):
+    """An event of the run."""
+
+    run_key: strawberry.Private[bytes]
+    at: datetime = strawberry.field(description="When.")
+    run_state: states.RunState = strawberry.field(description="Its new state.")
+
+    @strawberry.field(description="The run as it is now.")
+    async def run(self, info: Info) -> Run:
+        found: Run = await nodes.get(info.context, "run", self.run_key)
+        return found
+
+
+@strawberry.type(description="A job changed its state.")
+class JobChanged(FeedEvent):
+    """An event of a job."""
+
+    job_key: strawberry.Private[bytes]
+    at: datetime = strawberry.field(description="When.")
+    step: str = strawberry.field(description="The job's step.")
+    job_state: states.JobState = strawberry.field(description="Its new state.")
+    reason: states.EndReason | None = strawberry.field(description="Why it ended.")
+    message: str | None = strawberry.field(description="What the reason leaves open.")
+
+    @strawberry.field(description="The job as it is now.")
+    async def job(self, info: Info) -> Job:
+        found: Job = await nodes.get(info.context, "job", self.job_key)
+        return found
+
+
+@strawberry.type(description="A worker changed its phase.")
+class WorkerChanged(FeedEvent):
+    """An event of a worker."""
+
+    job_key: strawberry.Private[bytes]
+    at: datetime = strawberry.field(description="When.")
+    step: str = strawberry.field(description="The job's step.")
+    rank: int = strawberry.field(description="The worker's rank.")
+    attempt: int = strawberry.field(description="The attempt's number.")
+    phase: states.WorkerPhase = strawberry.field(description="Its new phase.")
+    exit_code: int | None = strawberry.field(description="Once it is gone; negative for a signal.")
+
+    @strawberry.field(description="The job as it is now.")
+    async def job(self, info: Info) -> Job:
+        found: Job = await nodes.get(info.context, "job", self.job_key)
+        return found
+
+
+@strawberry.type(description="A batch of points was committed.")
+class PointsAdded(FeedEvent):
+    """Points."""
+
+    step: str = strawberry.field(description="The job's step.")
+    series: list[PointsOfSeries] = strawberry.field(description="What was added to which series.")
+
+
+RunEvent = Annotated[
+    RunChanged | JobChanged | WorkerChanged | PointsAdded | LinesAdded | Cursor | FeedTruncated | FeedEnded,
+    strawberry.union("RunEvent", description="What happens to a run."),
+]
+
+_ALL = frozenset(RunEventKind)
+
+
+@strawberry.type
+class RunSubscription:
+    """Following runs."""
+
+    @strawberry.subscription(
+        description="Everything that happens to a run past the number `after`; from now on when not given."
+    )
+    async def run(
+        self,
+        info: Info,
+        id: strawberry.ID,
+        after: Int64 | None = None,
+        include: list[RunEventKind] | None = None,
+    ) -> AsyncIterator[RunEvent]:
+        kinds = _ALL if include is None else frozenset(include)
+        async for event in _follow(info.context, id, after, kinds):
+            yield event
+
+    @strawberry.subscription(description="The points of a run past `after`, of these metrics if given.")
+    async def metrics(
+        self,
+        info: Info,
+        run: strawberry.ID,
+        names: list[str] | None = None,
+        after: Int64 | None = None,
+    ) -> AsyncIterator[RunEvent]:
+        wanted = None if names is None else frozenset(names)
+        async for event in _follow(info.context, run, after, {RunEventKind.POINTS}, names=wanted):
+            yield event
+
+    @strawberry.subscription(description="The lines of a job past `after`.")
+    async def logs(
+        self, info: Info, job: strawberry.ID, after: Int64 | None = None
+    ) -> AsyncIterator[RunEvent]:
+        row: Job | None = await nodes.get(info.context, "job", found("job", job))
+        run = "" if row is None else nodes.public("run", row.row.run_id)
+        only = None if row is None else row.row.id
+        async for event in _follow(info.context, run, after, {RunEventKind.LINES}, job=only):
+            yield event
+
+
+async def _follow(
+    context: Context,
+    run: str,
+    after: int | None,
+    kinds: Collection[RunEventKind],
+    *,
+    names: frozenset[str] | None = None,
+    job: bytes | None = None,
+) -> AsyncIterator[Any]:
+    row: Run | None = await nodes.get(context, "run", found("run", run))
+    if row is None:
+        async for event in follow(context, None, after, lambda _: None):
+            yield event
+        return
+    members = await context.load(of_run, row.row.id)
+    steps = {member.row.id: member.step for member in members}
+
+    def told(message: live.Message) -> Any:
+        if message.event is not None:
+            return _changed(message.event) if RunEventKind.STATES in kinds else None
+        if message.lines is not None:
+            owner = message.lines.job_id
+            if RunEventKind.LINES not in kinds or (job is not None and owner != job):
+                return None
+            return lines_added(message.seq, steps.get(owner or b"", ""), message.lines)
+        return _added(message, names) if RunEventKind.POINTS in kinds else None
+
+    async for event in follow(context, row.row.feed_id, after, told):
+        yield event
+
+
+def _changed(event: feeds.Event) -> Any:
+    data, seq = event.data, Int64(event.seq)
+    reason = data.get("reason")
+    match event.subject:
+        case feeds.Subject.RUN:
+            state = states.RunState(data["state"])
+            return RunChanged(run_key=event.subject_id, seq=seq, at=event.at, run_state=state)
+        case feeds.Subject.JOB:
+            return JobChanged(
+                job_key=event.subject_id,
+                seq=seq,
+                at=event.at,
+                step=data["step"],
+                job_state=states.JobState(data["state"]),
+                reason=None if reason is None else states.EndReason(reason),
+                message=data.get("message"),
+            )
+        case feeds.Subject.WORKER:
+            return WorkerChanged(
+                job_key=event.subject_id,
+                seq=seq,
+                at=event.at,
+                step=data["step"],
+                rank=data["rank"],
+                attempt=data["attempt"],
+                phase=states.WorkerPhase(data["phase"]),
+                exit_code=data.get("exit_code"),
+            )
+    return None
+
+
+def _added(message: live.Message, names: frozenset[str] | None) -> PointsAdded | None:
+    wanted = [points for points in message.points if names is None or points.name in names]
+    if not wanted:
+        return None
+    series = [PointsOfSeries.of(points) for points in wanted]
+    return PointsAdded(seq=Int64(message.seq), step=wanted[0].step, series=series)
