@@ -35,6 +35,7 @@ from db import (
 )
 from db.claims import Launch
 from db.database import Database
+from db.metrics import Origin
 from db.pipelines import StepSpec
 from db.reports import End, Made
 from db.starts import StartSpec
@@ -245,6 +246,19 @@ class World:
         async with self.database.begin() as session:
             waiting = update(jobs.Job).where(jobs.Job.run_id == run_id, jobs.Job.not_before.is_not(None))
             await session.execute(waiting.values(not_before=past))
+
+
+async def origin_of(world: World, launch: Launch, rank: int = 0) -> Origin:
+    """Where the points of a worker come from."""
+    async with world.database.read() as session:
+        (attempt,) = [
+            a for a in await attempts.of_jobs(session, [launch.job_id]) if a.id == launch.attempt_id
+        ]
+        workers = await attempts.workers_of(session, [attempt.id])
+        (job,) = await jobs.find_jobs(session, world.viewer, [launch.job_id])
+    return Origin(
+        job.run_id, job.project_id, job.id, attempt.id, attempt.number, workers[rank].id, workers[rank].rank
+    )
 
 
 def steps(given: Draw) -> list[StepSpec]:
