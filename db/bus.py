@@ -89,9 +89,14 @@ class Bus:
                     sending.cancel()
                     await asyncio.wait({receiving, sending})
                 for task in done:
-                    task.result()
+                    if not task.cancelled():
+                        task.result()
         finally:
-            await broadcast.disconnect()
+            if broadcast._listener_task.done():
+                # disconnect() would raise what ended its listener, and leave the connection open.
+                await broadcast._backend.disconnect()
+            else:
+                await broadcast.disconnect()
 
     async def _send(self, broadcast: Broadcast) -> None:
         while True:
