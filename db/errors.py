@@ -53,6 +53,12 @@ class Invalid(DomainError):
             self.problems = tuple(problems)
 
 
+class Unauthenticated(DomainError):
+    """Send a token as `Authorization: Bearer …`, or open the one-time link that `rungraph link` prints."""
+
+    code = "UNAUTHENTICATED"
+
+
 class Forbidden(DomainError):
     """Your credentials do not allow this."""
 

@@ -52,3 +52,8 @@ async def list_all(session: Session, viewer: Viewer) -> list[Project]:
     """Every project that may be seen, by name."""
     statement = select(Project).where(viewers.visible(viewer, Project.id)).order_by(Project.name)
     return await session.all(Project, statement)
+
+
+async def exists(session: Session) -> bool:
+    """Whether the default project is there: the database answers, and is ours."""
+    return await session.scalar(select(Project.id).where(Project.name == DEFAULT)) is not None

@@ -12,6 +12,7 @@ from strawberry.dataloader import DataLoader
 from strawberry.types import Info as StrawberryInfo
 
 from backends.blobs import Blobs
+from db import errors
 from db.database import Database
 from db.viewers import Viewer
 from graph.live import Hub
@@ -38,7 +39,7 @@ class Context:
     ) -> None:
         self.connection = connection
         self.connection_params: dict[str, Any] = {}
-        self.database = database
+        self._database = database
         self.hub = hub
         self.blobs = blobs
         self.backend = backend
@@ -49,9 +50,17 @@ class Context:
 
     @property
     def viewer(self) -> Viewer:
-        """Who asks. Operations of nobody are refused before any resolver runs."""
-        assert self.authenticated is not None
+        """Who asks; raises Unauthenticated for nobody."""
+        if self.authenticated is None:
+            raise errors.Unauthenticated
         return self.authenticated
+
+    @property
+    def database(self) -> Database:
+        """The database, for somebody: nothing is read or written for nobody."""
+        if self.authenticated is None:
+            raise errors.Unauthenticated
+        return self._database
 
     async def load(self, fetch: Callable[["Context", list[K]], Awaitable[list[V]]], key: K) -> V:
         """What `fetch` gives for a key, together with the other keys asked for at the same time."""

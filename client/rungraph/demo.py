@@ -31,10 +31,10 @@ EXPLORE = """subscription Watch($run: ID!, $after: Int64) {
   run(id: $run, after: $after) {
     __typename
     ... on FeedEvent { seq }
-    ... on RunChanged { runState: state }
-    ... on JobChanged { step jobState: state reason message }
+    ... on RunChanged { runState }
+    ... on JobChanged { step jobState reason message }
     ... on PointsAdded { step series { name steps values } }
-    ... on LinesAdded { linesStep: step lines { text } }
+    ... on LinesAdded { step lines { text } }
   }
 }
 """

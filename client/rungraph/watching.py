@@ -30,21 +30,20 @@ RUN = """query WatchedRun($run: ID!) {
   }
 }"""
 
-# Fields of one name and different types cannot stand together in one selection, hence the aliases.
 WATCH = """subscription Watch($run: ID!, $after: Int64) {
   run(id: $run, after: $after) {
     __typename
     ... on FeedEvent { seq }
-    ... on RunChanged { at runState: state }
-    ... on JobChanged { at step jobState: state reason message }
+    ... on RunChanged { at runState }
+    ... on JobChanged { at step jobState reason message }
     ... on WorkerChanged { at step rank phase exitCode }
     ... on PointsAdded { step series { name rank attempt steps times values nonFinite { index kind } } }
-    ... on LinesAdded { linesStep: step lines { time stream text rank attempt } }
+    ... on LinesAdded { step lines { time stream text rank attempt } }
     ... on FeedTruncated { resumeFrom }
   }
 }"""
 
-ALIASES = {"runState": "state", "jobState": "state", "linesStep": "step", "__typename": "type"}
+ALIASES = {"runState": "state", "jobState": "state", "__typename": "type"}
 RUN_ENDS = {"SUCCEEDED", "FAILED", "CANCELLED"}
 JOB_ENDS = RUN_ENDS | {"SKIPPED"}
 NON_FINITE = {"NAN": math.nan, "POSITIVE_INFINITY": math.inf, "NEGATIVE_INFINITY": -math.inf}

@@ -1,0 +1,188 @@
+"""The composition root: one application from settings, and everything it opens and closes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from backends.blobs import Blobs
+from backends.registry import construct
+from backends.supervisor import Configuration, Supervisor
+from db import claims, ids, projects, schema, users
+from db.bus import Bus
+from db.database import Database
+from graph import content, pages
+from graph.credentials import Credentials, keep
+from graph.errors import ErrorCode
+from graph.guard import Guard
+from graph.http import Endpoint, Surroundings, fault
+from graph.live import Hub
+from graph.schema import build, sdl
+from graph.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+BACKEND = "local"
+
+
+def create_app(settings: Settings, *, url: str, hosts: frozenset[str] = frozenset()) -> Starlette:
+    """The application. `url` is where jobs reach it, `hosts` the names it was bound to."""
+    hosts |= {*settings.allowed_hosts, *_host_of(settings.public_url)}
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app.state.around = await _open(stack, settings, url)
+            app.state.endpoint = Endpoint(build(), app.state.around)
+            yield
+
+    return Starlette(routes=_routes(), lifespan=lifespan, middleware=[Middleware(Guard, hosts=hosts)])
+
+
+def _routes() -> list[BaseRoute]:
+    routes: list[BaseRoute] = [
+        Route("/", pages.home),
+        Route("/graphql", _Graphql()),
+        WebSocketRoute("/graphql", _Graphql()),
+        Route("/files/{id}", content.content, methods=["GET", "HEAD", "PUT"]),
+        Route("/login", pages.login, methods=["GET"]),
+        Route("/health", _health),
+        Route("/schema.graphql", _sdl),
+    ]
+    if pages.STATIC.is_dir():
+        routes.append(Mount("/explorer-assets", _Assets(directory=pages.STATIC)))
+    return routes
+
+
+class _Graphql:
+    """The endpoint, or its explorer where a browser comes to look."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            request = Request(scope, receive)
+            if pages.wants_page(request):
+                await (await pages.explorer(request))(scope, receive, send)
+                return
+            if "origin" in request.headers and not scope["app"].state.around.is_own_origin(request):
+                message = "a page of another origin may not ask"
+                await fault(403, ErrorCode.FORBIDDEN, message)(scope, receive, send)
+                return
+        await scope["app"].state.endpoint(scope, receive, send)
+
+
+class _Assets(StaticFiles):
+    """The explorer's files, whose names change with their content."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        if path.startswith("assets/"):
+            response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+async def _health(request: Request) -> Response:
+    around: Surroundings = request.app.state.around
+    try:
+        async with asyncio.timeout(5), around.database.read() as session:
+            await projects.exists(session)
+    except Exception as error:
+        # Whoever asks wants to know that it is not well, and the log why.
+        log.error("not healthy", error=repr(error), exc_info=error)
+        return JSONResponse({"status": "unavailable"}, 503)
+    return JSONResponse({"status": "ok"})
+
+
+async def _sdl(_request: Request) -> Response:
+    return PlainTextResponse(sdl())
+
+
+async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surroundings:
+    """Open database, bus, hub and supervisor, to be closed in the opposite order."""
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    token = keep(settings.home / "token")
+    secret = keep(settings.home / "secret")
+    await _migrate(settings)
+    bus = Bus(settings.broadcast_url)
+    await bus.open()
+    stack.push_async_callback(bus.close)
+    database = Database(settings.database, bus=bus)
+    stack.push_async_callback(database.close)
+    async with database.begin() as session:
+        await projects.ensure_default(session)
+        await users.ensure_administrator(session, token)
+    credentials = Credentials(database, secret.encode())
+    blobs = Blobs(settings.files)
+    hub = Hub(database)
+    stack.callback(hub.close)
+    supervisor = _supervisor(settings, database, blobs, credentials, url)
+    await supervisor.open()
+    stack.push_async_callback(supervisor.close)
+    return Surroundings(
+        database=database,
+        hub=hub,
+        blobs=blobs,
+        credentials=credentials,
+        backend=BACKEND,
+        allowed_origins=frozenset(settings.allowed_origins),
+        max_upload_bytes=settings.max_upload_bytes,
+    )
+
+
+async def _migrate(settings: Settings) -> None:
+    if await schema.is_current(settings.database):
+        return
+    if not settings.database.startswith("sqlite"):
+        raise SystemExit("the database is not up to date: run `rungraph migrate`")
+    await schema.upgrade(settings.database)
+
+
+def _supervisor(
+    settings: Settings, database: Database, blobs: Blobs, credentials: Credentials, url: str
+) -> Supervisor:
+    def environment(launch: claims.Launch) -> dict[str, str]:
+        return {
+            "RUNGRAPH_URL": url,
+            "RUNGRAPH_TOKEN": credentials.job_token(launch),
+            "RUNGRAPH_RUN_ID": ids.encode("run", launch.run_id),
+            "RUNGRAPH_JOB_ID": ids.encode("job", launch.job_id),
+            "RUNGRAPH_ATTEMPT": str(launch.number),
+        }
+
+    configuration = Configuration(
+        name=BACKEND,
+        kind="local",
+        adapter=construct("local", settings.home / "local"),
+        slots=settings.slots,
+        cpus=settings.cpus,
+        memory_bytes=settings.memory_bytes,
+        gpus=settings.gpus,
+    )
+    return Supervisor(
+        database,
+        configuration,
+        host=_host_name(settings.home),
+        blobs=blobs,
+        store=settings.home / "modules",
+        environment=environment,
+    )
+
+
+def _host_name(home: Path) -> str:
+    """This machine and home: two servers with homes of their own on one database are two hosts."""
+    return keep(home / "host", make=f"host-{ids.new().hex()}")
+
+
+def _host_of(url: str) -> list[str]:
+    name = urlsplit(url).hostname
+    return [name] if name else []

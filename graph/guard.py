@@ -1,0 +1,70 @@
+"""What stands before every request: which host it was meant for, how much it sends, and its id.
+
+The host check keeps a page of another site from reaching a server on this machine under a name of its own
+(DNS rebinding). A body is bounded before it is read; a file's content has its own limit.
+"""
+
+import secrets
+from collections.abc import Collection
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from graph.errors import ErrorCode
+from graph.http import fault
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+MOST_BYTES = 32 << 20
+
+
+class Guard:
+    """The outermost middleware."""
+
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str]) -> None:
+        self._app = app
+        self._hosts = LOOPBACK | set(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        request_id = secrets.token_hex(8)
+        scope["request_id"] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        headers = Headers(scope=scope)
+        if not self._is_ours(headers.get("host", "")):
+            await self._refuse(scope, receive, send, 421, "this server does not answer to that host name")
+            return
+        if scope["type"] == "websocket" or scope["path"].startswith("/files/"):
+            await self._app(scope, receive, send)
+            return
+        if int(headers.get("content-length") or 0) > MOST_BYTES:
+            await self._refuse(scope, receive, send, 413, f"a request has at most {MOST_BYTES} bytes")
+            return
+        await self._app(scope, _bounded(receive), send)
+
+    def _is_ours(self, host: str) -> bool:
+        name, colon, port = host.rpartition(":")
+        return (name if colon and port.isdigit() else host).lower() in self._hosts
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, status: int, message: str) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": message})
+            return
+        code = ErrorCode.LIMIT_EXCEEDED if status == 413 else ErrorCode.FORBIDDEN
+        await fault(status, code, message)(scope, receive, send)
+
+
+def _bounded(receive: Receive) -> Receive:
+    """A body without a length is cut off where it exceeds the limit: as if the client had gone."""
+    read = 0
+
+    async def bounded() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        return message if read <= MOST_BYTES else {"type": "http.disconnect"}
+
+    return bounded

@@ -1,0 +1,227 @@
+"""The endpoint: GraphQL over HTTP and graphql-transport-ws.
+
+POST of JSON only, answered as the client accepts it, with the status codes that the GraphQL-over-HTTP audit
+asks for: 400 for a request that could not be executed where the client takes application/graphql-response
++json, 401 for nobody. Nobody may introspect and see the server's version, nothing else: the context gives
+no database without a viewer.
+"""
+
+import secrets
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from cross_web import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketState
+from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
+from strawberry.exceptions import ConnectionRejectionError
+from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.schema import Schema
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types.unset import UNSET, UnsetType
+
+from backends.blobs import Blobs
+from db.database import Database
+from db.viewers import Viewer
+from graph.context import Context
+from graph.credentials import COOKIE, Credentials
+from graph.errors import ErrorCode
+from graph.live import Hub
+
+MODERN = "application/graphql-response+json"
+LEGACY = "application/json"
+INIT_SECONDS = 10
+MOST_OPERATIONS = 100
+"""Subscriptions at once on one WebSocket."""
+
+
+class Surroundings:
+    """What every request of this process works with."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        hub: Hub,
+        blobs: Blobs,
+        credentials: Credentials,
+        backend: str,
+        allowed_origins: frozenset[str],
+        max_upload_bytes: int,
+    ) -> None:
+        self.database = database
+        self.hub = hub
+        self.blobs = blobs
+        self.credentials = credentials
+        self.backend = backend
+        self.allowed_origins = allowed_origins
+        self.max_upload_bytes = max_upload_bytes
+
+    async def viewer(self, connection: HTTPConnection) -> Viewer | None:
+        """Who a request or a handshake comes from, by its token or its cookie."""
+        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and token:
+            return await self.credentials.viewer(token.strip())
+        cookie = connection.cookies.get(COOKIE)
+        if cookie and self.is_own_origin(connection):
+            return await self.credentials.viewer(cookie)
+        return None
+
+    def is_own_origin(self, connection: HTTPConnection) -> bool:
+        """Whether no page of another origin sends this: a cookie alone proves nothing of a page."""
+        origin = connection.headers.get("origin")
+        if origin is None or origin in self.allowed_origins:
+            return True
+        return urlsplit(origin).netloc == connection.headers.get("host")
+
+
+class _Adapter(ASGIWebSocketAdapter):
+    """Text frames, and a close that may come twice."""
+
+    async def send_json(self, message: Mapping[str, object]) -> None:
+        if self.ws.application_state is WebSocketState.DISCONNECTED:
+            raise WebSocketDisconnected
+        try:
+            await self.ws.send_text(encode(message).decode())
+        except (RuntimeError, OSError) as error:
+            # The peer went away between two frames.
+            raise WebSocketDisconnected from error
+
+    async def close(self, code: int, reason: str) -> None:
+        if self.ws.application_state is not WebSocketState.DISCONNECTED:
+            await super().close(code, reason)
+
+
+class _Wanted(Response):
+    """How a client wants to be answered."""
+
+    def __init__(self, *, modern: bool) -> None:
+        super().__init__()
+        self.modern = modern
+
+
+class Endpoint(GraphQL[Context, None]):
+    """The ASGI application at /graphql."""
+
+    websocket_adapter_class = _Adapter
+
+    def __init__(self, schema: Schema, around: Surroundings) -> None:
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            allow_queries_via_get=False,
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
+            connection_init_wait_timeout=timedelta(seconds=INIT_SECONDS),
+            max_subscriptions_per_connection=MOST_OPERATIONS,
+            allowed_origins=tuple(around.allowed_origins),
+        )
+        self._around = around
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+        """The operation's surroundings; on a WebSocket those of all its operations."""
+        around = self._around
+        return Context(
+            request,
+            viewer=await around.viewer(request),
+            database=around.database,
+            hub=around.hub,
+            blobs=around.blobs,
+            backend=around.backend,
+            request_id=request.scope.get("request_id") or secrets.token_hex(8),
+        )
+
+    async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
+        """A browser shows its cookie, others a header or {"token": …} in connection_init."""
+        token = context.connection_params.get("token")
+        if isinstance(token, str) and token:
+            context.authenticated = await self._around.credentials.viewer(token)
+        if context.authenticated is None:
+            connection = context.connection
+            assert isinstance(connection, WebSocket)
+            await connection.close(4401, "Unauthorized")
+            raise ConnectionRejectionError
+        accepted: UnsetType = UNSET
+        return accepted
+
+    async def run(self, request: Any, context: Any = UNSET, root_value: Any = UNSET) -> Any:
+        """Refuse what the protocol does not know before anything is executed."""
+        if request.scope["type"] == "http" and (refusal := _refusal(request)):
+            return refusal
+        return await super().run(request, context, root_value)
+
+    async def get_sub_response(self, request: Request | WebSocket) -> Response:
+        """Carries to `create_response` how the client wants to be answered."""
+        return _Wanted(modern=MODERN in request.headers.get("accept", ""))
+
+    def create_response(self, response_data: Any, sub_response: Response) -> Response:
+        """The answer. A client of the older media type looks into the body, not at the status."""
+        assert isinstance(sub_response, _Wanted)
+        status = _status(response_data)
+        if sub_response.modern:
+            return Response(encode(response_data), status, media_type=f"{MODERN}; charset=utf-8")
+        return Response(encode(response_data), 200 if status == 400 else status, media_type=LEGACY)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; what was no GraphQL request at all is told as JSON too."""
+        if scope["type"] != "http":
+            await self.run(WebSocket(scope, receive, send))
+            return
+        try:
+            response = await self.run(Request(scope, receive))
+        except HTTPException as error:
+            response = fault(error.status_code, ErrorCode.INVALID, error.reason)
+        await response(scope, receive, send)
+
+    def decode_json(self, data: str | bytes) -> object:
+        """JSON in."""
+        return orjson.loads(data)
+
+    def encode_json(self, data: object) -> str | bytes:
+        """JSON out."""
+        return encode(data)
+
+
+def encode(data: object) -> bytes:
+    """JSON, with numpy's columns as they are."""
+    return orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY, default=_plain)
+
+
+def fault(status: int, code: ErrorCode, message: str, **headers: str) -> Response:
+    """An answer without data."""
+    body = {"errors": [{"message": message, "extensions": {"code": code.value}}]}
+    return Response(orjson.dumps(body), status, headers, media_type=LEGACY)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # a strided or big-endian column
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _refusal(request: Request) -> Response | None:
+    if request.method != "POST":
+        message = "GraphQL is asked by POST; a browser gets the explorer here"
+        return fault(405, ErrorCode.INVALID, message, Allow="POST")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        return fault(415, ErrorCode.INVALID, "send application/json")
+    accepted = request.headers.get("accept", "*/*")
+    if not any(one in accepted for one in (MODERN, LEGACY, "*/*", "application/*")):
+        return fault(406, ErrorCode.INVALID, f"answers are {MODERN} or {LEGACY}")
+    return None
+
+
+def _status(response: Mapping[str, Any]) -> int:
+    """400 for what was not executed, 401 for nobody, else 200."""
+    if response.get("data") is not None or not response.get("errors"):
+        return 200
+    codes = {error.get("extensions", {}).get("code") for error in response["errors"]}
+    if ErrorCode.UNAUTHENTICATED.value in codes:
+        return 401
+    executed = any("path" in error and error["path"] for error in response["errors"])
+    return 200 if executed else 400
