@@ -40,7 +40,8 @@ registry.register("sqlite.rungraph_writing", __name__, "Writing")
 
 def reading(url: URL, *, size: int) -> Engine:
     """Connections to read from in the event loop; never waits for one."""
-    return _configured(create_engine(_driven(url, "rungraph_reading"), pool_size=size, max_overflow=-1))
+    engine = create_engine(_driven(url, "rungraph_reading"), pool_size=size, max_overflow=-1)
+    return _configured(engine, "query_only = ON")
 
 
 def writing(url: URL) -> Engine:
@@ -52,7 +53,7 @@ def scanning(url: URL, *, size: int) -> AsyncEngine:
     """Connections to read much from, in threads."""
     engine = create_async_engine(_driven(url, "aiosqlite"), pool_size=size, max_overflow=0)
     event.listen(engine.sync_engine, "begin", _begin)
-    _configured(engine.sync_engine)
+    _configured(engine.sync_engine, "query_only = ON")
     return engine
 
 
@@ -67,24 +68,26 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
 
 
-def _configured(engine: Engine) -> Engine:
-    event.listen(engine, "connect", _configure)
+_PRAGMAS = (
+    "busy_timeout = 0",  # SQLite's own waiting starves other processes and would hold up the loop
+    "journal_mode = WAL",
+    "synchronous = FULL",  # what was acknowledged survives a power cut
+    "foreign_keys = ON",
+    "temp_store = MEMORY",
+    "cache_size = -8000",
+)
+
+
+def _configured(engine: Engine, *pragmas: str) -> Engine:
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (*_PRAGMAS, *pragmas):
+            _patiently(cursor, f"PRAGMA {pragma}")
+        cursor.close()
+
+    event.listen(engine, "connect", configure)
     return engine
-
-
-def _configure(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in (
-        "busy_timeout = 0",  # SQLite's own waiting starves other processes and would hold up the loop
-        "journal_mode = WAL",
-        "synchronous = FULL",  # what was acknowledged survives a power cut
-        "foreign_keys = ON",
-        "temp_store = MEMORY",
-        "cache_size = -8000",
-    ):
-        _patiently(cursor, f"PRAGMA {pragma}")
-    cursor.close()
 
 
 def _patiently(cursor: Any, statement: str) -> None:
