@@ -1,0 +1,133 @@
+"""The bus: hints reach every listener, folded together, and a dead connection is replaced."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from db import bus
+from db.bus import Bus
+from db.database import Database
+from tests.db.world import World
+
+Heard = list[tuple[dict[int, int], bool]]
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Bus]:
+    made = Bus("memory://")
+    await made.open()
+    yield made
+    await made.close()
+
+
+class Ear:
+    """Keeps what it hears."""
+
+    def __init__(self, listened: Bus) -> None:
+        self.heard: Heard = []
+        self._something = asyncio.Event()
+        self.silence = listened.listen(self._hear)
+
+    async def next(self) -> tuple[dict[int, int], bool]:
+        """What comes next."""
+        async with asyncio.timeout(5):
+            while not self.heard:
+                self._something.clear()
+                await self._something.wait()
+        return self.heard.pop(0)
+
+    def _hear(self, reached: Mapping[int, int], wake: bool) -> None:
+        self.heard.append((dict(reached), wake))
+        self._something.set()
+
+
+async def test_hints_that_have_not_left_are_folded_together(opened: Bus) -> None:
+    ear = Ear(opened)
+    opened.publish({1: 5, 2: 1})
+    opened.publish({1: 7}, wake=True)
+    opened.publish({1: 6})
+    assert await ear.next() == ({1: 7, 2: 1}, True)
+    opened.publish({1: 8})
+    assert await ear.next() == ({1: 8}, False)
+    assert not ear.heard
+
+
+async def test_nothing_is_said_of_nothing(opened: Bus) -> None:
+    ear = Ear(opened)
+    opened.publish({})
+    opened.publish({}, wake=True)
+    assert await ear.next() == ({}, True)
+    assert not ear.heard
+
+
+async def test_every_listener_hears_until_it_stops(opened: Bus) -> None:
+    one, other = Ear(opened), Ear(opened)
+    opened.publish({1: 1})
+    assert await one.next() == await other.next() == ({1: 1}, False)
+    one.silence()
+    opened.publish({1: 2})
+    assert await other.next() == ({1: 2}, False)
+    assert not one.heard
+
+
+async def test_what_was_said_before_it_opened_is_told_then() -> None:
+    late = Bus("memory://")
+    ear = Ear(late)
+    late.publish({1: 1})
+    await late.open()
+    assert await ear.next() == ({1: 1}, False)
+    await late.close()
+
+
+def _broadcasters_listener() -> "asyncio.Task[Any]":
+    (found,) = (
+        task
+        for task in asyncio.all_tasks()
+        if getattr(task.get_coro(), "__qualname__", "") == "Broadcast._listener"
+    )
+    return found
+
+
+def _cancel(listener: "asyncio.Task[Any]") -> None:
+    listener.cancel()
+
+
+def _choke(listener: "asyncio.Task[Any]") -> None:
+    coroutine: Any = listener.get_coro()
+    coroutine.cr_frame.f_locals["self"]._backend._published.put_nowait("no event at all")
+
+
+@pytest.mark.parametrize("kill", [_cancel, _choke])
+async def test_a_dead_listener_is_replaced(opened: Bus, kill: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus, "_RETRY_SECONDS", (0.0, 0.0))
+    ear = Ear(opened)
+    dead = _broadcasters_listener()
+    kill(dead)
+    await asyncio.wait({dead})
+    # What is said while nobody carries it may be lost; what is said later is heard.
+    for seq in range(1, 1000):
+        opened.publish({1: seq})
+        await asyncio.sleep(0)
+        if ear.heard:
+            break
+    assert (await ear.next())[0].keys() == {1}
+    assert _broadcasters_listener() is not dead
+
+
+async def test_a_commit_is_announced_and_a_rollback_is_not(database: Database) -> None:
+    world = await World.make(database)
+    await database.bus.open()
+    ear = Ear(database.bus)
+    with pytest.raises(Exception, match="backend"):
+        await world.start({"a": ()}, backend="elsewhere")
+    run_id = await world.start({"a": ()})
+    run = await world.run(run_id)
+    reached, wake = await ear.next()
+    if (
+        run.feed_id not in reached
+    ):  # drawing the pipeline said nothing of any feed, but what was said before did
+        reached, wake = await ear.next()
+    assert (reached[run.feed_id], wake) == (len(await world.events(run_id)), True)
+    await database.bus.close()

@@ -1,0 +1,178 @@
+"""Sessions: snapshots that hold still, transactions that are whole, and waiting that holds nobody up."""
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, insert, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from db import columns, errors, ids, projects
+from db import database as databases
+from db.bus import Bus
+from db.database import Database, Session, Transaction
+from db.projects import Project
+
+HOLDING = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.readline()
+connection.execute("COMMIT")
+"""
+
+
+async def _add(session: Transaction, name: str) -> None:
+    await session.execute(insert(Project).values(id=ids.new(), name=name, created_at=columns.now()))
+
+
+async def _count(session: Session) -> int:
+    found: int = await session.scalar(select(func.count()).select_from(Project))
+    return found
+
+
+async def _counted(database: Database) -> int:
+    async with database.read() as session:
+        return await _count(session)
+
+
+@asynccontextmanager
+async def held_elsewhere(path: str) -> AsyncIterator[asyncio.StreamWriter]:
+    """Another process holds the file's write lock until a line is written to it."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDING, path, stdin=pipe, stdout=pipe
+    )
+    assert process.stdin and process.stdout
+    assert await process.stdout.readline() == b"held\n"
+    yield process.stdin
+    process.stdin.close()
+    await process.wait()
+
+
+@pytest.fixture
+async def sqlite(sqlite_url: str) -> AsyncIterator[Database]:
+    opened = Database(sqlite_url, bus=Bus("memory://"))
+    yield opened
+    await opened.close()
+
+
+async def test_an_exception_undoes_the_whole_transaction(database: Database) -> None:
+    with pytest.raises(RuntimeError):
+        async with database.begin() as session:
+            await _add(session, "a")
+            raise RuntimeError
+    assert await _counted(database) == 0
+
+
+async def test_a_cancelled_transaction_leaves_nothing_and_no_lock(database: Database) -> None:
+    written = asyncio.Event()
+
+    async def write() -> None:
+        async with database.begin() as session:
+            await _add(session, "a")
+            written.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(write())
+    await written.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    async with database.begin() as session:
+        await _add(session, "a")
+    assert await _counted(database) == 1
+
+
+@pytest.mark.parametrize("kind", ["read", "scan"])
+async def test_a_snapshot_holds_still_while_others_commit(database: Database, kind: str) -> None:
+    async with getattr(database, kind)() as snapshot:
+        assert await _count(snapshot) == 0
+        async with database.begin() as session:
+            await _add(session, "a")
+        assert await _count(snapshot) == 0
+        assert await _counted(database) == 1
+
+
+async def test_a_snapshot_cannot_write(database: Database) -> None:
+    with pytest.raises(DBAPIError):
+        async with database.read() as session:
+            values = {"id": ids.new(), "name": "a", "created_at": columns.now()}
+            await session.execute(insert(Project).values(values))
+    async with database.begin() as session:
+        await projects.ensure_default(session)
+    assert await _counted(database) == 1
+
+
+async def test_many_readers_at_once_are_all_served(database: Database) -> None:
+    async def read() -> int:
+        async with database.read() as session:
+            await asyncio.sleep(0)
+            return await _count(session)
+
+    assert await asyncio.gather(*(read() for _ in range(50))) == [0] * 50
+
+
+async def test_a_writer_waits_for_another_process_and_the_loop_goes_on(sqlite: Database) -> None:
+    path = make_url(str(sqlite.url)).database or ""
+    async with held_elsewhere(path) as release:
+        writing = asyncio.create_task(_write(sqlite))
+        turns = 0
+        async with asyncio.timeout(5):
+            while turns < 100:
+                turns += 1
+                await asyncio.sleep(0)
+                assert await _counted(sqlite) == 0, "reading goes on"
+        assert not writing.done()
+        release.write(b"\n")
+        await writing
+    assert await _counted(sqlite) == 1
+
+
+async def test_a_writer_gives_up_when_another_process_does_not(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "_BUSY_SECONDS", 0.05)
+    async with held_elsewhere(make_url(str(sqlite.url)).database or "") as release:
+        with pytest.raises(errors.Unavailable) as refused:
+            await _write(sqlite)
+        assert refused.value.retryable
+        release.write(b"\n")
+        monkeypatch.undo()
+        await _write(sqlite)
+    assert await _counted(sqlite) == 1
+
+
+async def test_a_writer_that_is_cancelled_while_it_waits_leaves_no_lock(sqlite: Database) -> None:
+    async with held_elsewhere(make_url(str(sqlite.url)).database or "") as release:
+        writing = asyncio.create_task(_write(sqlite))
+        await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.wait({writing})
+        release.write(b"\n")
+        await _write(sqlite)
+    assert await _counted(sqlite) == 1
+
+
+async def test_what_was_committed_is_in_the_file_for_others(sqlite: Database) -> None:
+    await _write(sqlite)
+    path = Path(make_url(str(sqlite.url)).database or "")
+    other = sqlite3.connect(path)
+    assert other.execute("SELECT name FROM projects").fetchall() == [("a",)]
+    other.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="needs a file"):
+        Database(url, bus=Bus("memory://"))
+
+
+async def _write(database: Database) -> None:
+    async with database.begin() as session:
+        await _add(session, "a")
