@@ -1,0 +1,20 @@
+"""`python -m tests.bench [WORD…]`: run the benchmarks whose name has one of the words, or all."""
+
+import asyncio
+import sys
+
+from tests.bench import launching
+from tests.bench.rows import show
+
+BENCHES = {"launching": launching.rows}
+
+
+def main() -> None:
+    """Run and print."""
+    words = sys.argv[1:]
+    for name, bench in BENCHES.items():
+        if not words or any(word in name for word in words):
+            show(asyncio.run(bench()))
+
+
+main()

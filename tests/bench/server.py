@@ -1,0 +1,170 @@
+"""A real server process to measure, and a client that asks it."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import psutil
+
+MODULE = """\
+name: bench
+functions:
+  stamp:
+    command: [python, -S, -E, stamp.py]
+  wait:
+    command: [python, -S, -E, wait.py]
+"""
+# The first line of user code tells when it runs; nothing is imported that the interpreter has not loaded.
+STAMP = """\
+import time; now = time.time_ns()
+import os
+with open(os.environ["RUNGRAPH_OUTPUT"] + "/stamp.txt", "w") as file: file.write(str(now))
+print(now, flush=True)
+"""
+WAIT = """\
+import time
+print("waiting", flush=True)
+time.sleep(600)
+"""
+
+
+class Server:
+    """One server of a benchmark, with its module installed and one pipeline a function."""
+
+    def __init__(self, home: Path, port: int) -> None:
+        self.home = home
+        self.url = f"http://127.0.0.1:{port}"
+        self.port = port
+        self.process: subprocess.Popen[bytes] | None = None
+        self.pipelines: dict[str, str] = {}
+        self.client = httpx.AsyncClient(timeout=60, trust_env=False)
+
+    async def start(self) -> float:
+        """Start it; returns the seconds until its first answer."""
+        environment = {**os.environ, "RUNGRAPH_HOME": str(self.home), "RUNGRAPH_SLOTS": "128"}
+        began = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "graph.serve", "--port", str(self.port)],
+            env=environment,
+            stderr=(self.home / "log").open("ab"),
+        )
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    break
+            await asyncio.sleep(0.005)
+        answer = await self.client.get(f"{self.url}/health")
+        assert answer.status_code == 200, answer.text
+        return time.perf_counter() - began
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """End the server process, and only it."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        self.process.wait()
+
+    def resident_bytes(self) -> int:
+        """The server's resident memory."""
+        assert self.process is not None
+        found: int = psutil.Process(self.process.pid).memory_info().rss
+        return found
+
+    def cpu_seconds(self) -> float:
+        """What the server has used of a core."""
+        assert self.process is not None
+        used = psutil.Process(self.process.pid).cpu_times()
+        return float(used.user + used.system)
+
+    @property
+    def token(self) -> str:
+        """The administrator's token."""
+        return (self.home / "token").read_text().strip()
+
+    async def ask(self, query: str, **variables: Any) -> Any:
+        """The data of an operation."""
+        body = orjson.dumps({"query": query, "variables": variables})
+        headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
+        answer = await self.client.post(f"{self.url}/graphql", content=body, headers=headers)
+        document = orjson.loads(answer.content)
+        if document.get("errors"):
+            raise RuntimeError(document["errors"])
+        return document["data"]
+
+    async def prepare(self) -> None:
+        """Install the benchmark's module, and make a pipeline of one step for each of its functions."""
+        folder = self.home / "bench-module"
+        folder.mkdir()
+        for name, text in (("rungraph.yaml", MODULE), ("stamp.py", STAMP), ("wait.py", WAIT)):
+            (folder / name).write_text(text)
+        install = "mutation($s: String!) { installModule(input: {source: $s}) { errors { message } } }"
+        await self.ask(install, s=str(folder))
+        while not (await self.ask("{ functions { nodes { id } } }"))["functions"]["nodes"]:
+            await asyncio.sleep(0.05)
+        create = """mutation($n: String!, $f: String!) {
+            createPipeline(input: {name: $n, steps: [{name: "only", function: $f}]}) {
+                pipeline { id } errors { message } } }"""
+        for name in ("stamp", "wait"):
+            made = await self.ask(create, n=name, f=f"bench/{name}")
+            self.pipelines[name] = made["createPipeline"]["pipeline"]["id"]
+
+    async def start_run(self, name: str) -> str:
+        """Start a run of a pipeline; returns its id."""
+        started = await self.ask(START, p=self.pipelines[name])
+        found: str = started["startRun"]["run"]["id"]
+        return found
+
+    async def ended(self, run: str) -> dict[str, Any]:
+        """Wait for a run's end."""
+        query = "query($r: ID!) { run(id: $r) { state endedAt jobs { state message } } }"
+        while True:
+            found: dict[str, Any] = (await self.ask(query, r=run))["run"]
+            if found["endedAt"]:
+                assert found["state"] == "SUCCEEDED", found
+                return found
+            await asyncio.sleep(0.005)
+
+
+START = "mutation($p: ID!) { startRun(input: {pipeline: $p}) { run { id } errors { message } } }"
+
+
+@asynccontextmanager
+async def serving(*, prepared: bool = True) -> AsyncIterator[Server]:
+    """A server on a free port with a home of its own, gone afterwards with all its jobs."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = Path(tempfile.mkdtemp(prefix="rungraph-bench-"))
+    server = Server(home, port)
+    await server.start()
+    try:
+        if prepared:
+            await server.prepare()
+        yield server
+    finally:
+        server.kill(signal.SIGTERM)
+        await server.client.aclose()
+        _end_jobs(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _end_jobs(home: Path) -> None:
+    """End what jobs a benchmark left, by the home that their environment names."""
+    for process in psutil.process_iter():
+        try:
+            output = process.environ().get("RUNGRAPH_OUTPUT", "")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if output.startswith(str(home)):
+            process.kill()
