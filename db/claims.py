@@ -69,11 +69,13 @@ async def claim(
     the whole backend has ends LAUNCH_REJECTED.
     """
     backend = await backends.lock(session, backend_id)
+    busy = (await session.execute(_BUSY, {"backend": backend_id})).all()
+    if sum(row.workers for row in busy) >= backend.slots:
+        return []  # before anything is read that a long queue makes long
     now = columns.now()
     candidates = (await session.execute(_CANDIDATES, {"backend": backend_id, "host": host, "now": now})).all()
     if not candidates:
         return []
-    busy = (await session.execute(_BUSY, {"backend": backend_id})).all()
     oversized = {row.id: why for row in candidates if (why := _exceeds(backend, row))}
     fitting = [row for row in candidates if row.id not in oversized]
     chosen = _choose(backend, busy, fitting, most)

@@ -9,15 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import strawberry
-from strawberry.extensions import (
-    MaxAliasesLimiter,
-    MaxTokensLimiter,
-    ParserCache,
-    QueryDepthLimiter,
-    ValidationCache,
-)
+from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCache, ValidationCache
 from strawberry.schema.config import StrawberryConfig
 
+from graph import cost
 from graph.backends import BackendQuery
 from graph.context import Info
 from graph.errors import Masking
@@ -34,8 +29,6 @@ from graph.users import UserMutation, UserQuery
 from graph.watching import RunSubscription
 
 SDL = Path(__file__).parent.parent / "schema.graphql"
-
-DEPTH, TOKENS, ALIASES = 15, 5_000, 100
 
 
 @strawberry.type(description="The server.")
@@ -90,11 +83,10 @@ def build(*, sorted: bool = False) -> strawberry.Schema:
         execution_context_class=ColumnExecution,
         config=StrawberryConfig(scalar_map=SCALARS, sort_schema=sorted),
         extensions=[
+            lambda: AddValidationRules(list(cost.RULES)),
+            lambda: MaxTokensLimiter(max_token_count=cost.TOKENS),
             lambda: ParserCache(maxsize=500),
             lambda: ValidationCache(maxsize=500),
-            lambda: QueryDepthLimiter(max_depth=DEPTH),
-            lambda: MaxTokensLimiter(max_token_count=TOKENS),
-            lambda: MaxAliasesLimiter(max_alias_count=ALIASES),
             Masking,
         ],
     )
