@@ -1,0 +1,151 @@
+"""A server in a process of its own, to be stopped, killed and started again, and what it must not leave behind.
+
+It is the real one, `python -m graph.serve`, with a home, a database and a port that stay the same from one
+life to the next, so that whoever watches it finds it again. Its log goes to a file that a failing test shows.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from rungraph.api import Client
+from rungraph.backoff import Backoff
+from tests.backends import localground
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 60.0
+"""How long anything may take on a busy machine."""
+PATIENT = Backoff(0.02, 0.2, SECONDS)
+
+
+class Server:
+    """One server, through all its lives."""
+
+    def __init__(self, home: Path, database_url: str, **settings: str) -> None:
+        self.home = home
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = home.with_name(f"{home.name}.log")
+        self.lives = 0
+        self._settings = {
+            "RUNGRAPH_HOME": str(home),
+            "RUNGRAPH_DATABASE_URL": database_url,
+            **{f"RUNGRAPH_{name.upper()}": value for name, value in settings.items()},
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def jobs(self) -> Path:
+        """Where its attempts have their folders."""
+        return self.home / "local" / "jobs"
+
+    def start(self) -> None:
+        """Begin a life; does not wait for it to serve."""
+        assert self._process is None
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        command = [sys.executable, "-m", "graph.serve", "--port", str(self.port)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=inherited | self._settings,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.lives += 1
+
+    async def ready(self) -> None:
+        """Wait until it answers."""
+        async with asyncio.timeout(SECONDS), httpx.AsyncClient(trust_env=False) as http:
+            while not await self._answers(http):
+                await asyncio.sleep(0.01)
+
+    async def _answers(self, http: httpx.AsyncClient) -> bool:
+        assert self._process is not None
+        code = self._process.poll()
+        assert code is None, f"the server ended with {code}:\n{self.told()}"
+        try:
+            return (await http.get(f"{self.url}/health")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    async def again(self) -> None:
+        """Begin another life and wait until it serves."""
+        self.start()
+        await self.ready()
+
+    def kill(self) -> None:
+        """End it, and it alone, as a power cut would: it learns nothing of it."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Ask it to end; its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.send_signal(number)
+        return process.wait(SECONDS)
+
+    def told(self) -> str:
+        """The last of what it logged."""
+        return self.log.read_text(errors="replace")[-8000:] if self.log.exists() else ""
+
+    def client(self) -> Client:
+        """A client of it, as its administrator; as patient as a restart takes."""
+        token = (self.home / "token").read_text().strip()
+        return Client(self.url, token, for_requests=PATIENT, for_feeds=PATIENT)
+
+    def left(self) -> list[str]:
+        """What lives or lies there on behalf of its jobs, in words; it itself must have ended."""
+        processes = [f"process {pid}" for pid in localground.left(self.home)]
+        folders = [f"folder {path}" for path in _entries(self.jobs)]
+        return processes + folders
+
+
+@asynccontextmanager
+async def serving(home: Path, database_url: str, **settings: str) -> AsyncIterator[Server]:
+    """A server that serves; at the end it is stopped, and whatever of its jobs still runs is ended."""
+    server = Server(home, database_url, **settings)
+    try:
+        await server.again()
+        yield server
+    except BaseException:
+        sys.stderr.write(server.told())
+        raise
+    finally:
+        server.stop()
+        for folder in _entries(server.jobs):
+            localground.end(folder)
+        await until(lambda: not localground.left(home), f"nothing of {home} runs")
+
+
+async def until(condition: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
+    """Wait until a condition holds, looked at every half a millisecond or as often as it can be."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        await asyncio.sleep(0.0005)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
