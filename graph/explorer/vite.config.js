@@ -3,8 +3,23 @@
 // a hash of their content, so they may be cached for ever. Nothing is fetched from elsewhere.
 import { defineConfig } from "vite";
 
+// The editor of variables takes an input field that is non-null for required, although it has a
+// default, and underlines good variables in red. GraphQL's own predicate knows better.
+const defaults = {
+  name: "input fields with a default are optional",
+  transform(code, id) {
+    if (!/graphql-language-service[\\/]esm[\\/]utils[\\/]getVariablesJSONSchema\.js$/.test(id)) return null;
+    const mended = code
+      .replace("import {", "import { isRequiredInputField,")
+      .replace("if (fieldRequired)", "if (isRequiredInputField(field))");
+    if (mended.split("isRequiredInputField").length !== 3) throw new Error(`${id} is not what it was`);
+    return { code: mended, map: null };
+  },
+};
+
 export default defineConfig({
   base: "/explorer-assets/",
+  plugins: [defaults],
   build: {
     outDir: "../static",
     emptyOutDir: true,
@@ -14,5 +29,5 @@ export default defineConfig({
     chunkSizeWarningLimit: 8000,
     rolldownOptions: { onwarn: (warning, warn) => warning.code === "MODULE_LEVEL_DIRECTIVE" || warn(warning) },
   },
-  worker: { format: "es" },
+  worker: { format: "es", plugins: () => [defaults] },
 });

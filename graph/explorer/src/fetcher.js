@@ -3,20 +3,29 @@
 import { getOperationAST, parse } from "graphql";
 
 import { watch } from "./live.js";
-import { isUnauthenticated, say, UNAUTHENTICATED } from "./status.js";
+import { isUnauthenticated, message, say, UNAUTHENTICATED } from "./status.js";
 
 const ENDPOINT = "/graphql";
+// GraphiQL's own reading of the schema, which the server gives to anybody.
+const INTROSPECTION = "IntrospectionQuery";
 
 export async function fetcher(params, { documentAST } = {}) {
   const operation = getOperationAST(documentAST ?? parse(params.query), params.operationName);
   return operation?.operation === "subscription" ? watch(params, operation) : post(params);
 }
 
+/** Tells at once who is not signed in, not only when an operation is refused. */
+export async function askWhoIsHere() {
+  // A server that does not answer has been told of already.
+  await post({ query: "{ viewer { kind } }" }).catch(() => {});
+}
+
 async function post(params) {
   const response = await send(params);
   const result = await read(response);
   const refused = response.status === 401 || result.errors?.some(isUnauthenticated);
-  say(refused ? UNAUTHENTICATED : null);
+  if (refused) say(UNAUTHENTICATED);
+  else if (params.operationName !== INTROSPECTION || message() !== UNAUTHENTICATED) say(null);
   return result;
 }
 
