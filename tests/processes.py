@@ -67,7 +67,9 @@ class Server:
     async def ready(self) -> None:
         """Wait until it answers."""
         async with asyncio.timeout(SECONDS), httpx.AsyncClient(trust_env=False) as http:
-            while not await self._answers(http):
+            while True:
+                if await self._answers(http):
+                    return
                 await asyncio.sleep(0.01)
 
     async def _answers(self, http: httpx.AsyncClient) -> bool:
