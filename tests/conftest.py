@@ -10,7 +10,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -57,6 +56,13 @@ def postgresql_migrated(postgresql_server: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def postgresql_copy(postgresql_server: str, postgresql_migrated: str) -> str:
+    """The URL of another migrated database, for who keeps connections from test to test."""
+    asyncio.run(_execute(postgresql_server, "CREATE DATABASE copy TEMPLATE migrated"))
+    return _database_of(postgresql_server, "copy")
+
+
+@pytest.fixture(scope="session")
 def sqlite_migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated SQLite file, to copy."""
     path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
@@ -74,7 +80,8 @@ def sqlite_url(sqlite_migrated: Path, tmp_path: Path) -> str:
 @pytest.fixture
 async def postgresql_url(postgresql_migrated: str) -> str:
     """The URL of a migrated, empty PostgreSQL database."""
-    await _execute(postgresql_migrated, _EMPTY)
+    await _execute(postgresql_migrated, _ALONE)
+    await _execute(postgresql_migrated, EMPTY)
     return postgresql_migrated
 
 
@@ -96,32 +103,22 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """An open database of each kind; fails a test that leaves a connection out."""
-    async with _opened(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def postgresql(postgresql_url: str) -> AsyncIterator[Database]:
-    """An open PostgreSQL database, for what needs two transactions at once; SQLite's writers take turns."""
-    async with _opened(postgresql_url) as opened:
-        yield opened
-
-
-@asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[Database]:
-    opened = Database(url, bus=Bus("memory://"))
+    opened = Database(database_url, bus=Bus("memory://"))
     yield opened
     left = [pool.checkedout() for pool in opened.pools]  # type: ignore[attr-defined]
     await opened.close()
     assert not any(left), f"connections are still out: {left}"
 
 
-_EMPTY = """
+_ALONE = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+EMPTY = """
 DO $$
 DECLARE name text;
 BEGIN
-    PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
-        WHERE datname = current_database() AND pid <> pg_backend_pid();
+    SET LOCAL lock_timeout = '5s';
     SET LOCAL session_replication_role = replica;  -- no order of deletion: foreign keys are not looked at
     FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'rungraph_version'
     LOOP
@@ -129,6 +126,7 @@ BEGIN
     END LOOP;
 END $$
 """
+"""What deletes every row of a migrated PostgreSQL database."""
 
 
 def _pgserver(runtime: Path) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from db import bus
 from db.bus import Bus
@@ -14,7 +15,7 @@ from tests.db.world import World
 Heard = list[tuple[dict[int, int], bool]]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def opened() -> AsyncIterator[Bus]:
     made = Bus("memory://")
     await made.open()

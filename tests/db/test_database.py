@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from sqlalchemy import func, insert, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
@@ -56,7 +57,7 @@ async def held_elsewhere(path: str) -> AsyncIterator[asyncio.StreamWriter]:
     await process.wait()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def sqlite(sqlite_url: str) -> AsyncIterator[Database]:
     opened = Database(sqlite_url, bus=Bus("memory://"))
     yield opened

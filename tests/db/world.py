@@ -98,9 +98,14 @@ class World:
         self, *functions: manifests.Function, name: str = "ml", project_id: bytes | None = None
     ) -> bytes:
         """A version of a module, fetched and prepared; returns its id."""
-        version_id = await self.request(project_id=project_id)
-        await self.fetch(version_id, *functions, name=name)
-        await self.prepare(version_id)
+        manifest = manifests.Manifest(name, functions=functions)
+        async with self.database.begin() as session:
+            version_id = await modules.install(session, self.viewer, "/modules/ml", project_id=project_id)
+            version = await modules.fetched(session, version_id, version_id.hex(), manifest)
+            assert version is not None
+            await preparations.request(session, version, self.backend.id, HOST)
+            (wanted,) = await preparations.of_versions(session, [version_id])
+            await preparations.finish(session, wanted, "/environments/ml")
         return version_id
 
     async def request(self, project_id: bytes | None = None) -> bytes:
