@@ -3,10 +3,15 @@
 import asyncio
 import sys
 
-from tests.bench import launching
+from tests.bench import launching, metrics, pages, watching
 from tests.bench.rows import show
 
-BENCHES = {"launching": launching.rows}
+BENCHES = {
+    "launching": launching.rows,
+    "metrics": metrics.rows,
+    "pages": pages.rows,
+    "watching": watching.rows,
+}
 
 
 def main() -> None:

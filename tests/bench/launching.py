@@ -37,7 +37,9 @@ async def _cold() -> list[Row]:
                 await server.ask("{ runs(first: 20) { nodes { id state jobs { state } } } }")
             memory = server.resident_bytes() / 2**20
     return [
-        Row("cold start to the first answer", median(starts), "s", 1.0, limit, "import strawberry, sqlalchemy"),
+        Row(
+            "cold start to the first answer", median(starts), "s", 1.0, limit, "import strawberry, sqlalchemy"
+        ),
         Row("resident memory after 50 queries", memory, "MB", 120, None, ""),
     ]
 
@@ -105,7 +107,14 @@ async def _at_once(server: Server) -> list[Row]:
         await _all_ended(server, runs)
         times.append(time.perf_counter() - began)
     return [
-        Row("50 runs started at once, all finished", median(times), "s", 1.5, limit, "spawning the same processes")
+        Row(
+            "50 runs started at once, all finished",
+            median(times),
+            "s",
+            1.5,
+            limit,
+            "spawning the same processes",
+        )
     ]
 
 
@@ -145,7 +154,9 @@ async def _restart(server: Server) -> list[Row]:
     await asyncio.gather(*(server.ask(cancel, r=run) for run in runs))
     await _all_cancelled(server)
     return [
-        Row("killed with 100 jobs running, restarted: jobs adopted", running, "jobs", 100, None, "", more=True),
+        Row(
+            "killed with 100 jobs running, restarted: jobs adopted", running, "jobs", 100, None, "", more=True
+        ),
         Row("the same: until the first answer", seconds, "s", None, None, ""),
     ]
 
@@ -154,7 +165,9 @@ async def _jobs_in(server: Server, state: str, count: int) -> int:
     query = "{ runs(first: 100) { nodes { jobs { state attempts { number } } } } }"
     for _ in range(600):
         nodes = (await server.ask(query))["runs"]["nodes"]
-        found = [job for run in nodes for job in run["jobs"] if job["state"] == state and len(job["attempts"]) == 1]
+        found = [
+            job for run in nodes for job in run["jobs"] if job["state"] == state and len(job["attempts"]) == 1
+        ]
         if len(found) >= count:
             return len(found)
         await asyncio.sleep(0.1)
@@ -162,8 +175,6 @@ async def _jobs_in(server: Server, state: str, count: int) -> int:
 
 
 async def _all_cancelled(server: Server) -> None:
-    query = '{ runs(first: 1, filter: {states: [RUNNING, CANCELLING, QUEUED]}) { nodes { id } } }'
+    query = "{ runs(first: 1, filter: {states: [RUNNING, CANCELLING, QUEUED]}) { nodes { id } } }"
     while (await server.ask(query))["runs"]["nodes"]:
         await asyncio.sleep(0.05)
-
-

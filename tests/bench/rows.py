@@ -30,7 +30,11 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    met = "" if row.goal is None else (" ✓" if (row.value >= row.goal) is row.more or row.value == row.goal else " ✗")
+    met = (
+        ""
+        if row.goal is None
+        else (" ✓" if (row.value >= row.goal) is row.more or row.value == row.goal else " ✗")
+    )
     ratio = "" if not row.limit else f"{(row.limit / row.value if row.more else row.value / row.limit):.2f}"
     return (
         row.work,

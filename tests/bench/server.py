@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Server:
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
         self.pipelines: dict[str, str] = {}
+        self.number = 0
         self.client = httpx.AsyncClient(timeout=60, trust_env=False)
 
     async def start(self) -> float:
@@ -92,12 +94,16 @@ class Server:
         """The administrator's token."""
         return (self.home / "token").read_text().strip()
 
-    async def ask(self, query: str, **variables: Any) -> Any:
-        """The data of an operation."""
+    async def raw(self, query: str, **variables: Any) -> bytes:
+        """The answer to an operation, unread."""
         body = orjson.dumps({"query": query, "variables": variables})
         headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
         answer = await self.client.post(f"{self.url}/graphql", content=body, headers=headers)
-        document = orjson.loads(answer.content)
+        return answer.content
+
+    async def ask(self, query: str, **variables: Any) -> Any:
+        """The data of an operation."""
+        document = orjson.loads(await self.raw(query, **variables))
         if document.get("errors"):
             raise RuntimeError(document["errors"])
         return document["data"]
@@ -125,6 +131,16 @@ class Server:
         found: str = started["startRun"]["run"]["id"]
         return found
 
+    async def running_job(self) -> tuple[str, str]:
+        """A job that runs until the benchmark ends: its id and its run's."""
+        run = await self.start_run("wait")
+        query = "query($r: ID!) { run(id: $r) { jobs { id state } } }"
+        while True:
+            (job,) = (await self.ask(query, r=run))["run"]["jobs"]
+            if job["state"] == "RUNNING":
+                return job["id"], run
+            await asyncio.sleep(0.01)
+
     async def ended(self, run: str) -> dict[str, Any]:
         """Wait for a run's end."""
         query = "query($r: ID!) { run(id: $r) { state endedAt jobs { state message } } }"
@@ -139,12 +155,35 @@ class Server:
 START = "mutation($p: ID!) { startRun(input: {pipeline: $p}) { run { id } errors { message } } }"
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The limits' server."""
+
+    url: str
+    process: psutil.Process
+
+
+@asynccontextmanager
+async def limiting() -> AsyncIterator[Limit]:
+    """The server of limits.py on a free port."""
+    port = _free_port()
+    process = subprocess.Popen([sys.executable, "-m", "tests.bench.limits", str(port)])
+    try:
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            await asyncio.sleep(0.01)
+        yield Limit(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
+    finally:
+        process.terminate()
+        process.wait()
+
+
 @asynccontextmanager
 async def serving(*, prepared: bool = True) -> AsyncIterator[Server]:
     """A server on a free port with a home of its own, gone afterwards with all its jobs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     home = Path(tempfile.mkdtemp(prefix="rungraph-bench-"))
     server = Server(home, port)
     await server.start()
@@ -157,6 +196,13 @@ async def serving(*, prepared: bool = True) -> AsyncIterator[Server]:
         await server.client.aclose()
         _end_jobs(home)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        found: int = probe.getsockname()[1]
+    return found
 
 
 def _end_jobs(home: Path) -> None:
