@@ -188,16 +188,28 @@ async def _reject(session: Transaction, row: Any, why: str, at: datetime) -> Non
     await runs.follow(session, head, row.run_id, at)
 
 
+# Statements of hot paths are built once: building one costs as much as running it.
+_TAKE = (
+    update(Job)
+    .where(Job.id.in_(bindparam("jobs", expanding=True)), Job.state == JobState.QUEUED)
+    .values(state=JobState.STARTING, attempts=Job.attempts + 1, not_before=None)
+    .returning(Job.id, Job.attempts)
+)
+_INSERT_ATTEMPTS = insert(Attempt)
+_INSERT_WORKERS = insert(Worker)
+_BEGIN_RUNS = (
+    update(Run)
+    .where(Run.id.in_(bindparam("runs", expanding=True)), Run.state == RunState.QUEUED)
+    .values(state=RunState.RUNNING, started_at=bindparam("at"))
+    .returning(Run.id, Run.feed_id)
+)
+
+
 async def _start(
     session: Transaction, supervisor: Supervisor, host: str, chosen: Sequence[Any], at: datetime
 ) -> list[bytes]:
-    statement = (
-        update(Job)
-        .where(Job.id.in_([row.id for row in chosen]), Job.state == JobState.QUEUED)
-        .values(state=JobState.STARTING, attempts=Job.attempts + 1, not_before=None)
-        .returning(Job.id, Job.attempts)
-    )
-    number = {row.id: row.attempts for row in (await session.execute(statement)).all()}
+    taken = await session.execute(_TAKE, {"jobs": [row.id for row in chosen]})
+    number = {row.id: row.attempts for row in taken.all()}
     started = [row for row in chosen if row.id in number]
     if not started:
         return []
@@ -217,13 +229,13 @@ async def _start(
         }
         for row, attempt_id in zip(started, attempt_ids, strict=True)
     ]
-    await session.execute(insert(Attempt), rows)
+    await session.execute(_INSERT_ATTEMPTS, rows)
     workers = [
         {"attempt_id": attempt_id, "rank": rank, "phase": WorkerPhase.PENDING}
         for row, attempt_id in zip(started, attempt_ids, strict=True)
         for rank in range(row.workers)
     ]
-    await session.execute(insert(Worker), workers)
+    await session.execute(_INSERT_WORKERS, workers)
     for row in started:
         head = await feeds.lock(session, row.feed_id)
         head.emit(feeds.Subject.JOB, row.id, at, state=JobState.STARTING, step=row.step)
@@ -233,13 +245,8 @@ async def _start(
 
 async def _runs_begin(session: Transaction, started: Sequence[Any], at: datetime) -> None:
     """What `runs.follow` would find for a first job that starts, for all claimed runs at once."""
-    begun = (
-        update(Run)
-        .where(Run.id.in_({row.run_id for row in started}), Run.state == RunState.QUEUED)
-        .values(state=RunState.RUNNING, started_at=at)
-        .returning(Run.id, Run.feed_id)
-    )
-    for row in (await session.execute(begun)).all():
+    begun = {"runs": list({row.run_id for row in started}), "at": at}
+    for row in (await session.execute(_BEGIN_RUNS, begun)).all():
         head = await feeds.lock(session, row.feed_id)
         head.emit(feeds.Subject.RUN, row.id, at, state=RunState.RUNNING)
 

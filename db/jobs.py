@@ -7,6 +7,7 @@ two parents that end at once both count.
 """
 
 import enum
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -163,14 +164,20 @@ async def move(
     **values: Any,
 ) -> None:
     """Move jobs to new states, each from the one it was read in, under the feed's lock; emits each."""
-    statement = _MOVE.values(**values) if values else _MOVE
-    rows = [{"job": job.id, "was": job.state, "to": to} for job, to in moved]
+    given = {f"new_{name}": value for name, value in values.items()}
+    rows = [{"job": job.id, "was": job.state, "to": to, **given} for job, to in moved]
     for job, to in moved:
         assert to in states.JOB_MOVES[job.state], f"{job.state} → {to}"
-    changed = await session.change(statement, rows if len(rows) > 1 else rows[0])
+    changed = await session.change(_move(*values), rows if len(rows) > 1 else rows[0])
     assert changed in (len(rows), -1), "a job changed without its feed's lock"
     for job, to in moved:
         emit(head, job, to, at, **{k: values[k] for k in ("reason", "message", "exit_code") if k in values})
+
+
+@functools.cache
+def _move(*names: str) -> Any:
+    """The statement that moves a job and sets these columns: there are a handful, each built once."""
+    return _MOVE.values({name: bindparam(f"new_{name}") for name in names}) if names else _MOVE
 
 
 def emit(head: feeds.Head, job: Job, state: JobState, at: datetime, **data: Any) -> None:

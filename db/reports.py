@@ -51,8 +51,7 @@ async def launched(
     session: Transaction, supervisor: Supervisor, attempt_id: bytes, handle: Mapping[str, Any]
 ) -> None:
     """Record how to find the attempt again."""
-    held = (Attempt.id == attempt_id) & _ours(supervisor)
-    await session.execute(update(Attempt).where(held).values(handle=dict(handle)))
+    await session.execute(_LAUNCHED, {**_held_by(supervisor, attempt_id), "found": dict(handle)})
 
 
 async def started(
@@ -70,9 +69,8 @@ async def started(
     job = await _held_job(session, supervisor, attempt_id)
     if job is None:
         return
-    seen = {"phase": WorkerPhase.RUNNING, "node": node, "address": address, "started_at": at}
-    worker = (Worker.attempt_id == attempt_id) & (Worker.rank == rank) & (Worker.phase == WorkerPhase.PENDING)
-    if not await session.change(update(Worker).where(worker).values(seen)):
+    seen = {"of": attempt_id, "number": rank, "on": node, "reached_at": address, "seen_at": at}
+    if not await session.change(_WORKER_STARTED, seen):
         return
     head.emit(
         feeds.Subject.WORKER,
@@ -87,7 +85,7 @@ async def started(
         pending = (Worker.attempt_id == attempt_id) & (Worker.phase == WorkerPhase.PENDING)
         if await session.scalar(select(func.count()).where(pending)):
             return
-    await session.execute(update(Attempt).where(Attempt.id == attempt_id).values(started_at=at))
+    await session.execute(_ATTEMPT_STARTED, {"attempt": attempt_id, "seen_at": at})
     if job.state is JobState.STARTING:
         begun = {"started_at": job.started_at or at}
         await jobs.move(session, head, [(job, JobState.RUNNING)], columns.now(), **begun)
@@ -101,11 +99,10 @@ async def ended(
     job = await _held_job(session, supervisor, attempt_id)
     if job is None:
         return False
-    stop: EndReason | None = await session.scalar(select(Attempt.stop_reason).where(Attempt.id == attempt_id))
-    reason = stop or end.reason
+    reason = job.stop_reason or end.reason
     message = _message(reason, end, job)
-    values = {"ended_at": end.at, "reason": reason, "exit_code": end.exit_code, "message": message}
-    await session.execute(update(Attempt).where(Attempt.id == attempt_id).values(values))
+    values = {"seen_at": end.at, "why": reason, "code": end.exit_code, "words": message}
+    await session.execute(_ATTEMPT_ENDED, {"attempt": attempt_id, **values})
     await _end_workers(session, head, job, attempt_id, end)
     at = columns.now()
     if reason in RETRIED and job.attempts <= job.retries and job.state is not JobState.CANCELLING:
@@ -122,34 +119,58 @@ async def time_out(
 ) -> bool:
     """Ask an attempt that has taken too long to stop; False when it ended or was asked already."""
     await feeds.lock(session, feed_id)
-    unasked = (Attempt.id == attempt_id) & _ours(supervisor) & Attempt.stop_reason.is_(None)
     values = {"stop_reason": EndReason.TIMED_OUT, "stop_grace_seconds": grace_seconds}
-    return bool(await session.change(update(Attempt).where(unasked).values(values)))
+    asked = update(Attempt).where(_OURS, Attempt.stop_reason.is_(None)).values(values)
+    return bool(await session.change(asked, _held_by(supervisor, attempt_id)))
 
 
-def _ours(supervisor: Supervisor) -> Any:
-    return (
-        (Attempt.supervisor_id == supervisor.id)
-        & (Attempt.epoch == supervisor.epoch)
-        & Attempt.ended_at.is_(None)
+# Statements of hot paths are built once: building one costs as much as running it.
+_OURS = (
+    (Attempt.id == bindparam("attempt"))
+    & (Attempt.supervisor_id == bindparam("supervisor"))
+    & (Attempt.epoch == bindparam("holder"))
+    & Attempt.ended_at.is_(None)
+)
+_HELD_JOB = select(Job, Attempt.stop_reason).join(Attempt, Attempt.job_id == Job.id).where(_OURS)
+_LAUNCHED = update(Attempt).where(_OURS).values(handle=bindparam("found"))
+_ATTEMPT_STARTED = (
+    update(Attempt).where(Attempt.id == bindparam("attempt")).values(started_at=bindparam("seen_at"))
+)
+_ATTEMPT_ENDED = (
+    update(Attempt)
+    .where(Attempt.id == bindparam("attempt"))
+    .values(
+        ended_at=bindparam("seen_at"),
+        reason=bindparam("why"),
+        exit_code=bindparam("code"),
+        message=bindparam("words"),
     )
-
-
-_HELD_JOB = (
-    select(Job)
-    .join(Attempt, Attempt.job_id == Job.id)
-    .where(
-        Attempt.id == bindparam("attempt"),
-        Attempt.supervisor_id == bindparam("supervisor"),
-        Attempt.epoch == bindparam("epoch"),
-        Attempt.ended_at.is_(None),
+)
+_WORKER = (Worker.attempt_id == bindparam("of")) & (Worker.rank == bindparam("number"))
+_WORKER_STARTED = (
+    update(Worker)
+    .where(_WORKER, Worker.phase == WorkerPhase.PENDING)
+    .values(
+        phase=WorkerPhase.RUNNING,
+        node=bindparam("on"),
+        address=bindparam("reached_at"),
+        started_at=bindparam("seen_at"),
     )
+)
+_WORKER_ENDED = (
+    update(Worker.__table__)  # type: ignore[arg-type]
+    .where(_WORKER)
+    .values(phase=bindparam("how"), exit_code=bindparam("code"), ended_at=bindparam("seen_at"))
 )
 
 
-async def _held_job(session: Transaction, supervisor: Supervisor, attempt_id: bytes) -> Job | None:
-    parameters = {"attempt": attempt_id, "supervisor": supervisor.id, "epoch": supervisor.epoch}
-    return await session.find(Job, _HELD_JOB, parameters)
+def _held_by(supervisor: Supervisor, attempt_id: bytes) -> dict[str, Any]:
+    return {"attempt": attempt_id, "supervisor": supervisor.id, "holder": supervisor.epoch}
+
+
+async def _held_job(session: Transaction, supervisor: Supervisor, attempt_id: bytes) -> Any:
+    """The job whose attempt this is, with the attempt's `stop_reason`; None when it is not ours any more."""
+    return await session.find(Job, _HELD_JOB, _held_by(supervisor, attempt_id))
 
 
 def _message(reason: EndReason, end: End, job: Job) -> str | None:
@@ -161,14 +182,13 @@ def _message(reason: EndReason, end: End, job: Job) -> str | None:
 
 
 async def _end_workers(session: Transaction, head: feeds.Head, job: Job, attempt_id: bytes, end: End) -> None:
+    rows: list[dict[str, Any]] = []
     for rank in range(job.workers):
         code = end.exit_codes.get(rank)
         phase = (
             WorkerPhase.LOST if code is None else WorkerPhase.SUCCEEDED if code == 0 else WorkerPhase.FAILED
         )
-        values = {"phase": phase, "exit_code": code, "ended_at": end.at}
-        worker = (Worker.attempt_id == attempt_id) & (Worker.rank == rank)
-        await session.execute(update(Worker).where(worker).values(values))
+        rows.append({"of": attempt_id, "number": rank, "how": phase, "code": code, "seen_at": end.at})
         head.emit(
             feeds.Subject.WORKER,
             job.id,
@@ -179,6 +199,7 @@ async def _end_workers(session: Transaction, head: feeds.Head, job: Job, attempt
             attempt=job.attempts,
             exit_code=code,
         )
+    await session.execute(_WORKER_ENDED, rows)
 
 
 async def _queue_again(

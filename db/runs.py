@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     bindparam,
+    func,
     select,
     update,
 )
@@ -130,6 +131,15 @@ async def follow(session: Transaction, head: feeds.Head, run_id: bytes, at: date
 
 
 _FOLLOWED = select(Run.state, Run.fail_fast, Run.cancel_requested_at).where(Run.id == bindparam("run"))
+_FOLLOW = (
+    update(Run)
+    .where(Run.id == bindparam("run"), Run.state == bindparam("was"))
+    .values(
+        state=bindparam("to"),
+        started_at=func.coalesce(bindparam("began", type_=Timestamp()), Run.started_at),
+        ended_at=bindparam("over"),
+    )
+)
 
 
 async def settle(
@@ -153,13 +163,13 @@ async def settle(
         state = was
     if state is was:
         return
-    values: dict[str, Any] = {"state": state}
+    values: dict[str, Any] = {"run": run_id, "was": was, "to": state, "began": None, "over": None}
     if state is RunState.RUNNING and was is RunState.QUEUED:
-        values["started_at"] = at
+        values["began"] = at
     if state in TERMINAL_RUN:
-        values["ended_at"] = at
+        values["over"] = at
         head.end()
-    changed = await session.change(update(Run).where(Run.id == run_id, Run.state == was).values(values))
+    changed = await session.change(_FOLLOW, values)
     assert changed == 1, "a run changed without its feed's lock"
     head.emit(feeds.Subject.RUN, run_id, at, state=state)
 
