@@ -9,7 +9,7 @@ import enum
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Integer, Text, insert, select, update
+from sqlalchemy import BigInteger, Float, ForeignKey, Integer, Text, bindparam, insert, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns, ids
@@ -95,10 +95,12 @@ async def configure(session: Transaction, supervisor: Supervisor, values: dict[s
     return row
 
 
+_LOCK = select(Backend).where(Backend.id == bindparam("backend")).with_for_update(key_share=True)
+
+
 async def lock(session: Transaction, backend_id: bytes) -> Backend:
     """Lock a backend's row for a claim; runs go on being started on it."""
-    statement = select(Backend).where(Backend.id == backend_id).with_for_update(key_share=True)
-    row = await session.find(Backend, statement)
+    row = await session.find(Backend, _LOCK, {"backend": backend_id})
     assert row is not None
     return row
 

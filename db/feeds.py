@@ -124,13 +124,14 @@ _ADVANCE = (
     .where(Feed.__table__.c.id == bindparam("feed"))
     .values(seq=bindparam("reached"), ended=bindparam("over"))
 )
+_CREATE = insert(Feed).returning(Feed.id)
 _INSERT_EVENTS = insert(Event.__table__)  # type: ignore[arg-type]
 
 
 async def create(session: "Transaction", kind: Kind, owner: bytes, project_id: bytes) -> Head:
     """A new feed, locked by being new."""
-    statement = insert(Feed).values(kind=kind, owner=owner, project_id=project_id).returning(Feed.id)
-    head = Head(await session.scalar(statement), 0)
+    values = {"kind": kind, "owner": owner, "project_id": project_id}
+    head = Head(await session.scalar(_CREATE, values), 0)
     session.emitted.heads[head.id] = head
     return head
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Integer, Text, UniqueConstraint, insert, select, update
+from sqlalchemy import ForeignKey, Integer, Text, UniqueConstraint, bindparam, insert, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns, errors, ids, manifests, modules, paging, projects, viewers
@@ -167,14 +167,21 @@ async def list_revisions(session: Session, pipeline_id: bytes, page: Page) -> Sl
     return await paging.fetch(session, Revision, statement, Revision.number, page)
 
 
+_LATEST = (
+    select(Revision)
+    .join(Pipeline, (Pipeline.id == Revision.pipeline_id) & (Pipeline.revision == Revision.number))
+    .where(Pipeline.id.in_(bindparam("pipelines", expanding=True)))
+)
+_STEPS = (
+    select(Step)
+    .where(Step.revision_id.in_(bindparam("revisions", expanding=True)))
+    .order_by(Step.revision_id, Step.position)
+)
+
+
 async def latest_revisions(session: Session, pipelines: Collection[bytes]) -> list[Revision]:
     """The latest revision of each of these pipelines."""
-    statement = (
-        select(Revision)
-        .join(Pipeline, (Pipeline.id == Revision.pipeline_id) & (Pipeline.revision == Revision.number))
-        .where(Pipeline.id.in_(pipelines))
-    )
-    return await session.all(Revision, statement)
+    return await session.all(Revision, _LATEST, {"pipelines": list(pipelines)})
 
 
 async def find_revisions(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Revision]:
@@ -186,8 +193,7 @@ async def find_revisions(session: Session, viewer: Viewer, keys: Collection[byte
 
 async def steps_of(session: Session, revisions: Collection[bytes]) -> list[Step]:
     """The steps of these revisions, in order."""
-    statement = select(Step).where(Step.revision_id.in_(revisions))
-    return await session.all(Step, statement.order_by(Step.revision_id, Step.position))
+    return await session.all(Step, _STEPS, {"revisions": list(revisions)})
 
 
 def in_order(steps: Sequence[StepSpec]) -> tuple[list[tuple[StepSpec, list[int]]], list[Problem]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, insert, select
 
 from db import columns, errors, feeds, ids, jobs, manifests, modules, pipelines, runs, viewers
 from db.backends import Backend
@@ -58,6 +58,7 @@ class StartSpec:
 
 
 # Statements of hot paths are built once: building one costs as much as running it.
+_BACKEND = select(Backend.id).where(Backend.name == bindparam("backend"))
 _INSERT_RUN = insert(Run)
 _INSERT_TAGS = insert(RunTag)
 _INSERT_FILES = insert(RunFile)
@@ -150,7 +151,7 @@ async def _plan(session: Transaction, viewer: Viewer, pipeline: pipelines.Pipeli
     problems += missing
     names = {step.address.partition("/")[0] for step in steps}
     functions = await modules.addressed(session, pipeline.project_id, names)
-    backend: bytes | None = await session.scalar(select(Backend.id).where(Backend.name == spec.backend))
+    backend: bytes | None = await session.scalar(_BACKEND, {"backend": spec.backend})
     if backend is None:
         problems.append(Problem(("backend",), f"there is no backend named {ids.shorten(spec.backend)!r}"))
     overrides = {step: (index, given) for index, (step, given) in enumerate(spec.arguments)}
