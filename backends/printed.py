@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from backends.base import Piece, Stream
-from db import logs, metrics
+from db import logs, points
 from db.logs import Line
-from db.metrics import Column
+from db.points import Column
 
 _MARK = b'"metric"'
 _MOST_BYTES = 1 << 20
@@ -65,9 +65,9 @@ def _point(line: bytes, piece: Piece) -> _Point | None:
     except (ValueError, RecursionError):
         return None
     values, step = document.get("metric"), document.get("step")
-    if not isinstance(values, dict) or not values or len(values) > metrics.MOST_SERIES:
+    if not isinstance(values, dict) or not values or len(values) > points.MOST_SERIES:
         return None
-    if step is not None and (type(step) is not int or abs(step) > metrics.MAX_INT64):
+    if step is not None and (type(step) is not int or abs(step) > points.MAX_INT64):
         return None
     if not all(_is_metric(name, value) for name, value in values.items()):
         return None

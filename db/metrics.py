@@ -2,16 +2,14 @@
 
 A series is one metric of one worker of one attempt. Its points lie in chunks, packed little-endian arrays
 (steps int64, times int64 microseconds, values float64), one chunk a batch until they are compacted. All
-points of a batch have the batch's number in the run's feed. RunMetric holds each run's headline values,
-which lists filter and sort on. NaN and infinities are stored as they are and ignored by last, min and max.
+points of a batch have the batch's number in the run's feed. points.py has what goes in and out, headlines.py
+each run's last, least and greatest value.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import (
     BigInteger,
     Float,
@@ -28,20 +26,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, errors, feeds, manifests, viewers
+from db import feeds, headlines, viewers
 from db.attempts import Attempt, Worker
 from db.columns import Base, Id, Serial
 from db.database import Session, Transaction
 from db.jobs import Job
+from db.points import Column, Integers, Origin, Points
 from db.viewers import Viewer
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-
-MOST_POINTS = 1_000_000
-MOST_SERIES = 1_000
-MAX_INT64 = 2**53 - 1
-"""Steps and times travel as JSON numbers, which are exact up to here."""
 
 
 class Series(Base):
@@ -80,29 +71,6 @@ class Chunk(Base):
     seqs: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
-class RunMetric(Base):
-    """A run's headline value of a metric: of rank 0, the latest attempt, the job that reported it last."""
-
-    __tablename__ = "run_metrics"
-    __table_args__ = (
-        Index("ix_run_metrics_last", "project_id", "name", "last", "run_id"),
-        Index("ix_run_metrics_min", "project_id", "name", "minimum", "run_id"),
-        Index("ix_run_metrics_max", "project_id", "name", "maximum", "run_id"),
-    )
-
-    run_id: Mapped[bytes] = mapped_column(Id, ForeignKey("runs.id"), primary_key=True)
-    name: Mapped[str] = mapped_column(Text, primary_key=True)
-    project_id: Mapped[bytes] = mapped_column(Id, ForeignKey("projects.id"))
-    job_id: Mapped[bytes] = mapped_column(Id, ForeignKey("jobs.id"))
-    attempt: Mapped[int] = mapped_column(Integer)
-    last: Mapped[float | None] = mapped_column(Float)
-    last_step: Mapped[int] = mapped_column(BigInteger)
-    minimum: Mapped[float | None] = mapped_column(Float)
-    minimum_step: Mapped[int | None] = mapped_column(BigInteger)
-    maximum: Mapped[float | None] = mapped_column(Float)
-    maximum_step: Mapped[int | None] = mapped_column(BigInteger)
-
-
 class Producer(Base):
     """The number of the last batch that a producer has had committed, so that a repeat changes nothing."""
 
@@ -112,73 +80,6 @@ class Producer(Base):
     producer: Mapped[str] = mapped_column(Text, primary_key=True)
     number: Mapped[int] = mapped_column(BigInteger)
     seq: Mapped[int] = mapped_column(BigInteger)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """Points of one metric, in parallel. Without `steps` they go on where the series stands."""
-
-    name: str
-    times: Integers
-    values: Floats
-    steps: Integers | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """The worker that points come from."""
-
-    run_id: bytes
-    project_id: bytes
-    job_id: bytes
-    attempt_id: bytes
-    attempt: int
-    worker_id: int
-    rank: int
-
-
-@dataclass(frozen=True, slots=True)
-class Points:
-    """A whole series, or what a batch added to it, with where it comes from; columns run in parallel."""
-
-    run_id: bytes
-    job_id: bytes
-    step: str
-    attempt: int
-    rank: int
-    name: str
-    seq: int
-    steps: Integers
-    times: Integers
-    values: Floats
-
-
-def check(given: Sequence[Column], path: Sequence[str] = ()) -> None:
-    """Raise Invalid unless the columns can be kept: sizes, names, and that no name comes twice."""
-    if len(given) > MOST_SERIES or sum(len(column.values) for column in given) > MOST_POINTS:
-        raise errors.LimitExceeded(
-            f"a batch has at most {MOST_SERIES} series and {MOST_POINTS} points", path=path
-        )
-    seen: set[str] = set()
-    for index, column in enumerate(given):
-        at = (*path, str(index))
-        if not 1 <= len(column.name) <= 250 or manifests.text_refusal(column.name):
-            raise errors.Invalid("a metric's name has 1 to 250 characters", path=(*at, "name"))
-        if column.name in seen:
-            raise errors.Invalid(f"{column.name!r} comes twice in this batch", path=(*at, "name"))
-        seen.add(column.name)
-        if len(column.times) != len(column.values):
-            raise errors.Invalid("times and values differ in length", path=(*at, "times"))
-        if column.steps is not None and len(column.steps) != len(column.values):
-            raise errors.Invalid("steps and values differ in length", path=(*at, "steps"))
-        for part, numbers in (("times", column.times), ("steps", column.steps)):
-            if numbers is not None and not _exact(numbers):
-                raise errors.Invalid(f"{part} must be within ±(2^53−1)", path=(*at, part))
-
-
-def _exact(numbers: Integers) -> bool:
-    """Whether every JSON reader keeps these numbers as they are."""
-    return not len(numbers) or (int(numbers.min()) >= -MAX_INT64 and int(numbers.max()) <= MAX_INT64)
 
 
 _SERIES = select(Series.id, Series.name, Series.points).where(
@@ -208,7 +109,7 @@ async def append(session: Transaction, head: feeds.Head, origin: Origin, given: 
     added = [{"series": known[c.name].id, "added": len(c.values)} for c in given]
     await session.execute(_ADD_POINTS, added)
     if origin.rank == 0:
-        await _headline(session, origin, given, whole)
+        await headlines.update(session, origin, given, whole)
     return seq
 
 
@@ -273,57 +174,6 @@ def _chunk(series_id: int, feed_id: int, seq: int, column: Column, steps: Intege
         "vals": column.values.astype("<f8", copy=False).tobytes(),
         "seqs": None,
     }
-
-
-async def _headline(
-    session: Transaction, origin: Origin, given: Sequence[Column], whole: Sequence[Integers]
-) -> None:
-    names = [column.name for column in given]
-    statement = select(RunMetric).where(RunMetric.run_id == origin.run_id, RunMetric.name.in_(names))
-    before = {row.name: row for row in await session.all(RunMetric, statement)}
-    rows = []
-    for column, steps in zip(given, whole, strict=True):
-        row = _merged(before.get(column.name), origin, column, steps)
-        if row is not None:
-            rows.append(row)
-    if rows:
-        upsert = columns.upsert(session.postgresql, RunMetric, ("run_id", "name"))
-        await session.execute(upsert, rows)
-
-
-def _merged(
-    before: RunMetric | None, origin: Origin, column: Column, steps: Integers
-) -> dict[str, Any] | None:
-    """The headline row after these points, None when an earlier attempt may not change it."""
-    finite = np.isfinite(column.values)
-    values, at = column.values[finite], steps[finite]
-    if before is not None and before.job_id == origin.job_id and before.attempt > origin.attempt:
-        return None
-    same = before if before and (before.job_id, before.attempt) == (origin.job_id, origin.attempt) else None
-    row: dict[str, Any] = {
-        "run_id": origin.run_id,
-        "name": column.name,
-        "project_id": origin.project_id,
-        "job_id": origin.job_id,
-        "attempt": origin.attempt,
-        "last": same.last if same else None,
-        "last_step": same.last_step if same else int(steps.max()),
-        "minimum": same.minimum if same else None,
-        "minimum_step": same.minimum_step if same else None,
-        "maximum": same.maximum if same else None,
-        "maximum_step": same.maximum_step if same else None,
-    }
-    if not len(values):
-        return row
-    last = len(at) - 1 - int(np.argmax(at[::-1]))  # of equal steps the one that came last
-    if row["last"] is None or at[last] >= row["last_step"]:
-        row |= {"last": float(values[last]), "last_step": int(at[last])}
-    low, high = int(np.argmin(values)), int(np.argmax(values))
-    if row["minimum"] is None or values[low] < row["minimum"]:
-        row |= {"minimum": float(values[low]), "minimum_step": int(at[low])}
-    if row["maximum"] is None or values[high] > row["maximum"]:
-        row |= {"maximum": float(values[high]), "maximum_step": int(at[high])}
-    return row
 
 
 _READ = (
@@ -391,16 +241,6 @@ async def since(session: Session, feed_id: int, after: int, *, most: int = 1000)
         rest = {"feed": feed_id, "seq": rows[-1].last_seq, "series": rows[-1].series_id}
         rows += (await session.execute(_REST, rest)).all()
     return [_joined([row]) for row in rows]
-
-
-async def headlines(
-    session: Session, runs: Collection[bytes], names: Collection[str] | None = None
-) -> list[RunMetric]:
-    """The headline values of these runs, by name."""
-    statement = select(RunMetric).where(RunMetric.run_id.in_(runs))
-    if names is not None:
-        statement = statement.where(RunMetric.name.in_(names))
-    return await session.all(RunMetric, statement.order_by(RunMetric.run_id, RunMetric.name))
 
 
 def _joined(chunks: Iterable[Any]) -> Points:

@@ -14,7 +14,7 @@ from db.backends import Supervisor
 from db.database import Session, Transaction
 from db.jobs import Job
 from db.logs import Line
-from db.metrics import Column, Origin
+from db.points import Column, Origin
 
 _ORIGIN = (
     select(

@@ -12,7 +12,7 @@ from db import errors, feeds, ids, metrics, viewers
 from db.attempts import Attempt, Worker
 from db.database import Transaction
 from db.jobs import Job
-from db.metrics import Column, Origin
+from db.points import Column, Origin
 from db.viewers import Viewer
 
 _RUNNING = (

@@ -17,7 +17,7 @@ from db import errors, feeds, logs, metrics
 from db.database import Database, Session
 from db.feeds import Event
 from db.logs import Batch
-from db.metrics import Points
+from db.points import Points
 
 log = structlog.get_logger(__name__)
 

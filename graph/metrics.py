@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import strawberry
 
-from db import columns, errors, metrics, reporting
-from db.metrics import Column, Floats, Integers
+from db import columns, errors, headlines, metrics, points, reporting
+from db.headlines import RunMetric as Headline
+from db.points import Column, Floats, Integers, Points
 from graph import nodes
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
@@ -53,7 +54,7 @@ class NonFinite:
 class Series:
     """A series."""
 
-    points: strawberry.Private[metrics.Points]
+    points: strawberry.Private[Points]
     attempt: int = strawberry.field(description="The attempt's number.")
     rank: int = strawberry.field(description="The worker's rank.")
     name: str = strawberry.field(description="The metric.")
@@ -64,7 +65,7 @@ class Series:
     seq: Int64 = strawberry.field(description="The run's feed's number of the last of these points.")
 
     @classmethod
-    def of(cls, points: metrics.Points) -> "Series":
+    def of(cls, points: Points) -> "Series":
         return cls(
             points=points,
             attempt=points.attempt,
@@ -96,7 +97,7 @@ class Series:
 class PointsOfSeries:
     """Points."""
 
-    points: strawberry.Private[metrics.Points]
+    points: strawberry.Private[Points]
     name: str = strawberry.field(description="The metric.")
     rank: int = strawberry.field(description="The worker's rank.")
     attempt: int = strawberry.field(description="The attempt's number.")
@@ -105,7 +106,7 @@ class PointsOfSeries:
     values: list[float | None] = strawberry.field(description="Null where nonFinite says what was there.")
 
     @classmethod
-    def of(cls, points: metrics.Points) -> "PointsOfSeries":
+    def of(cls, points: Points) -> "PointsOfSeries":
         return cls(
             points=points,
             name=points.name,
@@ -136,7 +137,7 @@ class RunMetric:
     max_step: Int64 | None = strawberry.field(description="The step of max.")
 
     @classmethod
-    def of(cls, row: metrics.RunMetric) -> "RunMetric":
+    def of(cls, row: Headline) -> "RunMetric":
         return cls(
             name=row.name,
             last=row.last,
@@ -148,11 +149,11 @@ class RunMetric:
         )
 
 
-async def headlines_of(context: Context, keys: list[bytes]) -> list[list[metrics.RunMetric]]:
+async def headlines_of(context: Context, keys: list[bytes]) -> list[list[Headline]]:
     """The headline values of runs, by name."""
     async with context.database.read() as session:
-        rows = await metrics.headlines(session, keys)
-    by_run: dict[bytes, list[metrics.RunMetric]] = {}
+        rows = await headlines.of_runs(session, keys)
+    by_run: dict[bytes, list[Headline]] = {}
     for row in rows:
         by_run.setdefault(row.run_id, []).append(row)
     return [by_run.get(key, []) for key in keys]
@@ -180,7 +181,7 @@ class MetricQuery:
     async def series(self, info: Info, runs: list[strawberry.ID], names: list[str]) -> list[Series]:
         if len(runs) > 100 or len(names) > 100:
             raise errors.LimitExceeded("at most 100 runs and 100 names at once")
-        wanted = [key for text in runs if (key := found("run", text)) is not None]
+        wanted = [key for text in runs if (key := found(info.context, "run", text)) is not None]
         context = info.context
         async with context.database.scan() as session:
             seen = await metrics.series(session, context.viewer, wanted, names)
@@ -254,7 +255,7 @@ class MetricMutation:
     async def log_metrics(self, info: Info, input: LogMetricsInput) -> LogMetricsPayload:
         context = info.context
         given = [_column(one, index) for index, one in enumerate(input.series)] + _columns(input.points)
-        metrics.check(given, ("series",))
+        points.check(given, ("series",))
         job_id = context.viewer.job_id if input.job is None else key("job", input.job, "job")
         if job_id is None:
             raise errors.Invalid("say which job, or use a job's token", path=("job",))

@@ -35,12 +35,13 @@ FOREIGN = {
 }
 ADAPTERS = ("local", "docker", "kubernetes", "fake")
 # They run where nothing of ours is installed: in a job's environment, in a process started by path.
-BARE = ("client/rungraph/log.py", "backends/watcher.py")
+BARE = ("client/rungraph/__init__.py", "backends/watcher.py")
 # What graph has beside aggregates, and the functions, which are a part of modules. A file that is neither here
 # nor in db is in the wrong place or misnamed.
 PLUMBING = {
-    "app", "serve", "settings", "http", "schema", "context", "credentials", "errors", "paging", "cost",
-    "live", "events", "nodes", "scalars", "functions",
+    "app", "serve", "serving", "settings", "http", "guard", "content", "pages", "schema", "context",
+    "credentials", "errors", "paging", "cost", "live", "events", "watching", "timeline", "nodes", "scalars",
+    "functions",
 }  # fmt: skip
 
 # Spelt in pieces, so that this file does not name them either.

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db import errors, feeds, metrics
+from db import errors, feeds, headlines, metrics, points
 from db.claims import Launch
 from db.database import Database
-from db.metrics import Column, Points, RunMetric
+from db.headlines import RunMetric
+from db.points import Column, Points
 from db.states import EndReason
 from tests.db.world import World, few, function, origin_of
 
@@ -49,7 +50,7 @@ async def read(world: World, launch: Launch, *names: str) -> list[Points]:
 
 async def headline(world: World, launch: Launch, name: str = "loss") -> RunMetric:
     async with world.database.read() as session:
-        (found,) = await metrics.headlines(session, [launch.run_id], [name])
+        (found,) = await headlines.of_runs(session, [launch.run_id], [name])
     return found
 
 
@@ -122,9 +123,9 @@ async def test_what_is_new_comes_in_whole_batches(database: Database, sizes: lis
             part = await metrics.since(session, launch.feed_id, after, most=most)
         if not part:
             break
-        assert not {points.seq for points in part} & seen.keys()
-        for points in part:
-            seen[points.seq] = seen.get(points.seq, 0) + 1
+        assert not {one.seq for one in part} & seen.keys()
+        for one in part:
+            seen[one.seq] = seen.get(one.seq, 0) + 1
         after = max(seen)
     assert list(seen.values()) == sizes and list(seen) == sorted(seen)
     await world.end(launch)
@@ -232,13 +233,13 @@ async def test_a_batch_that_comes_again_is_known(database: Database) -> None:
 )
 def test_what_cannot_be_kept_is_refused_where_it_is(given: list[Column], path: str) -> None:
     with pytest.raises(errors.Invalid) as refused:
-        metrics.check(given)
+        points.check(given)
     assert ".".join(refused.value.problems[0].path) == path
 
 
 def test_a_batch_has_its_limits() -> None:
-    metrics.check([column([1.0], [2**53 - 1]), column([], name="b")])
+    points.check([column([1.0], [2**53 - 1]), column([], name="b")])
     with pytest.raises(errors.LimitExceeded):
-        metrics.check([column([0.0], name=str(i)) for i in range(metrics.MOST_SERIES + 1)])
+        points.check([column([0.0], name=str(i)) for i in range(points.MOST_SERIES + 1)])
     with pytest.raises(errors.LimitExceeded):
-        metrics.check([Column("a", np.zeros(1, np.int64), np.zeros(metrics.MOST_POINTS + 1))])
+        points.check([Column("a", np.zeros(1, np.int64), np.zeros(points.MOST_POINTS + 1))])

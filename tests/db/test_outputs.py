@@ -11,8 +11,8 @@ from db.backends import Supervisor
 from db.claims import Launch
 from db.database import Database
 from db.logs import Line
-from db.metrics import Column
 from db.paging import Page
+from db.points import Column
 from tests.db.world import World, function
 
 

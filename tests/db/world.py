@@ -35,8 +35,8 @@ from db import (
 )
 from db.claims import Launch
 from db.database import Database
-from db.metrics import Origin
 from db.pipelines import StepSpec
+from db.points import Origin
 from db.reports import End, Made
 from db.starts import StartSpec
 from db.states import EndReason, JobState
