@@ -58,9 +58,13 @@ class Context:
     @property
     def database(self) -> Database:
         """The database, for somebody: nothing is read or written for nobody."""
+        self.require_viewer()
+        return self._database
+
+    def require_viewer(self) -> None:
+        """Raise Unauthenticated for nobody."""
         if self.authenticated is None:
             raise errors.Unauthenticated
-        return self._database
 
     async def load(self, fetch: Callable[["Context", list[K]], Awaitable[list[V]]], key: K) -> V:
         """What `fetch` gives for a key, together with the other keys asked for at the same time."""

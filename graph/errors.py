@@ -13,6 +13,7 @@ import strawberry
 import structlog
 from graphql import GraphQLError
 from strawberry.extensions import MaskErrors
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 
 from db.errors import DomainError
 
@@ -20,6 +21,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+_REFUSED = (CannotGetOperationTypeError, InvalidOperationTypeError)
+"""What strawberry raises for a document without the operation that was asked for."""
 
 
 @strawberry.enum(description="Why a request was refused or failed.")
@@ -95,9 +99,11 @@ class Masking(MaskErrors):
             elif original is None or isinstance(original, GraphQLError):
                 extensions = {"code": ErrorCode.INVALID.value, **(error.extensions or {})}
                 yield _like(error, error.message, extensions)
-            elif error.path is None:
+            elif isinstance(original, _REFUSED) or (error.path is None and error.nodes):
                 # graphql-core's coercion of variables and literals wraps what our scalars raise.
                 yield _like(error, error.message, {"code": ErrorCode.INVALID.value})
+            elif isinstance(original, RecursionError):
+                yield _like(error, "This is nested too deeply.", {"code": ErrorCode.INVALID.value})
             else:
                 log.error(
                     "fault", request_id=request_id, path=error.path, error=repr(original), exc_info=original

@@ -83,7 +83,7 @@ class FileQuery:
 
     @strawberry.field(description="The file of this id, or null.")
     async def file(self, info: Info, id: strawberry.ID) -> File | None:
-        wanted = found("file", id)
+        wanted = found(info.context, "file", id)
         return None if wanted is None else await info.context.load(load_files, wanted)
 
 

@@ -13,16 +13,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from cross_web import HTTPException
+from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
-from strawberry.exceptions import ConnectionRejectionError
+from strawberry.exceptions import ConnectionRejectionError, MissingQueryError
+from strawberry.http import GraphQLRequestData
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.schema import Schema
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types import ExecutionResult
+from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
 from backends.blobs import Blobs
@@ -38,6 +42,7 @@ LEGACY = "application/json"
 INIT_SECONDS = 10
 MOST_OPERATIONS = 100
 """Subscriptions at once on one WebSocket."""
+_MEMBERS: dict[str, type] = {"query": str, "variables": dict, "operationName": str, "extensions": dict}
 
 
 class Surroundings:
@@ -154,6 +159,47 @@ class Endpoint(GraphQL[Context, None]):
             return refusal
         return await super().run(request, context, root_value)
 
+    async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData:
+        """One operation: JSON whatever the case of its media type, and of the types GraphQL over HTTP has."""
+        body = self.parse_json(await request.get_body())
+        for name, kind in _MEMBERS.items():
+            if not isinstance(body.get(name), kind | None):
+                raise HTTPException(400, f"`{name}` is {'a string' if kind is str else 'an object'} or null")
+        return GraphQLRequestData(
+            query=body.get("query"),
+            variables=body.get("variables"),
+            operation_name=body.get("operationName"),
+            extensions=body.get("extensions"),
+            protocol="http",
+        )
+
+    async def execute_operation(
+        self,
+        request: Request,
+        request_adapter: AsyncHTTPRequestAdapter,
+        request_data: Any,
+        context: Context,
+        root_value: None,
+        sub_response: Response,
+    ) -> ExecutionResult:
+        """The result of a query or a mutation."""
+        try:
+            return await self.schema.execute(
+                request_data.query,
+                request_data.variables,
+                context,
+                root_value,
+                request_data.operation_name,
+                (OperationType.QUERY, OperationType.MUTATION),
+                request_data.extensions,
+            )
+        except MissingQueryError as error:
+            raise HTTPException(400, "there is no `query` in this request") from error
+        except InvalidOperationTypeError as error:
+            raise HTTPException(400, "subscriptions go by WebSocket") from error
+        except CannotGetOperationTypeError as error:
+            raise HTTPException(400, error.as_http_error_reason()) from error
+
     async def get_sub_response(self, request: Request | WebSocket) -> Response:
         """Carries to `create_response` how the client wants to be answered."""
         return _Wanted(modern=MODERN in request.headers.get("accept", ""))
@@ -178,8 +224,11 @@ class Endpoint(GraphQL[Context, None]):
         await response(scope, receive, send)
 
     def decode_json(self, data: str | bytes) -> object:
-        """JSON in."""
-        return orjson.loads(data)
+        """A JSON object in; nothing of ours is anything else."""
+        document = orjson.loads(data)
+        if not isinstance(document, dict):
+            raise orjson.JSONDecodeError("not an object", "", 0)
+        return document
 
     def encode_json(self, data: object) -> str | bytes:
         """JSON out."""
@@ -218,7 +267,8 @@ def _refusal(request: Request) -> Response | None:
 
 def _status(response: Mapping[str, Any]) -> int:
     """400 for what was not executed, 401 for nobody, else 200."""
-    if response.get("data") is not None or not response.get("errors"):
+    told = any(part is not None for part in (response.get("data") or {}).values())
+    if told or not response.get("errors"):
         return 200
     codes = {error.get("extensions", {}).get("code") for error in response["errors"]}
     if ErrorCode.UNAUTHENTICATED.value in codes:

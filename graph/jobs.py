@@ -248,5 +248,5 @@ class JobQuery:
 
     @strawberry.field(description="The job of this id, or null.")
     async def job(self, info: Info, id: strawberry.ID) -> Job | None:
-        wanted = found("job", id)
+        wanted = found(info.context, "job", id)
         return None if wanted is None else await info.context.load(load_jobs, wanted)

@@ -154,7 +154,7 @@ class ModuleQuery:
     async def module(
         self, info: Info, id: strawberry.ID | None = None, name: str | None = None
     ) -> Module | None:
-        wanted = None if id is None else found("module", id)
+        wanted = None if id is None else found(info.context, "module", id)
         if (wanted is None) is (name is None):
             return None
         async with info.context.database.read() as session:

@@ -3,6 +3,7 @@
 A feature registers how its kind is loaded (`loads`); ids carry their kind, so no table is searched.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -62,8 +63,12 @@ def key(kind: str, text: str, *path: str) -> bytes:
         raise errors.NotFound(str(error), path=path) from error
 
 
-def found(kind: str, text: str) -> bytes | None:
-    """The key in a given id, None for what is no such id: queries answer null for what there is not."""
+def found(context: Context, kind: str, text: str) -> bytes | None:
+    """The key in a given id, None for what is no such id: queries answer null for what there is not.
+
+    Nobody is told even that: raises Unauthenticated.
+    """
+    context.require_viewer()
     try:
         return ids.decode(kind, text)
     except errors.NotFound:
@@ -77,6 +82,7 @@ async def get(context: Context, kind: str, key: bytes | None) -> Any:
 
 async def find(context: Context, text: str) -> Any:
     """Whatever has this id and may be seen, else None."""
+    context.require_viewer()
     try:
         kind, value = ids.split(text)
     except errors.NotFound:
@@ -98,4 +104,4 @@ class NodeQuery:
     async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None]:
         if len(ids) > 100:
             raise errors.LimitExceeded("at most 100 ids at once", path=("ids",))
-        return [await find(info.context, text) for text in ids]
+        return list(await asyncio.gather(*(find(info.context, text) for text in ids)))

@@ -169,7 +169,7 @@ class PipelineQuery:
     async def pipeline(
         self, info: Info, id: strawberry.ID | None = None, name: str | None = None
     ) -> Pipeline | None:
-        wanted = None if id is None else found("pipeline", id)
+        wanted = None if id is None else found(info.context, "pipeline", id)
         if (wanted is None) is (name is None):
             return None
         async with info.context.database.read() as session:

@@ -208,7 +208,7 @@ class RunQuery:
 
     @strawberry.field(description="The run of this id, or null.")
     async def run(self, info: Info, id: strawberry.ID) -> Run | None:
-        wanted = found("run", id)
+        wanted = found(info.context, "run", id)
         return None if wanted is None else await info.context.load(load_runs, wanted)
 
     @strawberry.field(description="Runs, newest first.")

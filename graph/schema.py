@@ -3,13 +3,21 @@
 import argparse
 import difflib
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 import strawberry
-from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCache, ValidationCache
+from graphql import GraphQLError, OperationDefinitionNode
+from strawberry.extensions import (
+    AddValidationRules,
+    MaxTokensLimiter,
+    ParserCache,
+    SchemaExtension,
+    ValidationCache,
+)
 from strawberry.schema.config import StrawberryConfig
 
 from graph import cost
@@ -29,6 +37,34 @@ from graph.users import UserMutation, UserQuery
 from graph.watching import RunSubscription
 
 SDL = Path(__file__).parent.parent / "schema.graphql"
+
+
+class Parsing(ParserCache):
+    """Remembers documents; a wrong one is left to be parsed again, where its errors are expected."""
+
+    def on_parse(self) -> Iterator[None]:
+        """Take a document from memory, or parse it."""
+        try:
+            next(iter(super().on_parse()))
+        except (GraphQLError, RecursionError):
+            self.execution_context.graphql_document = None
+        yield
+
+
+class Naming(SchemaExtension):
+    """Refuses several operations without a name for the one that is meant: strawberry takes the first."""
+
+    def on_validate(self) -> Iterator[None]:
+        """Add to what validation has found."""
+        asked = self.execution_context
+        document = asked.graphql_document
+        operations = (
+            [d for d in document.definitions if isinstance(d, OperationDefinitionNode)] if document else []
+        )
+        if len(operations) > 1 and asked._provided_operation_name is None:
+            error = GraphQLError("operationName must say which of these operations is meant")
+            asked.pre_execution_errors = [*(asked.pre_execution_errors or ()), error]
+        yield
 
 
 @strawberry.type(description="The server.")
@@ -85,8 +121,9 @@ def build(*, sorted: bool = False) -> strawberry.Schema:
         extensions=[
             lambda: AddValidationRules(list(cost.RULES)),
             lambda: MaxTokensLimiter(max_token_count=cost.TOKENS),
-            lambda: ParserCache(maxsize=500),
+            lambda: Parsing(maxsize=500),
             lambda: ValidationCache(maxsize=500),
+            Naming,
             Masking,
         ],
     )

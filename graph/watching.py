@@ -130,7 +130,7 @@ class RunSubscription:
     async def logs(
         self, info: Info, job: strawberry.ID, after: Int64 | None = None
     ) -> AsyncIterator[RunEvent]:
-        row: Job | None = await nodes.get(info.context, "job", found("job", job))
+        row: Job | None = await nodes.get(info.context, "job", found(info.context, "job", job))
         run = "" if row is None else nodes.public("run", row.row.run_id)
         only = None if row is None else row.row.id
         async for event in _follow(info.context, run, after, {RunEventKind.LINES}, job=only):
@@ -146,7 +146,7 @@ async def _follow(
     names: frozenset[str] | None = None,
     job: bytes | None = None,
 ) -> AsyncIterator[Any]:
-    row: Run | None = await nodes.get(context, "run", found("run", run))
+    row: Run | None = await nodes.get(context, "run", found(context, "run", run))
     if row is None:
         async for event in follow(context, None, after, lambda _: None):
             yield event
