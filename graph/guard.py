@@ -23,7 +23,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str]) -> None:
         self._app = app
-        self._hosts = LOOPBACK | set(hosts)
+        self._hosts = LOOPBACK | {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -40,10 +40,13 @@ class Guard:
         if scope["type"] == "websocket" or scope["path"].startswith("/files/"):
             await self._app(scope, receive, send)
             return
-        if int(headers.get("content-length") or 0) > MOST_BYTES:
+        length = headers.get("content-length", "0")
+        try:
+            if not length.isdecimal() or int(length) > MOST_BYTES:
+                raise _TooLarge
+            await self._app(scope, _bounded(receive), send)
+        except _TooLarge:
             await self._refuse(scope, receive, send, 413, f"a request has at most {MOST_BYTES} bytes")
-            return
-        await self._app(scope, _bounded(receive), send)
 
     def _is_ours(self, host: str) -> bool:
         name, colon, port = host.rpartition(":")
@@ -57,14 +60,20 @@ class Guard:
         await fault(status, code, message)(scope, receive, send)
 
 
+class _TooLarge(Exception):
+    """More came than a request may have."""
+
+
 def _bounded(receive: Receive) -> Receive:
-    """A body without a length is cut off where it exceeds the limit: as if the client had gone."""
+    """A body without a length is read until it exceeds the limit."""
     read = 0
 
     async def bounded() -> Message:
         nonlocal read
         message = await receive()
         read += len(message.get("body", b""))
-        return message if read <= MOST_BYTES else {"type": "http.disconnect"}
+        if read > MOST_BYTES:
+            raise _TooLarge
+        return message
 
     return bounded
