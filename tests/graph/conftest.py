@@ -1,25 +1,48 @@
 """A server for each file of tests and kind of database, and servers of a test's own where it needs them."""
 
+import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
+import structlog
+from sqlalchemy import make_url
 
-from tests.conftest import _EMPTY, DATABASES, _execute
+from tests.conftest import DATABASES, EMPTY
 from tests.graph.serving import Server, clear, serving
 
 Serve = Callable[..., contextlib.AbstractAsyncContextManager[Server]]
 
 
+@pytest.fixture(scope="package", autouse=True)
+def plain_log() -> Iterator[None]:
+    """The server's log in plain words: tracebacks drawn with all their variables take half a second each."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
+        logger_factory=structlog.PrintLoggerFactory(),
+    )
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def postgresql_served(postgresql_server: str, postgresql_migrated: str) -> str:
+    """The URL of a migrated PostgreSQL database that is no other test's."""
+    asyncio.run(_execute(postgresql_server, "CREATE DATABASE served TEMPLATE migrated"))
+    return make_url(postgresql_server).set(database="served").render_as_string(hide_password=False)
+
+
 @pytest.fixture(scope="module", params=DATABASES)
 def server_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URL of a migrated database that a file's tests share."""
+    """The URL of a migrated, empty database that a file's tests share."""
     if request.param == "postgresql":
-        url: str = request.getfixturevalue("postgresql_migrated")
+        url: str = request.getfixturevalue("postgresql_served")
+        asyncio.run(_execute(url, EMPTY))
         return url
     path = tmp_path_factory.mktemp("database") / "rungraph.db"
     return f"sqlite:///{shutil.copy(request.getfixturevalue('sqlite_migrated'), path)}"
@@ -28,8 +51,6 @@ def server_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """A running server that a file's tests share; each makes what it needs under names of its own."""
-    if server_url.startswith("postgresql"):
-        await _execute(server_url, _EMPTY)
     home = tmp_path_factory.mktemp("server") / "home"
     async with serving(home, server_url) as server:
         yield server
@@ -46,3 +67,11 @@ async def serve(tmp_path: Path, database_url: str) -> AsyncIterator[Serve]:
 
     yield start
     await clear(home)
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
