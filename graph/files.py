@@ -73,8 +73,7 @@ async def load_files(context: Context, keys: list[bytes]) -> list[File | None]:
     """Files by key."""
     async with context.database.read() as session:
         rows = await files.find_files(session, context.viewer, keys)
-    by_key = {row.id: File.of(row) for row in rows}
-    return [by_key.get(key) for key in keys]
+    return nodes.by_key(keys, rows, File.of)
 
 
 @strawberry.type

@@ -121,14 +121,13 @@ async def load_functions(context: Context, keys: list[bytes]) -> list[Function |
     """Functions by key."""
     async with context.database.read() as session:
         rows = await modules.find_functions(session, context.viewer, keys)
-    by_key = {row.id: Function.of(row) for row in rows}
-    return [by_key.get(key) for key in keys]
+    return nodes.by_key(keys, rows, Function.of)
 
 
 async def of_versions(context: Context, keys: list[bytes]) -> list[list[Function]]:
     async with context.database.read() as session:
         rows = await modules.functions_of(session, keys)
-    return [[Function.of(row) for row in rows if row.version_id == key] for key in keys]
+    return nodes.by_owner(keys, rows, lambda row: row.version_id, Function.of)
 
 
 def _option(option: manifests.Option) -> Option:

@@ -167,8 +167,7 @@ async def load_jobs(context: Context, keys: list[bytes]) -> list[Job | None]:
     """Jobs by key."""
     async with context.database.read() as session:
         rows = await jobs.find_jobs(session, context.viewer, keys)
-    by_key = {row.id: Job.of(row) for row in rows}
-    return [by_key.get(key) for key in keys]
+    return nodes.by_key(keys, rows, Job.of)
 
 
 @loads("attempt")
@@ -176,8 +175,7 @@ async def load_attempts(context: Context, keys: list[bytes]) -> list[Attempt | N
     """Attempts by key."""
     async with context.database.read() as session:
         rows = await attempts.find_attempts(session, context.viewer, keys)
-    by_key = {row.id: Attempt.of(row) for row in rows}
-    return [by_key.get(key) for key in keys]
+    return nodes.by_key(keys, rows, Attempt.of)
 
 
 @loads("worker")
@@ -194,28 +192,19 @@ async def of_run(context: Context, keys: list[bytes]) -> list[list[Job]]:
     """The jobs of runs, in order."""
     async with context.database.read() as session:
         rows = await jobs.of_runs(session, keys)
-    by_run: dict[bytes, list[Job]] = {}
-    for row in rows:
-        by_run.setdefault(row.run_id, []).append(Job.of(row))
-    return [by_run.get(key, []) for key in keys]
+    return nodes.by_owner(keys, rows, lambda row: row.run_id, Job.of)
 
 
 async def _attempts_of(context: Context, keys: list[bytes]) -> list[list[Attempt]]:
     async with context.database.read() as session:
         rows = await attempts.of_jobs(session, keys)
-    by_job: dict[bytes, list[Attempt]] = {}
-    for row in rows:
-        by_job.setdefault(row.job_id, []).append(Attempt.of(row))
-    return [by_job.get(key, []) for key in keys]
+    return nodes.by_owner(keys, rows, lambda row: row.job_id, Attempt.of)
 
 
 async def _workers_of(context: Context, keys: list[bytes]) -> list[list[Worker]]:
     async with context.database.read() as session:
         rows = await attempts.workers_of(session, keys)
-    by_attempt: dict[bytes, list[Worker]] = {}
-    for row in rows:
-        by_attempt.setdefault(row.attempt_id, []).append(Worker.of(row))
-    return [by_attempt.get(key, []) for key in keys]
+    return nodes.by_owner(keys, rows, lambda row: row.attempt_id, Worker.of)
 
 
 async def _inputs_of(context: Context, keys: list[bytes]) -> list[list[File]]:
@@ -229,10 +218,7 @@ async def _outputs_of(context: Context, keys: list[bytes]) -> list[list[File]]:
 async def _files_of(context: Context, keys: list[bytes], direction: jobs.Direction) -> list[list[File]]:
     async with context.database.read() as session:
         rows = await jobs.files_of(session, keys, direction)
-    by_job: dict[bytes, list[File]] = {}
-    for row in rows:
-        by_job.setdefault(row.owner, []).append(File.of(row))
-    return [by_job.get(key, []) for key in keys]
+    return nodes.by_owner(keys, rows, lambda row: row.owner, File.of)
 
 
 def duration(started_at: datetime | None, ended_at: datetime | None) -> float | None:

@@ -153,10 +153,7 @@ async def headlines_of(context: Context, keys: list[bytes]) -> list[list[Headlin
     """The headline values of runs, by name."""
     async with context.database.read() as session:
         rows = await headlines.of_runs(session, keys)
-    by_run: dict[bytes, list[Headline]] = {}
-    for row in rows:
-        by_run.setdefault(row.run_id, []).append(row)
-    return [by_run.get(key, []) for key in keys]
+    return nodes.by_owner(keys, rows, lambda row: row.run_id, lambda row: row)
 
 
 def non_finite(values: Floats) -> list[NonFinite]:

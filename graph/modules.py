@@ -126,8 +126,7 @@ async def load_modules(context: Context, keys: list[bytes]) -> list[Module | Non
     """Modules by key."""
     async with context.database.read() as session:
         rows = await modules.find_modules(session, context.viewer, keys)
-    by_key = {row.id: Module.of(row) for row in rows}
-    return [by_key.get(key) for key in keys]
+    return nodes.by_key(keys, rows, Module.of)
 
 
 @loads("version")
@@ -135,8 +134,7 @@ async def load_versions(context: Context, keys: list[bytes]) -> list[ModuleVersi
     """Versions by key."""
     async with context.database.read() as session:
         rows = await modules.find_versions(session, context.viewer, keys)
-    by_key = {row.id: ModuleVersion.of(row) for row in rows}
-    return [by_key.get(key) for key in keys]
+    return nodes.by_key(keys, rows, ModuleVersion.of)
 
 
 async def _manifest(context: Context, row: modules.Module) -> manifests.Manifest:

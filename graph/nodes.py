@@ -4,13 +4,15 @@ A feature registers how its kind is loaded (`loads`); ids carry their kind, so n
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 import strawberry
 
 from db import errors, ids
 from graph.context import Context, Info
+
+T = TypeVar("T")
 
 Load = Callable[[Context, list[bytes]], Awaitable[list[Any]]]
 
@@ -73,6 +75,22 @@ def found(context: Context, kind: str, text: str) -> bytes | None:
         return ids.decode(kind, text)
     except errors.NotFound:
         return None
+
+
+def by_key(keys: Iterable[Any], rows: Iterable[Any], make: Callable[[Any], T]) -> list[T | None]:
+    """One object a key, in the order of the keys: what `make` makes of the row of that id, else None."""
+    made = {row.id: make(row) for row in rows}
+    return [made.get(key) for key in keys]
+
+
+def by_owner(
+    keys: Iterable[Any], rows: Iterable[Any], owner: Callable[[Any], Any], make: Callable[[Any], T]
+) -> list[list[T]]:
+    """The objects of each key, in the order of the rows: what `make` makes of the rows it owns."""
+    made: dict[Any, list[T]] = {}
+    for row in rows:
+        made.setdefault(owner(row), []).append(make(row))
+    return [made.get(key, []) for key in keys]
 
 
 async def get(context: Context, kind: str, key: bytes | None) -> Any:

@@ -118,8 +118,7 @@ async def load_pipelines(context: Context, keys: list[bytes]) -> list[Pipeline |
     """Pipelines by key."""
     async with context.database.read() as session:
         rows = await pipelines.find_pipelines(session, context.viewer, keys)
-    by_key = {row.id: Pipeline.of(row) for row in rows}
-    return [by_key.get(key) for key in keys]
+    return nodes.by_key(keys, rows, Pipeline.of)
 
 
 @loads("revision")
@@ -127,8 +126,7 @@ async def load_revisions(context: Context, keys: list[bytes]) -> list[PipelineRe
     """Revisions by key."""
     async with context.database.read() as session:
         rows = await pipelines.find_revisions(session, context.viewer, keys)
-    by_key = {row.id: PipelineRevision.of(row) for row in rows}
-    return [by_key.get(key) for key in keys]
+    return nodes.by_key(keys, rows, PipelineRevision.of)
 
 
 async def _latest_revision(context: Context, keys: list[bytes]) -> list[PipelineRevision]:

@@ -59,11 +59,10 @@ async def load_preparations(context: Context, keys: list[bytes]) -> list[Prepara
     """Preparations by key."""
     async with context.database.read() as session:
         rows = await preparations.find_preparations(session, context.viewer, keys)
-    by_key = {row.id: Preparation.of(row) for row in rows}
-    return [by_key.get(key) for key in keys]
+    return nodes.by_key(keys, rows, Preparation.of)
 
 
 async def of_versions(context: Context, keys: list[bytes]) -> list[list[Preparation]]:
     async with context.database.read() as session:
         rows = await preparations.of_versions(session, keys)
-    return [[Preparation.of(row) for row in rows if row.version_id == key] for key in keys]
+    return nodes.by_owner(keys, rows, lambda row: row.version_id, Preparation.of)

@@ -156,8 +156,7 @@ async def load_runs(context: Context, keys: list[bytes]) -> list[Run | None]:
     """Runs by key."""
     async with context.database.read() as session:
         rows = await runs.find_runs(session, context.viewer, keys)
-    by_key = {row.id: Run.of(row) for row in rows}
-    return [by_key.get(key) for key in keys]
+    return nodes.by_key(keys, rows, Run.of)
 
 
 @lists("run")
@@ -187,19 +186,13 @@ async def list_runs(
 async def _tags_of(context: Context, keys: list[bytes]) -> list[list[Tag]]:
     async with context.database.read() as session:
         rows = await runs.tags_of(session, keys)
-    by_run: dict[bytes, list[Tag]] = {}
-    for row in rows:
-        by_run.setdefault(row.run_id, []).append(Tag(name=row.name, value=row.value))
-    return [by_run.get(key, []) for key in keys]
+    return nodes.by_owner(keys, rows, lambda row: row.run_id, lambda row: Tag(name=row.name, value=row.value))
 
 
 async def _files_of(context: Context, keys: list[bytes]) -> list[list[File]]:
     async with context.database.read() as session:
         rows = await runs.files_of(session, keys)
-    by_run: dict[bytes, list[File]] = {}
-    for row in rows:
-        by_run.setdefault(row.owner, []).append(File.of(row))
-    return [by_run.get(key, []) for key in keys]
+    return nodes.by_owner(keys, rows, lambda row: row.owner, File.of)
 
 
 @strawberry.type

@@ -6,6 +6,7 @@ from enum import Enum
 import strawberry
 
 from db import feeds, ids, states
+from graph import nodes
 from graph.context import Context
 from graph.scalars import Int64
 
@@ -37,10 +38,7 @@ async def of_feed(context: Context, keys: list[int]) -> list[list[TimelineEntry]
     """The timelines of several feeds."""
     async with context.database.read() as session:
         rows = await feeds.timeline(session, keys)
-    by_feed: dict[int, list[TimelineEntry]] = {}
-    for row in rows:
-        by_feed.setdefault(row.feed_id, []).append(_entry(row))
-    return [by_feed.get(key, []) for key in keys]
+    return nodes.by_owner(keys, rows, lambda row: row.feed_id, _entry)
 
 
 def _entry(row: feeds.Event) -> TimelineEntry:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 import strawberry
 
 from db import columns, errors, projects, users, viewers
+from graph import nodes
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
 from graph.nodes import Node, loads, public
@@ -55,8 +56,7 @@ async def load_projects(context: Context, keys: list[bytes]) -> list[Project | N
     """Projects by key."""
     async with context.database.read() as session:
         rows = await projects.find_all(session, context.viewer, keys)
-    by_key = {row.id: Project.of(row) for row in rows}
-    return [by_key.get(key) for key in keys]
+    return nodes.by_key(keys, rows, Project.of)
 
 
 async def project(context: Context, key: bytes) -> Project:
