@@ -14,11 +14,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import make_url
 
 from db import schema
 from db.bus import Bus
 from db.database import Database
+
+# How long an example takes depends on who else is at work on the machine.
+settings.register_profile("rungraph", deadline=None)
+settings.load_profile("rungraph")
 
 REQUIRED = frozenset(os.environ.get("RUNGRAPH_TEST_REQUIRE", "").split())
 DATABASES = ("sqlite", "postgresql")

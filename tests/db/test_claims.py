@@ -11,7 +11,7 @@ from db.database import Database
 from db.manifests import Resources
 from db.pipelines import StepSpec
 from db.states import EndReason, JobState, RunState
-from tests.db.waiting import until_somebody_waits
+from tests.db.interleaving import until_somebody_waits
 from tests.db.world import GIB, HOST, World, function
 
 WIDE = [f"s{i}" for i in range(6)]

@@ -8,7 +8,7 @@ import pytest
 
 from db import columns, feeds, ids, projects
 from db.database import Database, Transaction
-from tests.db.waiting import until_somebody_waits
+from tests.db.interleaving import until_somebody_waits
 
 Act = Callable[[Transaction], Awaitable[None]]
 OWNER = b"\1" * 16

@@ -15,7 +15,7 @@ from db.contracts import OutputKind
 from db.database import Database
 from db.jobs import Direction
 from db.states import EndReason, JobState, RunState, WorkerPhase
-from tests.db.waiting import until_somebody_waits
+from tests.db.interleaving import until_somebody_waits
 from tests.db.world import World, ending, function, made, names
 
 S, R = JobState, EndReason

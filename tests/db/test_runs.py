@@ -13,8 +13,8 @@ from db.paging import Page
 from db.runs import Run
 from db.states import EndReason, JobState, RunState
 from db.viewers import Kind, Viewer
+from tests.db.interleaving import until_somebody_waits
 from tests.db.test_states import Graph, expected, graphs
-from tests.db.waiting import until_somebody_waits
 from tests.db.world import World, few, function
 
 S, R = JobState, EndReason
