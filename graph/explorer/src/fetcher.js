@@ -8,21 +8,39 @@ import { isUnauthenticated, message, say, UNAUTHENTICATED } from "./status.js";
 const ENDPOINT = "/graphql";
 // GraphiQL's own reading of the schema, which the server gives to anybody.
 const INTROSPECTION = "IntrospectionQuery";
+const UNREACHABLE = "The server does not answer. Is `rungraph serve` running?";
 
-export async function fetcher(params, { documentAST } = {}) {
-  const operation = getOperationAST(documentAST ?? parse(params.query), params.operationName);
-  return operation?.operation === "subscription" ? watch(params, operation) : post(params);
+export async function fetcher(params) {
+  const document = read(params.query);
+  // What cannot be read the server refuses, and tells where.
+  if (!document) return post(params);
+  const request = { ...params, operationName: nameIn(document, params.operationName) };
+  const operation = getOperationAST(document, request.operationName);
+  return operation?.operation === "subscription" ? watch(request, operation) : post(request);
 }
 
 /** Tells at once who is not signed in, not only when an operation is refused. */
 export async function askWhoIsHere() {
-  // A server that does not answer has been told of already.
-  await post({ query: "{ viewer { kind } }" }).catch(() => {});
+  await post({ query: "{ viewer { kind } }" });
+}
+
+function read(query) {
+  try {
+    return parse(query);
+  } catch {
+    return null;
+  }
+}
+
+// For a moment after a tab is chosen, GraphiQL still tells the operation of the one before.
+function nameIn(document, name) {
+  return document.definitions.some((definition) => definition.name?.value === name) ? name : undefined;
 }
 
 async function post(params) {
   const response = await send(params);
-  const result = await read(response);
+  if (!response) return { errors: [{ message: UNREACHABLE }] };
+  const result = await resultIn(response);
   const refused = response.status === 401 || result.errors?.some(isUnauthenticated);
   if (refused) say(UNAUTHENTICATED);
   else if (params.operationName !== INTROSPECTION || message() !== UNAUTHENTICATED) say(null);
@@ -40,13 +58,13 @@ async function send(params) {
       },
       body: JSON.stringify(params),
     });
-  } catch (cause) {
-    say("The server does not answer. Is `rungraph serve` running?");
-    throw new Error("The server does not answer.", { cause });
+  } catch {
+    say(UNREACHABLE);
+    return null;
   }
 }
 
-async function read(response) {
+async function resultIn(response) {
   const text = await response.text();
   try {
     return JSON.parse(text);

@@ -63,7 +63,8 @@ export function watch(params, operation) {
           if (Array.isArray(error) && error.some(isUnauthenticated)) say(UNAUTHENTICATED);
           // A close that the protocol calls fatal; any other is tried again and does not come here.
           if (error instanceof CloseEvent) say(trouble(error));
-          sink.error(error instanceof CloseEvent ? new Error(trouble(error)) : error);
+          // Not an Error: GraphiQL would show where in this page it was made.
+          sink.error(error instanceof CloseEvent ? [{ message: trouble(error) }] : error);
         },
         complete() {
           if (ended) return;
