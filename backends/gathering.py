@@ -35,30 +35,40 @@ async def gather(
     folder: Path, blobs: Blobs, function: manifests.Function, inputs: Sequence[Input]
 ) -> Gathered:
     """Keep what lies in an output folder, as its output.json says; a lie is a refusal, and keeps nothing."""
-    sizes = _sizes(folder)
-    if isinstance(sizes, str):
-        return Gathered(refusal=sizes)
-    document = _document(folder, sizes)
+    try:
+        sizes = _sizes(folder)
+        document = _document(folder, sizes)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        # The job owns its folder, and may have taken it away.
+        return Gathered(refusal=f"the output folder cannot be read: {error.strerror}")
+    if len(sizes) > MOST_FILES:
+        return Gathered(refusal=f"more than {MOST_FILES} files in the output folder")
     given = {file.name: file for file in inputs}
     outputs = contracts.read_output(document, sizes, set(given), function)
     if outputs.problems:
         told = "; ".join(f"{_where(problem.path)}{problem.message}" for problem in outputs.problems)
         return Gathered(refusal=told)
     try:
+        said = orjson.loads(document) if document else None
         made = tuple([await _keep(folder, blobs, file, given.get(file.name)) for file in outputs.files])
+    except orjson.JSONDecodeError as error:
+        # It is stricter than the contract's reader: NaN or half a character cannot be kept.
+        return Gathered(refusal=f"output.json is not JSON: {error}")
     except (BlobInvalid, FileNotFoundError) as error:
         return Gathered(refusal=str(error))
-    return Gathered(made, orjson.loads(document) if document else None)
+    return Gathered(made, said)
 
 
-def _sizes(folder: Path) -> dict[str, int] | str:
+def _sizes(folder: Path) -> dict[str, int]:
+    """The regular files, one more than may be at most."""
     sizes: dict[str, int] = {}
-    for entry in os.scandir(folder):
-        status = entry.stat(follow_symlinks=False)
-        if stat.S_ISREG(status.st_mode):
-            sizes[os.fsencode(entry.name).decode("utf-8", "backslashreplace")] = status.st_size
-        if len(sizes) > MOST_FILES:
-            return f"more than {MOST_FILES} files in the output folder"
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                sizes[os.fsencode(entry.name).decode("utf-8", "backslashreplace")] = status.st_size
+            if len(sizes) > MOST_FILES:
+                break
     return sizes
 
 
