@@ -7,7 +7,7 @@ The adapters stand beside this file; `registry.py` names them; one contract suit
 """
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -209,7 +209,7 @@ class Backend(Protocol):
         for); raises LaunchRejected where that is known beforehand, BackendUnavailable where it cannot tell.
         """
 
-    def watch(self, known: Sequence[Handle]) -> AsyncIterator[Observation]:
+    def watch(self, known: Sequence[Handle]) -> AsyncGenerator[Observation]:
         """First how every known handle stands now (WorkerStarted, Ended or Missing), then what happens.
 
         What this instance launched, before or while it is watched, is watched too; its observations may

@@ -61,9 +61,10 @@ class Following:
         if handle["machine"] != self._machine or not folder.is_dir():
             self._tell(base.Missing(name))
             return
-        each = self._followed[name] = Followed(name, folder, dict(handle))
+        each = Followed(name, folder, dict(handle))
         if handle["boot"] == self._boot:
             each.pidfd = attempts.open_process(handle["pid"], handle["start"])
+        self._followed[name] = each  # not before: without a descriptor to spare it can be added again
         if each.pidfd is None:
             self._gone(each)
         else:
@@ -119,10 +120,11 @@ class Following:
     def _gone(self, each: Followed) -> None:
         """The watcher is no more: it said how the attempt ended, or the attempt is lost."""
         self._release(each)
-        record = attempts.read_record(str(each.folder / attempts.EXIT))
-        if record is not None:
-            self._ended(each, record)
-            return
+        with contextlib.suppress(OSError):  # too many open files, say: looked at again below
+            record = attempts.read_record(str(each.folder / attempts.EXIT))
+            if record is not None:
+                self._ended(each, record)
+                return
         task = self._loop.create_task(self._lose(each))
         self._losing.add(task)
         task.add_done_callback(self._losing.discard)

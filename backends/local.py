@@ -24,7 +24,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from backends import attempts, base
@@ -110,7 +110,7 @@ class Local:
             self._following.add(handle)
         return handle
 
-    async def watch(self, known: Sequence[base.Handle]) -> AsyncIterator[base.Observation]:
+    async def watch(self, known: Sequence[base.Handle]) -> AsyncGenerator[base.Observation]:
         if self._following is not None:
             raise RuntimeError("this adapter is watched already")
         self._following = following = Following(self._jobs, self._machine)
@@ -147,10 +147,14 @@ class Local:
         folder = self._jobs / handle["name"]
         if handle["machine"] != self._machine or (folder / attempts.EXIT).exists():
             return
-        with contextlib.suppress(FileNotFoundError):  # removed, or about to be
+        try:
             attempts.write_record(str(folder / attempts.STOP), {"grace_seconds": grace_seconds})
             if handle["boot"] == self._boot:
                 attempts.wake(handle["pid"], handle["start"])
+        except FileNotFoundError:
+            return  # removed, or about to be
+        except OSError as error:
+            raise base.BackendUnavailable(f"{folder} cannot be written: {error}") from error
 
     async def remove(self, handle: base.Handle) -> None:
         self._launched.pop(handle["name"], None)
@@ -177,14 +181,14 @@ class Local:
             "workers": spec.workers,
             "environment": self._variables(spec, folder),
         }
-        if spec.inputs:
-            await asyncio.to_thread(_fill, new, record, spec)
-        else:
-            _fill(new, record, spec)
         try:
+            if spec.inputs:
+                await asyncio.to_thread(_fill, new, record, spec)
+            else:
+                _fill(new, record, spec)
             new.rename(folder)
-        except OSError:
-            _discard(new)
+        except (OSError, base.LaunchRejected):
+            _discard(new)  # on a full disk above all
             if not folder.is_dir():  # else another launch of this name was faster
                 raise
 
@@ -256,7 +260,6 @@ def _fill(new: Path, record: attempts.Record, spec: base.JobSpec) -> None:
             file.write(data)
     for each in spec.inputs:
         if not each.content.is_file():
-            _discard(new)
             raise base.LaunchRejected(f"the content of the input file {each.name} is not there any more")
         _copy(each.content, new / "input" / each.name)
 
