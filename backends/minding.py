@@ -54,27 +54,26 @@ class Minder:
         self._around = around
         self._offsets: dict[int, int] = {}
         self._ended: base.Ended | None = None
+        self._recorded = False
         self._news = asyncio.Event()
 
     async def run(self) -> None:
-        """Launch if need be, then store what the attempt prints, and at last how it ended."""
-        if self.handle is None:
-            # Nothing is stored of an attempt before its handle is.
-            self._offsets = dict.fromkeys(range(self.launch.workers), 0)
+        """Launch if need be, then store what the attempt prints, and at last how it ended.
+
+        Whatever it raises, it may be called again, and goes on where it was.
+        """
         while self.handle is None:
             await self._launch()
-        for rank in range(len(self._offsets), self.launch.workers):
-            async with self._around.database.read() as session:
-                self._offsets[rank] = await outputs.offset(session, self.launch.attempt_id, rank)
-        while True:
+        while not self._recorded:
             self._news.clear()
             ended = self._ended
-            for rank in self._offsets:
+            for rank in range(self.launch.workers):
                 await self._drain(rank)
             if ended is not None:
-                await self._finish(ended)
-                return
-            await self._news.wait()
+                await self._record_end(ended)
+            else:
+                await self._news.wait()
+        await forget(self._around, self.launch.attempt_id, self.handle)
 
     def hear(self) -> None:
         """There may be output."""
@@ -110,9 +109,14 @@ class Minder:
 
     async def stop(self, grace_seconds: float) -> None:
         """Ask the backend to end it; a repeat does no harm."""
-        if self.handle is not None and not self.stopped:
+        if not self.handle or self.stopped:
+            return
+        try:
             await self._around.adapter.stop(self.handle, grace_seconds)
-            self.stopped = True
+        except BackendUnavailable as error:
+            log.warning("not stopped yet", attempt=self.launch.name, error=str(error))
+            return
+        self.stopped = True
 
     async def _launch(self) -> None:
         around = self._around
@@ -129,11 +133,13 @@ class Minder:
             log.warning("backend away", attempt=self.launch.name, error=str(error))
             await asyncio.sleep(error.retry_in_seconds)
             return
-        self.handle = handle
         await around.recorder.record(
             self.launch.feed_id,
             lambda session: reports.launched(session, around.supervisor, self.launch.attempt_id, handle),
         )
+        # Not before it is recorded: the next supervisor must find whatever we store or leave behind.
+        self.handle = handle
+        self._offsets = dict.fromkeys(range(self.launch.workers), 0)
 
     def _spec(self) -> base.JobSpec:
         launch, around = self.launch, self._around
@@ -166,7 +172,7 @@ class Minder:
         around = self._around
         assert self.handle is not None
         while self.handle:
-            was = self._offsets[rank]
+            was = await self._offset(rank)
             try:
                 output = await around.adapter.read(self.handle, rank, was)
             except BackendUnavailable as error:
@@ -175,7 +181,7 @@ class Minder:
             if not output.pieces:
                 return
             told = printed.parse(output.pieces)
-            await around.recorder.record(
+            stored = await around.recorder.record(
                 self.launch.feed_id,
                 lambda session, was=was, output=output, told=told: outputs.record(  # type: ignore[misc]
                     session,
@@ -189,9 +195,22 @@ class Minder:
                     points=told.points,
                 ),
             )
-            self._offsets[rank] = output.next_offset
+            if stored:
+                self._offsets[rank] = output.next_offset
+                continue
+            # Stored before, by a commit whose answer was lost; or somebody else minds it by now.
+            del self._offsets[rank]
+            if await self._offset(rank) == was:
+                return
 
-    async def _finish(self, observation: base.Ended) -> None:
+    async def _offset(self, rank: int) -> int:
+        """How far a worker's output has been stored."""
+        if rank not in self._offsets:
+            async with self._around.database.read() as session:
+                self._offsets[rank] = await outputs.offset(session, self.launch.attempt_id, rank)
+        return self._offsets[rank]
+
+    async def _record_end(self, observation: base.Ended) -> None:
         around = self._around
         end = await self._end(observation)
         await around.recorder.record(
@@ -200,7 +219,7 @@ class Minder:
                 session, around.supervisor, self.launch.attempt_id, self.launch.feed_id, end
             ),
         )
-        await forget(around, self.launch.attempt_id, self.handle)
+        self._recorded = True
 
     async def _end(self, observation: base.Ended) -> End:
         """How it ended, with its outputs kept, or why they cannot be taken."""
@@ -232,7 +251,10 @@ class Minder:
 
 
 async def forget(around: Surroundings, attempt_id: bytes, handle: Handle | None) -> None:
-    """Have the backend let go of an ended attempt, and record that it has."""
+    """Have the backend let go of an ended attempt, and record that it has; not of somebody else's."""
+    async with around.database.read() as session:
+        if not await attempts.is_over(session, attempt_id, around.supervisor.id, around.supervisor.epoch):
+            return
     if handle:
         await around.adapter.remove(handle)
     async with around.database.begin() as session:

@@ -8,10 +8,10 @@ goes on. One host's backends, one supervisor; minding.py has the life of one att
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import structlog
 
@@ -27,12 +27,16 @@ from db.backends import Supervisor as Lease
 from db.claims import Launch
 from db.database import Database
 
+P = ParamSpec("P")
+
 log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 2.0
 """How late work is found whose hint was lost."""
 _RENEW_SECONDS = 5.0
 _TIMEOUT_GRACE_SECONDS = 10.0
+_AGAIN_SECONDS = 1.0
+"""Between two tries of what failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ class Supervisor:
             described = {row.attempt_id: row for row in await claims.describe(session, [a.id for a in alive])}
         for attempt in held:
             if attempt.ended_at is not None:
-                self._spawn(forget(self._around, attempt.id, attempt.handle))
+                self._spawn(_insist(forget, self._around, attempt.id, attempt.handle))
         for attempt in alive:
             self._mind(described[attempt.id], attempt.handle)
             if attempt.started_at is not None:
@@ -157,25 +161,22 @@ class Supervisor:
         self._spawn(self._run(minder))
 
     async def _run(self, minder: Minder) -> None:
-        """Mind an attempt to its end; what fails in between is begun again, for it can be repeated."""
-        while True:
-            try:
-                await minder.run()
-                break
-            except Exception as error:
-                # A bug or a full disk must not leave a job without anyone who minds it.
-                log.error("minding will be tried again", attempt=minder.launch.name, exc_info=error)
-                await asyncio.sleep(1.0)
+        await _insist(minder.run)
         del self._minders[minder.launch.name]
 
     async def _watch(self, known: Sequence[base.Handle]) -> None:
         while True:
             try:
-                async for observation in self._adapter.watch(known):
-                    self._observe(observation)
+                async with contextlib.aclosing(self._adapter.watch(known)) as observations:
+                    async for observation in observations:
+                        self._observe(observation)
             except base.BackendUnavailable as error:
                 log.warning("backend away", backend=self._configuration.name, error=str(error))
                 await asyncio.sleep(error.retry_in_seconds)
+            except Exception as error:
+                # Without anyone who watches, no job would ever end.
+                log.error("watching is begun again after", error=repr(error), exc_info=error)
+                await asyncio.sleep(_AGAIN_SECONDS)
             known = [minder.handle for minder in self._minders.values() if minder.handle]
 
     def _observe(self, observation: base.Observation) -> None:
@@ -186,7 +187,7 @@ class Supervisor:
             case base.HasOutput():
                 minder.hear()
             case base.WorkerStarted():
-                self._spawn(minder.start(observation))
+                self._spawn(_insist(minder.start, observation))
                 minder.hear()
             case base.Ended():
                 minder.end(observation)
@@ -202,12 +203,12 @@ class Supervisor:
             try:
                 await self._installer.step()
                 await self._claim()
-                await self._stop()
+                await self._hold()
                 await self._time_out()
             except Exception as error:
                 # The database may be away; whatever it is, supervision goes on.
                 log.error("supervision goes on after", error=repr(error), exc_info=error)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(_AGAIN_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._patience()):
                     await self._woken.wait()
@@ -227,16 +228,19 @@ class Supervisor:
             for launch in launches:
                 self._mind(launch, None)
 
-    async def _stop(self) -> None:
-        if not self._minders:
-            return
+    async def _hold(self) -> None:
+        """Mind what was claimed though we were not told, and stop what is to be stopped."""
+        minded = {minder.launch.attempt_id: minder for minder in self._minders.values()}
         async with self._database.read() as session:
             held = await attempts.held(session, self._lease.id, self._lease.epoch)
-        by_id = {minder.launch.attempt_id: minder for minder in self._minders.values()}
+            # A claim was committed and its answer lost: launching is harmless, for it adopts.
+            lost = [attempt.id for attempt in held if attempt.id not in minded]
+            launches = await claims.describe(session, lost)
+        for launch in launches:
+            self._mind(launch, None)
         for attempt in held:
-            minder = by_id.get(attempt.id)
-            if attempt.stop_reason is not None and minder is not None:
-                await minder.stop(attempt.stop_grace_seconds or 0.0)
+            if attempt.stop_reason is not None and attempt.id in minded:
+                await minded[attempt.id].stop(attempt.stop_grace_seconds or 0.0)
 
     async def _time_out(self) -> None:
         for minder in tuple(self._minders.values()):
@@ -249,12 +253,26 @@ class Supervisor:
                 await minder.stop(_TIMEOUT_GRACE_SECONDS)
 
     async def _renew(self) -> None:
-        while True:
+        ours = True
+        while ours:
             await asyncio.sleep(_RENEW_SECONDS)
-            async with self._database.begin() as session:
-                ours = await backends.renew_lease(session, self._lease)
-            if not ours:
-                log.error("another supervisor has taken over this host", host=self._host)
-                for task in self._tasks - {asyncio.current_task()}:
-                    task.cancel()
-                return
+            try:
+                async with self._database.begin() as session:
+                    ours = await backends.renew_lease(session, self._lease)
+            except Exception as error:
+                # The database may be away; whoever takes over meanwhile is noticed later.
+                log.warning("lease not renewed", error=repr(error), exc_info=error)
+        log.error("another supervisor has taken over this host", host=self._host)
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
+
+
+async def _insist(work: Callable[P, Awaitable[None]], *arguments: P.args, **named: P.kwargs) -> None:
+    """Do what can be repeated until it is done: a bug, a full disk or a database away must lose no job."""
+    while True:
+        try:
+            return await work(*arguments, **named)
+        except Exception as error:
+            name = getattr(work, "__qualname__", repr(work))
+            log.error("it will be tried again", work=name, error=repr(error), exc_info=error)
+        await asyncio.sleep(_AGAIN_SECONDS)

@@ -115,6 +115,17 @@ async def held(session: Session, supervisor_id: bytes, epoch: int) -> list[Attem
     return await session.all(Attempt, statement.order_by(Attempt.id))
 
 
+async def is_over(session: Session, attempt_id: bytes, supervisor_id: bytes, epoch: int) -> bool:
+    """Whether an attempt of this supervisor has ended, so that its backend may let go of it."""
+    statement = select(Attempt.id).where(
+        Attempt.id == attempt_id,
+        Attempt.ended_at.is_not(None),
+        Attempt.supervisor_id == supervisor_id,
+        Attempt.epoch == epoch,
+    )
+    return await session.scalar(statement) is not None
+
+
 async def mark_removed(session: Transaction, attempt_id: bytes) -> None:
     """Record that the backend holds nothing of an ended attempt any more."""
     ended = (Attempt.id == attempt_id) & Attempt.ended_at.is_not(None)
