@@ -6,6 +6,7 @@ tags and lineage. Rows do not change once READY: a job that modifies a file make
 
 import enum
 import mimetypes
+import re
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,8 @@ from db.database import Session, Transaction
 from db.viewers import Viewer
 
 UNKNOWN_TYPE = "application/octet-stream"
+_MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}(?:; ?[\w.+-]+=[\w.+\"-]+)*", re.ASCII)
+"""It goes into a header as it is, so that it must be nothing else."""
 
 
 class FileKind(enum.Enum):
@@ -73,7 +76,11 @@ async def create_upload(
         raise errors.Invalid(f"{ids.shorten(name)!r} {message}", path=("name",))
     if size_bytes < 0:
         raise errors.Invalid("a size is not negative", path=("sizeBytes",))
+    if media_type is not None and not _MEDIA_TYPE.fullmatch(media_type):
+        raise errors.Invalid("a media type is like text/plain", path=("mediaType",))
     for tag, value in (tags or {}).items():
+        if message := manifests.text_refusal(tag):
+            raise errors.Invalid(f"a tag's name {message}", path=("tags", tag))
         if message := manifests.tag_refusal(None, value):
             raise errors.Invalid(message, path=("tags", tag))
     file_id = ids.new()

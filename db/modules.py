@@ -76,6 +76,8 @@ async def install(
     """Record that a module is to be fetched from `source`; returns the new version's id."""
     if not source.strip():
         raise errors.Invalid("say the folder that holds rungraph.yaml", path=("source",))
+    if message := manifests.text_refusal(source):
+        raise errors.Invalid(message, path=("source",))
     project = await projects.choose(session, viewer, project_id)
     version_id = ids.new()
     head = await feeds.create(session, feeds.Kind.MODULE_VERSION, version_id, project)

@@ -89,6 +89,7 @@ async def create(
     project_id: bytes | None = None,
 ) -> bytes:
     """A new pipeline with its first revision; raises Invalid with every mistake, Conflict for a taken name."""
+    _check_description(description)
     project = await projects.choose(session, viewer, project_id)
     checked = await _check(session, project, name, steps)
     pipeline_id, at = ids.new(), columns.now()
@@ -118,6 +119,7 @@ async def revise(
     steps: Sequence[StepSpec] | None = None,
 ) -> bytes:
     """Change what is given; new steps make a new revision, and what runs or ran keeps its own."""
+    _check_description(description or "")
     pipeline = await _lock(session, viewer, pipeline_id)
     number = pipeline.revision
     if steps is not None:
@@ -261,7 +263,7 @@ async def _check(
         problems.append(Problem(("steps",), f"a pipeline has 1 to {MOST_STEPS} steps, not {len(steps)}"))
         _raise(problems)
     ordered, mistakes = in_order(steps)
-    names = {step.address.partition("/")[0] for step in steps}
+    names = {step.address.partition("/")[0] for step in steps if manifests.text_refusal(step.address) is None}
     functions = await modules.addressed(session, project_id, names)
     problems += mistakes
     for index, step in enumerate(steps):
@@ -290,6 +292,11 @@ def unknown_function(address: str, functions: Mapping[str, Any]) -> str:
         return f"{ids.shorten(address)!r} is no function: write module/function"
     close = manifests.suggestion(address, functions)
     return f"no installed and prepared module has a function {ids.shorten(address)!r}{close}"
+
+
+def _check_description(text: str) -> None:
+    if message := manifests.text_refusal(text):
+        raise errors.Invalid(message, path=("description",))
 
 
 def _name_problems(name: str) -> list[Problem]:
