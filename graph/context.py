@@ -5,6 +5,7 @@ WebSocket, whose connection shares one context among its operations and their ev
 """
 
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import Any, TypeVar
 
 from starlette.requests import HTTPConnection
@@ -35,6 +36,7 @@ class Context:
         hub: Hub,
         blobs: Blobs,
         backend: str,
+        max_upload_bytes: int,
         request_id: str,
     ) -> None:
         self.connection = connection
@@ -43,10 +45,27 @@ class Context:
         self.hub = hub
         self.blobs = blobs
         self.backend = backend
+        self.max_upload_bytes = max_upload_bytes
         self.request_id = request_id
         self.authenticated: Viewer | None = viewer
+        self.seq: int | None = None
+        """The number of the event that a subscription is being told."""
+        self._begun: Callable[[int], None] | None = None
         self._remember = connection.scope["type"] == "http"
         self._loaders: dict[Any, DataLoader[Any, Any]] = {}
+
+    def twin(self, begun: Callable[[int], None]) -> "Context":
+        """The same surroundings for another operation; `begun` is told from where its feed is followed."""
+        made = copy(self)
+        made._loaders = {}
+        made._begun = begun
+        made.seq = None
+        return made
+
+    def follows(self, after: int) -> None:
+        """A subscription of this context follows its feed from here."""
+        if self._begun is not None:
+            self._begun(after)
 
     @property
     def viewer(self) -> Viewer:

@@ -7,7 +7,8 @@ no database without a viewer.
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,10 @@ from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.schema import Schema
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
+    BaseGraphQLTransportWSHandler,
+    Operation,
+)
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
@@ -36,6 +41,7 @@ from graph.context import Context
 from graph.credentials import COOKIE, Credentials
 from graph.errors import ErrorCode
 from graph.live import Hub
+from graph.sharing import Topics, shareable
 
 MODERN = "application/graphql-response+json"
 LEGACY = "application/json"
@@ -89,10 +95,14 @@ class _Adapter(ASGIWebSocketAdapter):
     """Text frames, and a close that may come twice."""
 
     async def send_json(self, message: Mapping[str, object]) -> None:
+        await self.send(encode(message).decode())
+
+    async def send(self, text: str) -> None:
+        """One frame; waits while the peer takes none."""
         if self.ws.application_state is WebSocketState.DISCONNECTED:
             raise WebSocketDisconnected
         try:
-            await self.ws.send_text(encode(message).decode())
+            await self.ws.send_text(text)
         except (RuntimeError, OSError) as error:
             # The peer went away between two frames.
             raise WebSocketDisconnected from error
@@ -100,6 +110,28 @@ class _Adapter(ASGIWebSocketAdapter):
     async def close(self, code: int, reason: str) -> None:
         if self.ws.application_state is not WebSocketState.DISCONNECTED:
             await super().close(code, reason)
+
+
+class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
+    """graphql-transport-ws as strawberry has it; equal subscriptions get the same bytes."""
+
+    async def run_operation(self, operation: Operation[Context, None]) -> None:
+        """Send what a shared subscription gives; what cannot be shared goes the usual way."""
+        assert isinstance(self.view, Endpoint) and isinstance(self.websocket, _Adapter)
+        wanted = shareable(operation.query, operation.variables, operation.operation_name)
+        answers = None if wanted is None else await self.view.topics.open(wanted, self.context)
+        if answers is None:
+            await super().run_operation(operation)
+            return
+        head = f'{{"id":{encode(operation.id).decode()},"type":"next","payload":'
+        try:
+            async with aclosing(answers):
+                async for text in answers:
+                    await self.websocket.send(f"{head}{text}}}")
+        except WebSocketDisconnected:
+            return
+        # Also after a fault: a client that has not seen FeedEnded resumes where it stands.
+        await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
 
 class _Wanted(Response):
@@ -114,6 +146,7 @@ class Endpoint(GraphQL[Context, None]):
     """The ASGI application at /graphql."""
 
     websocket_adapter_class = _Adapter
+    graphql_transport_ws_handler_class = _Handler
 
     def __init__(self, schema: Schema, around: Surroundings) -> None:
         super().__init__(
@@ -126,6 +159,15 @@ class Endpoint(GraphQL[Context, None]):
             allowed_origins=tuple(around.allowed_origins),
         )
         self._around = around
+        self.topics = Topics(self._stream, encode)
+
+    async def _stream(
+        self, query: str, variables: dict[str, Any], name: str | None, context: Context
+    ) -> AsyncGenerator[Any, None]:
+        source: AsyncGenerator[Any, None] = await self.schema.stream(
+            query, variable_values=variables, context_value=context, operation_name=name
+        )
+        return source
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """The operation's surroundings; on a WebSocket those of all its operations."""
@@ -137,6 +179,7 @@ class Endpoint(GraphQL[Context, None]):
             hub=around.hub,
             blobs=around.blobs,
             backend=around.backend,
+            max_upload_bytes=around.max_upload_bytes,
             request_id=request.scope.get("request_id") or secrets.token_hex(8),
         )
 

@@ -179,9 +179,10 @@ class MetricQuery:
         if len(runs) > 100 or len(names) > 100:
             raise errors.LimitExceeded("at most 100 runs and 100 names at once")
         wanted = [key for text in runs if (key := found(info.context, "run", text)) is not None]
+        storable = [name for name in names if "\0" not in name]
         context = info.context
         async with context.database.scan() as session:
-            seen = await metrics.series(session, context.viewer, wanted, names)
+            seen = await metrics.series(session, context.viewer, wanted, storable)
         return [Series.of(points) for points in seen]
 
 

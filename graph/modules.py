@@ -115,7 +115,7 @@ class Module(Node):
         last: int | None = None,
         before: str | None = None,
     ) -> Connection[ModuleVersion]:
-        page = paging.page(first, after, last, before)
+        page = paging.page(first, after, last, before, paging.a_number)
         async with info.context.database.read() as session:
             rows = await modules.list_versions(session, self.row.id, page)
         return paging.connect(rows, lambda row: row.number, ModuleVersion.of)
@@ -153,7 +153,7 @@ class ModuleQuery:
         self, info: Info, id: strawberry.ID | None = None, name: str | None = None
     ) -> Module | None:
         wanted = None if id is None else found(info.context, "module", id)
-        if (wanted is None) is (name is None):
+        if (wanted is None) is (name is None) or "\0" in (name or ""):
             return None
         async with info.context.database.read() as session:
             row = await modules.find_module(session, info.context.viewer, module_id=wanted, name=name)

@@ -4,7 +4,7 @@ Exactly one of `first` and `last`, at most 100. A cursor is opaque; inside it is
 """
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -44,8 +44,39 @@ class Connection(Generic[T]):
     page_info: PageInfo = strawberry.field(description="Where the page lies.")
 
 
-def page(first: int | None, after: str | None, last: int | None, before: str | None) -> Page:
-    """The page that a connection's arguments ask for; without `first` and `last` the first 20."""
+def an_id(value: Any) -> bytes | None:
+    """The sort key of lists by id, from what a cursor holds; None when it is none."""
+    if not isinstance(value, str):
+        return None
+    key = bytes.fromhex(value)
+    return key if len(key) == 16 else None
+
+
+def a_number(value: Any) -> int | None:
+    """The sort key of lists by number."""
+    return value if type(value) is int and 0 <= value < 2**31 else None
+
+
+def a_line(value: Any) -> tuple[int, int] | None:
+    """The sort key of log lines: the number of their batch, and their place in it."""
+    if not isinstance(value, list) or len(value) != 2:
+        return None
+    seq, index = value
+    fits = type(seq) is int and type(index) is int and 0 <= seq < 2**63 and 0 <= index < 2**31
+    return (seq, index) if fits else None
+
+
+def page(
+    first: int | None,
+    after: str | None,
+    last: int | None,
+    before: str | None,
+    key: Callable[[Any], Any] = an_id,
+) -> Page:
+    """The page that a connection's arguments ask for; without `first` and `last` the first 20.
+
+    `key` is the list's kind of sort key: another list's cursor is refused.
+    """
     if first is not None and last is not None:
         raise errors.Invalid("give first or last, not both", path=("first",))
     size = first if first is not None else last if last is not None else DEFAULT
@@ -55,8 +86,8 @@ def page(first: int | None, after: str | None, last: int | None, before: str | N
         raise errors.Invalid("after goes with first, before with last", path=("after",))
     return Page(
         size,
-        after=None if after is None else _decode(after, "after"),
-        before=None if before is None else _decode(before, "before"),
+        after=None if after is None else _decode(after, "after", key),
+        before=None if before is None else _decode(before, "before", key),
         backward=last is not None,
     )
 
@@ -82,19 +113,11 @@ def connect(rows: Slice[Any], key: Callable[[Any], Any], node: Callable[[Any], T
     )
 
 
-def _decode(text: str, argument: str) -> Any:
+def _decode(text: str, argument: str, key: Callable[[Any], Any]) -> Any:
     try:
-        value = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        if isinstance(value, str):
-            return bytes.fromhex(value)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if _are_numbers(value):
-            return tuple(value)
+        found = key(orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))))
     except ValueError:
-        pass
-    raise errors.Invalid("this is no cursor of this list", path=(argument,))
-
-
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, Sequence) and len(value) == 2 and all(type(part) is int for part in value)
+        found = None
+    if found is None:
+        raise errors.Invalid("this is no cursor of this list", path=(argument,))
+    return found

@@ -94,7 +94,7 @@ class Pipeline(Node):
         last: int | None = None,
         before: str | None = None,
     ) -> Connection[PipelineRevision]:
-        page = paging.page(first, after, last, before)
+        page = paging.page(first, after, last, before, paging.a_number)
         async with info.context.database.read() as session:
             rows = await pipelines.list_revisions(session, self.row.id, page)
         return paging.connect(rows, lambda row: row.number, PipelineRevision.of)
@@ -168,7 +168,7 @@ class PipelineQuery:
         self, info: Info, id: strawberry.ID | None = None, name: str | None = None
     ) -> Pipeline | None:
         wanted = None if id is None else found(info.context, "pipeline", id)
-        if (wanted is None) is (name is None):
+        if (wanted is None) is (name is None) or "\0" in (name or ""):
             return None
         async with info.context.database.read() as session:
             row = await pipelines.find_pipeline(session, info.context.viewer, pipeline_id=wanted, name=name)

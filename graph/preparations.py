@@ -49,7 +49,7 @@ class Preparation(Node):
         last: int | None = None,
         before: str | None = None,
     ) -> Connection[LogLine]:
-        page = paging.page(first, after, last, before)
+        page = paging.page(first, after, last, before, paging.a_line)
         async with info.context.database.read() as session:
             return connect(await logs.of_feed(session, self.row.feed_id, page))
 

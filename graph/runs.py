@@ -4,7 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from db import runs, starts, states, waiting
+from db import errors, runs, starts, states, waiting
 from db.paging import Page
 from graph import jobs, metrics, nodes, paging, pipelines, users
 from graph.context import Context, Info
@@ -170,6 +170,10 @@ async def list_runs(
     asked = filter or RunFilter()
     if asked.pipeline is not None:
         pipeline_id = key("pipeline", asked.pipeline, "filter", "pipeline")
+    for index, tag in enumerate(asked.tags or ()):
+        if "\0" in tag.name + tag.value:
+            path = ("filter", "tags", str(index))
+            raise errors.Invalid("a tag has no characters that cannot be stored", path=path)
     async with context.database.read() as session:
         rows = await runs.list_runs(
             session,
