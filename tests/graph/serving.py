@@ -105,7 +105,9 @@ class Server:
         folder = self.home.parent / "modules" / f"{name}-{next(_numbers)}"
         written = {"name": name, **manifest, "functions": {key: _function(v) for key, v in functions.items()}}
         write_module(folder, written)
-        return await self.install_folder(folder)
+        version = await self.install_folder(folder)
+        assert version["state"] == "READY", version
+        return version
 
     async def install_folder(self, folder: Path | str) -> Any:
         """The version that a folder becomes, when nothing more happens to it."""
@@ -129,7 +131,6 @@ class Server:
     async def pipeline(self, functions: Functions, **manifest: Any) -> str:
         """A pipeline of a new module's functions, one after the other; its id."""
         version = await self.install(functions, **manifest)
-        assert version["state"] == "READY", version
         return await self.draw(*(f"{version['module']['name']}/{name}" for name in functions))
 
     async def start(self, pipeline: str, **input: Any) -> Any:
