@@ -70,21 +70,31 @@ async def follow(
     if feed_id is None:
         raise errors.NotFound("there is no such thing to follow, or you may not see it", path=("id",))
     cursor = await _head(context, feed_id) if after is None else max(after, 0)
+    context.follows(cursor)
+    async for seq, event in _events(context, feed_id, cursor, told):
+        context.seq = seq
+        yield event
+
+
+async def _events(
+    context: Context, feed_id: int, cursor: int, told: Callable[[live.Message], Any]
+) -> AsyncIterator[tuple[int, Any]]:
     said, at = cursor, time.monotonic()
-    async for item in context.hub.follow(feed_id, cursor):
+    async for item in context.hub.follow(feed_id, cursor, remind_seconds=CURSOR_SECONDS):
         match item:
-            case live.Message():
+            case live.Message(seq=seq):
                 event = told(item)
                 if event is not None:
-                    yield event
-                    said, at = item.seq, time.monotonic()
-            case live.Reached(seq=seq) if seq > said and time.monotonic() - at > CURSOR_SECONDS:
-                yield Cursor(seq=Int64(seq))
+                    yield seq, event
+                    said, at = seq, time.monotonic()
+            case live.Reached(seq=seq) if seq > said and time.monotonic() - at >= CURSOR_SECONDS:
+                yield seq, Cursor(seq=Int64(seq))
                 said, at = seq, time.monotonic()
-            case live.Truncated(seq=seq, resume_from=resume_from):
-                yield FeedTruncated(seq=Int64(resume_from - 1), resume_from=Int64(resume_from))
+            case live.Truncated(resume_from=resume_from):
+                seq = resume_from - 1
+                yield seq, FeedTruncated(seq=Int64(seq), resume_from=Int64(resume_from))
             case live.Ended(seq=seq):
-                yield FeedEnded(seq=Int64(seq))
+                yield seq, FeedEnded(seq=Int64(seq))
 
 
 async def _head(context: Context, feed_id: int) -> int:

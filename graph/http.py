@@ -130,6 +130,9 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
                     await self.websocket.send(f"{head}{text}}}")
         except WebSocketDisconnected:
             return
+        except Exception as error:
+            # As in strawberry's own handler: the fault is told to the log, the end to the client.
+            await self.handle_task_exception(error)
         # Also after a fault: a client that has not seen FeedEnded resumes where it stands.
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 

@@ -8,6 +8,7 @@ stands. Nothing queues for a watcher, so a slow one costs no memory, and every s
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -22,6 +23,7 @@ from db.points import Points
 log = structlog.get_logger(__name__)
 
 _WINDOW = 4096
+_WINDOW_BYTES = 8 << 20
 _PAGE = 500
 _POLL_SECONDS = 2.0
 
@@ -34,6 +36,12 @@ class Message:
     event: Event | None = None
     points: tuple[Points, ...] = ()
     lines: Batch | None = None
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it holds."""
+        text = sum(len(placed.line.text) + 200 for placed in self.lines.lines) if self.lines else 0
+        return 500 + text + sum(24 * len(points.values) for points in self.points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +123,20 @@ class Hub:
         """How many feeds are being followed."""
         return len(self._readers)
 
-    async def follow(self, feed_id: int, after: int) -> AsyncIterator[Message | Reached | Truncated | Ended]:
+    async def follow(
+        self, feed_id: int, after: int, *, remind_seconds: float | None = None
+    ) -> AsyncIterator[Message | Reached | Truncated | Ended]:
         """Everything past `after`, then what comes, until the feed's end.
 
-        Reached comes whenever the watcher has caught up, so that who filters can tell how far it has read.
+        Reached comes whenever the watcher has caught up, and again after `remind_seconds` in which nothing
+        came, so that who filters can tell how far it has read.
         """
         reader = self._readers.get(feed_id)
         if reader is None:
             reader = self._readers[feed_id] = _Reader(self._database, feed_id, self._poll_seconds)
         reader.watchers += 1
         try:
-            async for item in self._follow(reader, after):
+            async for item in self._follow(reader, after, remind_seconds):
                 yield item
         finally:
             reader.watchers -= 1
@@ -134,7 +145,7 @@ class Hub:
                 reader.stop()
 
     async def _follow(
-        self, reader: "_Reader", cursor: int
+        self, reader: "_Reader", cursor: int, remind_seconds: float | None
     ) -> AsyncIterator[Message | Reached | Truncated | Ended]:
         await reader.ready.wait()
         while True:
@@ -151,7 +162,9 @@ class Hub:
                 return
             if cursor >= reader.head:
                 yield Reached(cursor)
-                await tick.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(remind_seconds):
+                        await tick.wait()
 
     async def _past(self, reader: "_Reader", cursor: int) -> tuple[list[Message], int, int, bool]:
         """From the window where that reaches back far enough, else from the database."""
@@ -183,6 +196,7 @@ class _Reader:
         self._database = database
         self._poll_seconds = poll_seconds
         self._window: deque[Message] = deque()
+        self._weight = 0
         self._task = asyncio.create_task(self._run(), name=f"feed {feed_id}")
 
     def stop(self) -> None:
@@ -234,8 +248,11 @@ class _Reader:
 
     def _keep(self, page: Page) -> None:
         self._window.extend(page.messages)
-        while len(self._window) > _WINDOW:
-            self.start = self._window.popleft().seq
+        self._weight += sum(message.weight for message in page.messages)
+        while len(self._window) > _WINDOW or (self._weight > _WINDOW_BYTES and self._window):
+            dropped = self._window.popleft()
+            self._weight -= dropped.weight
+            self.start = dropped.seq
         moved = page.upto > self.head or page.ended
         self.head, self.floor, self.ended = page.upto, page.floor, page.ended
         if moved:

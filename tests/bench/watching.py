@@ -14,7 +14,7 @@ from tests.bench.metrics import LOG_POINT
 from tests.bench.rows import Row, p
 from tests.bench.server import Server, limiting, serving
 
-WATCH = """subscription($r: ID!) { metrics(run: $r, after: 0) {
+WATCH = """subscription($r: ID!, $a: Int64) { metrics(run: $r, after: $a) {
   ... on FeedEvent { seq } ... on PointsAdded { step series { name steps values } } } }"""
 WATCHERS = 100
 RATE = 50
@@ -63,7 +63,7 @@ async def _socket(server: Server, run: str) -> AsyncIterator[ClientConnection]:
     ) as socket:
         await socket.send('{"type":"connection_init"}')
         await socket.recv()
-        payload = {"query": WATCH, "variables": {"r": run}}
+        payload = {"query": WATCH, "variables": {"r": run, "a": 0}}
         await socket.send(orjson.dumps({"id": "1", "type": "subscribe", "payload": payload}).decode())
         yield socket
 
