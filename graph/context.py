@@ -48,8 +48,8 @@ class Context:
         self.max_upload_bytes = max_upload_bytes
         self.request_id = request_id
         self.authenticated: Viewer | None = viewer
-        self.seq: int | None = None
-        """The number of the event that a subscription is being told."""
+        self.place: int | None = None
+        """Where the event that a subscription is being told stands (events.place)."""
         self._begun: Callable[[int], None] | None = None
         self._remember = connection.scope["type"] == "http"
         self._loaders: dict[Any, DataLoader[Any, Any]] = {}
@@ -59,13 +59,13 @@ class Context:
         made = copy(self)
         made._loaders = {}
         made._begun = begun
-        made.seq = None
+        made.place = None
         return made
 
-    def follows(self, after: int) -> None:
-        """A subscription of this context follows its feed from here."""
+    def follows(self, place: int) -> None:
+        """A subscription of this context follows its feed past here."""
         if self._begun is not None:
-            self._begun(after)
+            self._begun(place)
 
     @property
     def viewer(self) -> Viewer:

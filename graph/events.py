@@ -57,6 +57,11 @@ def lines_added(seq: int, step: str, batch: Batch) -> LinesAdded:
     return LinesAdded(seq=Int64(seq), step=step, lines=[LogLine.of(line) for line in batch.lines])
 
 
+def place(seq: int, *, end: bool = False) -> int:
+    """Where an event stands among all of a feed: the end comes after the last event, whose number it has."""
+    return seq * 2 + end
+
+
 async def follow(
     context: Context,
     feed_id: int | None,
@@ -70,9 +75,9 @@ async def follow(
     if feed_id is None:
         raise errors.NotFound("there is no such thing to follow, or you may not see it", path=("id",))
     cursor = await _head(context, feed_id) if after is None else max(after, 0)
-    context.follows(cursor)
-    async for seq, event in _events(context, feed_id, cursor, told):
-        context.seq = seq
+    context.follows(place(cursor))
+    async for at, event in _events(context, feed_id, cursor, told):
+        context.place = at
         yield event
 
 
@@ -85,16 +90,16 @@ async def _events(
             case live.Message(seq=seq):
                 event = told(item)
                 if event is not None:
-                    yield seq, event
+                    yield place(seq), event
                     said, at = seq, time.monotonic()
             case live.Reached(seq=seq) if seq > said and time.monotonic() - at >= CURSOR_SECONDS:
-                yield seq, Cursor(seq=Int64(seq))
+                yield place(seq), Cursor(seq=Int64(seq))
                 said, at = seq, time.monotonic()
             case live.Truncated(resume_from=resume_from):
                 seq = resume_from - 1
-                yield seq, FeedTruncated(seq=Int64(seq), resume_from=Int64(resume_from))
+                yield place(seq), FeedTruncated(seq=Int64(seq), resume_from=Int64(resume_from))
             case live.Ended(seq=seq):
-                yield seq, FeedEnded(seq=Int64(seq))
+                yield place(seq, end=True), FeedEnded(seq=Int64(seq))
 
 
 async def _head(context: Context, feed_id: int) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
+import structlog
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -42,6 +43,8 @@ from graph.credentials import COOKIE, Credentials
 from graph.errors import ErrorCode
 from graph.live import Hub
 from graph.sharing import Topics, shareable
+
+log = structlog.get_logger(__name__)
 
 MODERN = "application/graphql-response+json"
 LEGACY = "application/json"
@@ -132,7 +135,7 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
             return
         except Exception as error:
             # As in strawberry's own handler: the fault is told to the log, the end to the client.
-            await self.handle_task_exception(error)
+            log.error("subscription failed", error=repr(error), exc_info=error)
         # Also after a fault: a client that has not seen FeedEnded resumes where it stands.
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 

@@ -31,6 +31,7 @@ from strawberry.types.execution import PreExecutionError
 
 from graph import cost
 from graph.context import Context
+from graph.events import place
 
 log = structlog.get_logger(__name__)
 
@@ -123,25 +124,25 @@ class Topics:
     async def _watch(
         self, key: bytes, topic: "_Topic", wanted: Subscription, context: Context
     ) -> AsyncGenerator[str, None]:
-        cursor = topic.head if wanted.after is None else wanted.after
+        cursor = topic.head if wanted.after is None else place(wanted.after)
         try:
             while True:
                 if cursor < topic.floor or topic.failed:
                     # Behind the window, or left alone: by itself, until the window is reached.
                     async with aclosing(self._answers(wanted, context, cursor)) as answers:
-                        async for seq, text in answers:
-                            if seq is None or text is None:
+                        async for at, text in answers:
+                            if at is None or text is None:
                                 continue
                             yield text
-                            cursor = seq
+                            cursor = at
                             if topic.floor <= cursor and not topic.failed:
                                 break
                         else:
                             return
                 tick = topic.tick
-                for seq, text in topic.past(cursor):
+                for at, text in topic.past(cursor):
                     yield text
-                    cursor = seq
+                    cursor = at
                 if cursor < topic.head:
                     continue  # the window has moved on meanwhile
                 if topic.done:
@@ -153,13 +154,13 @@ class Topics:
     async def _answers(
         self, wanted: Subscription, context: Context, after: int | None
     ) -> AsyncGenerator[tuple[int | None, str | None], None]:
-        """Execute a subscription: first (where it begins, None), then (seq, text) of each event.
+        """Execute a subscription: first (where it begins, None), then (place, text) of each event.
 
         Without a first item it was refused. `after` None follows from now on.
         """
         begun: asyncio.Queue[int] = asyncio.Queue(1)
         own = context.twin(begun.put_nowait)
-        variables = {**wanted.variables, wanted.cursor: after}
+        variables = {**wanted.variables, wanted.cursor: None if after is None else after // 2}
         source = await self._stream(wanted.query, variables, wanted.operation_name, own)
         async with aclosing(source):
             results = aiter(source)
@@ -177,7 +178,7 @@ class Topics:
             while result is not None:
                 if isinstance(result, PreExecutionError):
                     return
-                yield own.seq, self._text(result)
+                yield own.place, self._text(result)
                 result = await anext(results, None)
 
     def _text(self, result: ExecutionResult) -> str:
@@ -208,7 +209,7 @@ class Topics:
 
 
 class _Topic:
-    """One subscription's answers: `floor` < every seq of the window <= `head`."""
+    """One subscription's answers: `floor` < every place of the window <= `head` (events.place)."""
 
     def __init__(self, answers: AsyncGenerator[tuple[int | None, str | None], None]) -> None:
         self.watchers = 0
@@ -227,8 +228,8 @@ class _Topic:
     def past(self, cursor: int) -> list[tuple[int, str]]:
         """The answers of the window past a cursor that is not before its floor."""
         behind = 0
-        for seq, _ in reversed(self._window):
-            if seq <= cursor:
+        for at, _ in reversed(self._window):
+            if at <= cursor:
                 break
             behind += 1
         return list(islice(self._window, len(self._window) - behind, None))
@@ -236,15 +237,15 @@ class _Topic:
     async def _run(self, answers: AsyncIterator[tuple[int | None, str | None]]) -> None:
         begun = False
         try:
-            async for seq, text in answers:
-                if seq is None:
+            async for at, text in answers:
+                if at is None:
                     continue
                 if text is None:
-                    self.floor = self.head = seq
+                    self.floor = self.head = at
                     begun = True
                     self.ready.set()
                 else:
-                    self._keep(seq, text)
+                    self._keep(at, text)
             self.done, self.failed = begun, not begun
         except Exception as error:
             # Whoever watches goes on for itself, and meets the error there if it lasts.
@@ -254,10 +255,10 @@ class _Topic:
             self.ready.set()
             self._tell()
 
-    def _keep(self, seq: int, text: str) -> None:
-        self._window.append((seq, text))
+    def _keep(self, at: int, text: str) -> None:
+        self._window.append((at, text))
         self._bytes += len(text)
-        self.head = seq
+        self.head = at
         while len(self._window) > WINDOW_MESSAGES or (self._bytes > WINDOW_BYTES and len(self._window) > 1):
             self.floor, dropped = self._window.popleft()
             self._bytes -= len(dropped)
