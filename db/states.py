@@ -84,8 +84,8 @@ JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
     S.QUEUED: frozenset({S.STARTING, S.SKIPPED, S.CANCELLED, S.FAILED}),
     S.STARTING: frozenset({S.RUNNING, S.QUEUED, S.CANCELLING, S.SUCCEEDED, S.FAILED, S.CANCELLED}),
     S.RUNNING: frozenset({S.QUEUED, S.CANCELLING, S.SUCCEEDED, S.FAILED, S.CANCELLED}),
-    # A job that ended by itself before the request reached it keeps its own end.
-    S.CANCELLING: frozenset({S.SUCCEEDED, S.FAILED, S.CANCELLED}),
+    # However it ends from here, also by itself in the moment of the request: it was asked to.
+    S.CANCELLING: frozenset({S.CANCELLED}),
     S.SUCCEEDED: frozenset(),
     S.FAILED: frozenset(),
     S.CANCELLED: frozenset(),

@@ -89,6 +89,8 @@ def test_a_job_moves_only_onward_and_never_out_of_its_end(was: JobState, to: Job
     legal = to in JOB_MOVES[was]
     if was in TERMINAL_JOB:
         assert not legal
+    elif was is S.CANCELLING:
+        assert legal is (to is S.CANCELLED)
     elif to in TERMINAL_JOB:
         launched = was in ACTIVE_JOB
         never = {S.SKIPPED} if launched else {S.SUCCEEDED}
