@@ -121,4 +121,3 @@ def _log(level: str) -> None:
     )
     logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr)
     logging.getLogger("strawberry.execution").setLevel(logging.CRITICAL)  # Masking logs faults, once
-

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rungraph.command import app
 from typer.testing import CliRunner, Result
 
+from rungraph.command import app
 from tests.client.peer import TOKEN, Peer, listening
 
 Command = Callable[..., Result]

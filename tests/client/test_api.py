@@ -4,11 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from starlette.responses import PlainTextResponse, Response
+
 from rungraph.api import Client
 from rungraph.backoff import Backoff
 from rungraph.errors import ApiError, Refused, Unreachable
-from starlette.responses import PlainTextResponse, Response
-
 from tests.client.peer import TOKEN, Peer, cut_short, error_response
 
 QUICK = Backoff(first_seconds=0.001, most_seconds=0.002, patience_seconds=5)

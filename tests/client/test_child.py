@@ -7,9 +7,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
 from rungraph import child
 from rungraph.errors import ClientError
-
 from tests.client.peer import TOKEN, Peer
 
 HEALTHY = """

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rungraph import exits
-from rungraph.command import app, options_first
 from starlette.responses import PlainTextResponse
 from typer.testing import CliRunner
 
+from rungraph import exits
+from rungraph.command import app, options_first
 from tests.client import objects
 from tests.client.conftest import Command
 from tests.client.peer import Peer, error_response

@@ -7,10 +7,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from graphql import parse, validate
-from rungraph import child, demo, exits
-from rungraph.command import app
 from typer.testing import CliRunner
 
+from rungraph import child, demo, exits
+from rungraph.command import app
 from tests.client import objects
 from tests.client.peer import SCHEMA, TOKEN, Peer
 

@@ -5,9 +5,9 @@ import pkgutil
 import re
 
 import pytest
-import rungraph
 from graphql import parse, validate
 
+import rungraph
 from tests.client.peer import SCHEMA
 
 

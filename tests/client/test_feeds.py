@@ -9,13 +9,14 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
 from rungraph.api import Client
 from rungraph.backoff import Backoff
 from rungraph.errors import ApiError, Unreachable
 from rungraph.feeds import Event
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
 
 QUERY = "subscription ($after: Int64) { run(id: 1, after: $after) { __typename ... on FeedEvent { seq } } }"
 QUICK = Backoff(first_seconds=0.001, most_seconds=0.002, patience_seconds=5)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rungraph import exits, pipelines
 from rungraph.errors import BadUsage
-
 from tests.client import objects
 from tests.client.conftest import Command
 from tests.client.peer import Peer

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rungraph import exits
 
+from rungraph import exits
 from tests.client import objects
 from tests.client.conftest import Command
 from tests.client.peer import Peer

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from rungraph import settings
 from rungraph.errors import BadUsage
 

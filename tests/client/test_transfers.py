@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
 from rungraph import transfers
 from rungraph.api import Client
 from rungraph.backoff import Backoff
 from rungraph.errors import ApiError, ClientError, Corrupted, Refused
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-
 from tests.client.peer import TOKEN, Peer, cut_short, range_start
 
 QUICK = Backoff(first_seconds=0.001, most_seconds=0.002, patience_seconds=5)
