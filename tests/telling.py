@@ -152,10 +152,15 @@ class Telling:
         """Let a step go on."""
         (self.effects / f"{step}.hold").unlink(missing_ok=True)
 
+    def processes(self, step: str) -> list[tuple[int, str]]:
+        """The pid of every process that ran this step, and its attempt's number."""
+        path = self.effects / step
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [(int(pid), number) for pid, number in map(str.split, lines)]
+
     def launches(self, step: str) -> list[str]:
         """The attempt's number of every process that ran this step."""
-        path = self.effects / step
-        return [line.split()[1] for line in path.read_text().splitlines()] if path.exists() else []
+        return [number for _, number in self.processes(step)]
 
     def attempts(self) -> list[Path]:
         """The folders of the attempts that are there just now."""

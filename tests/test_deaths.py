@@ -1,0 +1,180 @@
+"""What else may die: a watcher, a machine, an answer on its way, a database's connections, a builder.
+
+Beside test_crashes.py, which kills the server alone, at every moment of a run.
+"""
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+
+from backends import attempts
+from rungraph import modules
+from tests.processes import until
+from tests.telling import Telling, assert_complete, telling, watched
+
+PROJECT = """\
+[project]
+name = "patient"
+version = "1"
+[build-system]
+requires = []
+build-backend = "waiting"
+backend-path = ["."]
+"""
+BUILDING = """\
+import pathlib, time, zipfile
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    pathlib.Path({folder!r}, "building").touch()
+    while not pathlib.Path({folder!r}, "go").exists():
+        time.sleep(0.01)
+    with zipfile.ZipFile(pathlib.Path(folder, "patient-1-py3-none-any.whl"), "w") as wheel:
+        wheel.writestr("patient-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: patient\\nVersion: 1\\n")
+        wheel.writestr("patient-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr("patient-1.dist-info/RECORD", "")
+    return "patient-1-py3-none-any.whl"
+"""
+END_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+def kill_watchers(told: Telling) -> None:
+    """End the processes that stand by the attempts, as nothing but a fault would."""
+    for folder in told.attempts():
+        claim = attempts.read_claim(str(folder))
+        assert claim is not None
+        attempts.kill([claim["pid"]])
+
+
+def unfinished(folder: Path) -> Path:
+    """A module whose one requirement is built by a backend of its own, which waits until it may."""
+    module, package = folder / "unfinished", folder / "patient"
+    for path in (module, package):
+        path.mkdir()
+    (package / "pyproject.toml").write_text(PROJECT)
+    (package / "waiting.py").write_text(BUILDING.format(folder=str(folder)))
+    (module / "rungraph.yaml").write_text(
+        f'name: unfinished\nrequirements: ["patient @ {package.as_uri()}"]\n'
+        "functions: {nothing: {command: [python, -c, pass]}}\n"
+    )
+    return module
+
+
+async def test_a_start_whose_answer_is_lost_starts_one_run(database_url: str, tmp_path: Path) -> None:
+    async with telling(tmp_path, database_url) as told:
+        pipeline = await told.pipeline()
+        starting = asyncio.create_task(told.start(pipeline, "the key"))
+        await asyncio.sleep(0)  # it is on its way
+        told.server.kill()
+        await told.server.again()
+        run = await starting
+        async with watched(told.client, run):
+            assert await told.start(pipeline, "the key") == run
+        await assert_complete(told, run)
+
+
+async def test_a_job_without_its_watcher_is_lost_and_tried_again(database_url: str, tmp_path: Path) -> None:
+    async with telling(tmp_path, database_url) as told:
+        told.hold("only")
+        run = await told.start(await told.pipeline(["only"], "tell_again"))
+        async with watched(told.client, run) as watcher:
+            await until(lambda: watcher.told("only"), "it prints")
+            kill_watchers(told)
+            await until(lambda: len(told.launches("only")) == 2, "it runs again")
+            told.release("only")
+        (job,) = (await told.story(run))["jobs"]
+        assert [attempt["reason"] for attempt in job["attempts"]] == ["LOST", "COMPLETED"]
+        await told.leaves_nothing()
+
+
+async def test_a_job_without_its_watcher_is_lost_where_no_retry_is_granted(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with telling(tmp_path, database_url) as told:
+        told.hold("first")
+        run = await told.start()
+        async with watched(told.client, run) as watcher:
+            await until(lambda: watcher.told("first"), "it prints")
+            kill_watchers(told)
+        jobs = (await told.story(run))["jobs"]
+        assert [job["state"] for job in jobs] == ["FAILED", "SKIPPED", "SKIPPED"]
+        assert jobs[0]["reason"] == "LOST"
+        await told.leaves_nothing()
+
+
+async def test_a_run_goes_on_after_everything_died_at_once(database_url: str, tmp_path: Path) -> None:
+    async with telling(tmp_path, database_url) as told:
+        told.hold("only")
+        run = await told.start(await told.pipeline(["only"], "tell_again"))
+        async with watched(told.client, run) as watcher:
+            await until(lambda: watcher.told("only"), "it prints")
+            told.server.kill()
+            kill_watchers(told)
+            attempts.kill(pid for pid, _ in told.processes("only"))
+            told.release("only")
+            await told.server.again()
+        (job,) = (await told.story(run))["jobs"]
+        assert [attempt["reason"] for attempt in job["attempts"]] == ["LOST", "COMPLETED"]
+        assert told.launches("only") == ["1", "2"]
+        await told.leaves_nothing()
+
+
+async def test_a_cancellation_that_was_answered_is_carried_out(database_url: str, tmp_path: Path) -> None:
+    async with telling(tmp_path, database_url) as told:
+        told.hold("first")
+        run = await told.start()
+        async with watched(told.client, run) as watcher:
+            await until(lambda: watcher.told("first"), "it prints")
+            await told.cancel(run)
+            told.server.kill()
+            await told.server.again()
+        assert [job["state"] for job in (await told.story(run))["jobs"]] == ["CANCELLED"] * 3
+        await told.leaves_nothing()
+
+
+async def test_a_retry_that_was_granted_is_made(database_url: str, tmp_path: Path) -> None:
+    async with telling(tmp_path, database_url) as told:
+        arguments = [{"step": "only", "arguments": {"exit_code": 1}}]
+        pipeline = await told.pipeline(["only"], "tell_again")
+        run = await told.start(pipeline, arguments=arguments)
+        async with watched(told.client, run) as watcher:
+            await until(lambda: watcher.states("only").count("QUEUED") == 2, "it waits for its retry")
+            told.server.kill()
+            await told.server.again()
+        (job,) = (await told.story(run))["jobs"]
+        assert [attempt["reason"] for attempt in job["attempts"]] == ["EXIT_CODE", "EXIT_CODE"]
+        assert told.launches("only") == ["1", "2"]
+        await told.leaves_nothing()
+
+
+async def test_a_run_outlives_the_loss_of_every_connection(postgresql_url: str, tmp_path: Path) -> None:
+    connection = await asyncpg.connect(postgresql_url)
+    try:
+        async with telling(tmp_path, postgresql_url) as told:
+            run = await told.start()
+            async with watched(told.client, run) as watcher:
+                while watcher.ended is None:
+                    await connection.execute(END_OTHERS)
+                    await asyncio.sleep(0.1)
+            await assert_complete(told, run)
+            await told.leaves_nothing()
+    finally:
+        await connection.close()
+
+
+async def test_an_environment_is_finished_after_its_builder_died(database_url: str, tmp_path: Path) -> None:
+    async with telling(tmp_path, database_url) as told:
+        version = await modules.request_install(told.client, str(unfinished(tmp_path)))
+        await until((tmp_path / "building").exists, "the environment is being built")
+        told.server.kill()
+        (tmp_path / "go").touch()
+        await told.server.again()
+        variables = {"id": version["id"], "after": 0}
+        async for _ in told.client.follow(modules.WATCH, variables):
+            pass
+        made = (await told.client.execute(modules.VERSION, {"id": version["id"]}))["node"]
+        assert [each["state"] for each in made["preparations"]] == ["READY"]
+        await told.leaves_nothing()
