@@ -31,7 +31,7 @@ async def content(request: Request) -> Response:
         file_id = nodes.key("file", request.path_params["id"], "id")
         if request.method == "PUT":
             return await _put(request, around, viewer, file_id)
-        return await _get(around, viewer, file_id)
+        return await _get(request, around, viewer, file_id)
     except DomainError as error:
         return fault(_STATUS[error.code], ErrorCode(error.code), str(error))
 
@@ -54,7 +54,7 @@ async def _put(request: Request, around: Surroundings, viewer: Viewer, file_id: 
     return Response(status_code=204, headers={"ETag": f'"{stored.sha256}"'})
 
 
-async def _get(around: Surroundings, viewer: Viewer, file_id: bytes) -> Response:
+async def _get(request: Request, around: Surroundings, viewer: Viewer, file_id: bytes) -> Response:
     async with around.database.read() as session:
         file = await files.find(session, viewer, file_id)
     if file is None or file.state is not files.FileState.READY or file.sha256 is None:
@@ -68,4 +68,12 @@ async def _get(around: Surroundings, viewer: Viewer, file_id: bytes) -> Response
         "Content-Security-Policy": "sandbox",
         "Cache-Control": "private, max-age=31536000, immutable",
     }
+    if _knows(request, file.sha256):
+        return Response(status_code=304, headers=headers)
     return FileResponse(path, headers=headers, media_type=file.media_type, filename=file.name)
+
+
+def _knows(request: Request, sha256: str) -> bool:
+    """Whether the client has this content already (RFC 9110 §13.1.2)."""
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    return f'"{sha256}"' in known or "*" in known

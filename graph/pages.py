@@ -56,6 +56,8 @@ async def login(request: Request) -> Response:
     then = request.query_params.get("then", "/graphql")
     if not then.startswith("/") or then.startswith(("//", "/\\")):
         return PlainTextResponse("The link leads out of this server.\n", 400)
+    if request.method == "HEAD":  # of a mail or chat program that looks what a link is
+        return PlainTextResponse("")
     async with around.database.begin() as session:
         token = await users.redeem(session, request.query_params.get("link", ""), SESSION_LASTS)
     if token is None:
