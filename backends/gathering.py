@@ -49,14 +49,23 @@ async def gather(
         told = "; ".join(f"{_where(problem.path)}{problem.message}" for problem in outputs.problems)
         return Gathered(refusal=told)
     try:
-        said = orjson.loads(document) if document else None
+        said = _said(document)
         made = tuple([await _keep(folder, blobs, file, given.get(file.name)) for file in outputs.files])
     except orjson.JSONDecodeError as error:
         # It is stricter than the contract's reader: NaN or half a character cannot be kept.
         return Gathered(refusal=f"output.json is not JSON: {error}")
+    except orjson.JSONEncodeError:
+        return Gathered(refusal="output.json is nested too deeply")
     except (BlobInvalid, FileNotFoundError) as error:
         return Gathered(refusal=str(error))
     return Gathered(made, said)
+
+
+def _said(document: bytes | None) -> Any:
+    """The document's value, if it can be kept: writing goes less deep than reading."""
+    said = orjson.loads(document) if document else None
+    orjson.dumps(said)
+    return said
 
 
 def _sizes(folder: Path) -> dict[str, int]:
