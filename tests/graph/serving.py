@@ -28,7 +28,7 @@ from rungraph.api import Client
 from tests.backends import localground
 from tests.backends.grounds import eventually
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 10.0
 ROOMY = {"slots": 64, "cpus": 64.0, "memory_bytes": 1 << 40}
 _numbers = itertools.count(1)
 
