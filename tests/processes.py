@@ -30,16 +30,17 @@ PATIENT = Backoff(0.02, 0.2, SECONDS)
 class Server:
     """One server, through all its lives."""
 
-    def __init__(self, home: Path, database_url: str, **settings: str) -> None:
+    def __init__(self, home: Path, database_url: str, **environment: str) -> None:
         self.home = home
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home.with_name(f"{home.name}.log")
         self.lives = 0
-        self._settings = {
+        self._environment = {
+            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             "RUNGRAPH_HOME": str(home),
             "RUNGRAPH_DATABASE_URL": database_url,
-            **{f"RUNGRAPH_{name.upper()}": value for name, value in settings.items()},
+            **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -51,13 +52,12 @@ class Server:
     def start(self) -> None:
         """Begin a life; does not wait for it to serve."""
         assert self._process is None
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         command = [sys.executable, "-m", "graph.serve", "--port", str(self.port)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=inherited | self._settings,
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -118,9 +118,9 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(home: Path, database_url: str, **settings: str) -> AsyncIterator[Server]:
+async def serving(home: Path, database_url: str, **environment: str) -> AsyncIterator[Server]:
     """A server that serves; at the end it is stopped, and whatever of its jobs still runs is ended."""
-    server = Server(home, database_url, **settings)
+    server = Server(home, database_url, **environment)
     try:
         await server.again()
         yield server

@@ -4,6 +4,7 @@ Beside test_crashes.py, which kills the server alone, at every moment of a run.
 """
 
 import asyncio
+import tarfile
 from pathlib import Path
 
 import asyncpg
@@ -25,16 +26,23 @@ backend-path = ["."]
 BUILDING = """\
 import pathlib, time, zipfile
 
+METADATA = "Metadata-Version: 2.1\\nName: patient\\nVersion: 1\\n"
+WHEEL = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+
 def build_wheel(folder, config_settings=None, metadata_directory=None):
-    pathlib.Path({folder!r}, "building").touch()
-    while not pathlib.Path({folder!r}, "go").exists():
+    pathlib.Path("{folder}", "building").touch()
+    while not pathlib.Path("{folder}", "go").exists():
         time.sleep(0.01)
     with zipfile.ZipFile(pathlib.Path(folder, "patient-1-py3-none-any.whl"), "w") as wheel:
-        wheel.writestr("patient-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: patient\\nVersion: 1\\n")
-        wheel.writestr("patient-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        wheel.writestr("patient-1.dist-info/RECORD", "")
+        for name, content in (("METADATA", METADATA), ("WHEEL", WHEEL), ("RECORD", "")):
+            wheel.writestr("patient-1.dist-info/" + name, content)
     return "patient-1-py3-none-any.whl"
 """
+SDIST = {
+    "pyproject.toml": PROJECT,
+    "waiting.py": BUILDING,
+    "PKG-INFO": "Metadata-Version: 2.1\nName: patient\nVersion: 1\n",
+}
 END_OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -51,16 +59,22 @@ def kill_watchers(told: Telling) -> None:
 
 def unfinished(folder: Path) -> Path:
     """A module whose one requirement is built by a backend of its own, which waits until it may."""
-    module, package = folder / "unfinished", folder / "patient"
+    module, package = folder / "unfinished", folder / "patient-1"
     for path in (module, package):
         path.mkdir()
-    (package / "pyproject.toml").write_text(PROJECT)
-    (package / "waiting.py").write_text(BUILDING.format(folder=str(folder)))
-    (module / "rungraph.yaml").write_text(
-        f'name: unfinished\nrequirements: ["patient @ {package.as_uri()}"]\n'
-        "functions: {nothing: {command: [python, -c, pass]}}\n"
-    )
+    for name, content in SDIST.items():
+        (package / name).write_text(content.format(folder=str(folder)))
+    with tarfile.open(folder / "patient-1.tar.gz", "w:gz") as archive:
+        archive.add(package, package.name)
+    functions = "{nothing: {command: [python, -c, pass]}}"
+    manifest = f"name: unfinished\nrequirements: [patient==1]\nfunctions: {functions}\n"
+    (module / "rungraph.yaml").write_text(manifest)
     return module
+
+
+def uv_settings(folder: Path) -> dict[str, str]:
+    """What lets uv find packages in a folder, ask nobody else, and have built none before."""
+    return {"UV_FIND_LINKS": str(folder), "UV_OFFLINE": "1", "UV_CACHE_DIR": str(folder / "uv")}
 
 
 async def test_a_start_whose_answer_is_lost_starts_one_run(database_url: str, tmp_path: Path) -> None:
@@ -156,9 +170,10 @@ async def test_a_run_outlives_the_loss_of_every_connection(postgresql_url: str, 
         async with telling(tmp_path, postgresql_url) as told:
             run = await told.start()
             async with watched(told.client, run) as watcher:
-                while watcher.ended is None:
+                for _ in range(10):
                     await connection.execute(END_OTHERS)
-                    await asyncio.sleep(0.1)
+                    await watcher.hears()
+            await told.server.ready()  # who asks first meets the connections that were lost last
             await assert_complete(told, run)
             await told.leaves_nothing()
     finally:
@@ -166,7 +181,7 @@ async def test_a_run_outlives_the_loss_of_every_connection(postgresql_url: str, 
 
 
 async def test_an_environment_is_finished_after_its_builder_died(database_url: str, tmp_path: Path) -> None:
-    async with telling(tmp_path, database_url) as told:
+    async with telling(tmp_path, database_url, **uv_settings(tmp_path)) as told:
         version = await modules.request_install(told.client, str(unfinished(tmp_path)))
         await until((tmp_path / "building").exists, "the environment is being built")
         told.server.kill()
