@@ -95,8 +95,8 @@ class CreateUploadInput:
     media_type: str | None = strawberry.field(
         default=None, description="Guessed from the name when not given."
     )
-    tags: JSON = strawberry.field(
-        default_factory=dict, description="Names with strings, numbers or truth values."
+    tags: JSON | None = strawberry.field(
+        default=None, description="Names with strings, numbers or truth values."
     )
     project: strawberry.ID | None = strawberry.field(
         default=None, description="The default project when not given."

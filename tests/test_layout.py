@@ -40,7 +40,7 @@ BARE = ("client/rungraph/__init__.py", "backends/watcher.py")
 # nor in db is in the wrong place or misnamed.
 PLUMBING = {
     "app", "serve", "serving", "settings", "http", "guard", "content", "pages", "schema", "context",
-    "credentials", "errors", "paging", "cost", "live", "events", "watching", "timeline", "nodes", "scalars",
+    "credentials", "errors", "paging", "cost", "live", "sharing", "events", "watching", "timeline", "nodes", "scalars",
     "functions",
 }  # fmt: skip
 
