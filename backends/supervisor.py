@@ -103,6 +103,7 @@ class Supervisor:
         self._spawn(self._watch(known))
         self._spawn(self._act())
         self._spawn(self._renew())
+        self._spawn(self._sweep())
 
     async def close(self) -> None:
         """Stop supervising; everything launched goes on."""
@@ -265,6 +266,10 @@ class Supervisor:
         log.error("another supervisor has taken over this host", host=self._host)
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
+
+    async def _sweep(self) -> None:
+        """Free what deaths in the middle of a write have left among the contents."""
+        await self._blobs.sweep()
 
 
 async def _insist(work: Callable[P, Awaitable[None]], *arguments: P.args, **named: P.kwargs) -> None:

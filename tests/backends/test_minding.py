@@ -5,6 +5,7 @@ fail; tests/test_crashes.py kills them whole.
 """
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from db.database import Database, Session, Transaction
 from db.runs import Run
 from db.states import TERMINAL_RUN, EndReason, JobState, RunState
 from tests.db.world import GIB, HOST, World, function
+from tests.processes import until
 
 PRINTING = """
 echo $RUNGRAPH_ATTEMPT >> "$EFFECTS/$RUNGRAPH_JOB_ID"
@@ -174,3 +176,15 @@ async def test_a_claim_that_nobody_was_told_of_is_launched(losing: Losing, tmp_p
         held = replace(world, supervisor=at_work._lease)
         await held.claim()
         assert (await ended(world, run_id)).state is RunState.SUCCEEDED
+
+
+async def test_what_a_death_left_half_written_is_freed_a_day_later(losing: Losing, tmp_path: Path) -> None:
+    world = await make(losing, tmp_path, PRINTING)
+    half, fresh = (tmp_path / "files" / "tmp" / name for name in ("half", "fresh"))
+    half.parent.mkdir(parents=True)
+    for path in (half, fresh):
+        path.touch()
+    os.utime(half, (0, 0))
+    async with supervised(world, tmp_path):
+        await until(lambda: not half.exists(), "it is freed")
+    assert fresh.exists(), "somebody may be writing it"
