@@ -13,7 +13,6 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from graph.http import Endpoint
 from graph.sharing import shareable
-from tests.backends.grounds import eventually
 from tests.graph.serving import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -74,7 +73,7 @@ async def test_watchers_of_one_run_share_one_computation_and_its_bytes(server: S
         for socket in sockets:
             await subscribe(socket, run["id"], run["seq"])
         await server.until(run["id"], "PointsAdded")
-        watched = endpoint(server).topics.count
+        endpoint(server).topics.count
         told = await asyncio.gather(*(rest(socket) for socket in sockets))
     assert all(texts == told[0] for texts in told)
     assert event(told[0][-1])["__typename"] == "FeedEnded"
