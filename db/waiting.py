@@ -1,6 +1,7 @@
 """Why a run is not running, in a code and in words."""
 
 import enum
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -31,33 +32,51 @@ class Why:
     message: str
 
 
-async def explain(session: Session, run_id: bytes) -> Why | None:
-    """What the first of a run's ready jobs waits for; None when none is ready."""
-    ready = select(Job).where(Job.run_id == run_id, Job.state == JobState.QUEUED).order_by(Job.position)
-    job = await session.find(Job, ready.limit(1))
-    if job is None:
-        return None
-    if job.not_before is not None and job.not_before > columns.now():
-        return Why(Code.RETRY, f"{job.step} is tried again at {job.not_before:%H:%M:%S} UTC")
-    return await _preparation(session, job) or await _capacity(session, job)
+async def explain(session: Session, runs: Collection[bytes]) -> dict[bytes, Why]:
+    """What the first ready job of each of these runs waits for; runs without a ready job are left out."""
+    ready = select(Job).where(Job.run_id.in_(runs), Job.state == JobState.QUEUED)
+    first: dict[bytes, Job] = {}
+    for job in await session.all(Job, ready.order_by(Job.run_id, Job.position)):
+        first.setdefault(job.run_id, job)
+    if not first:
+        return {}
+    unprepared = await _unprepared(session, first.values())
+    backends = {row.id: row for row in await session.all(Backend, select(Backend))}
+    active = select(Job.backend_id, func.count().label("jobs")).where(Job.state.in_(ACTIVE_JOB))
+    busy = {
+        row.backend_id: row.jobs for row in (await session.execute(active.group_by(Job.backend_id))).all()
+    }
+    told: dict[bytes, Why] = {}
+    for run_id, job in first.items():
+        if job.not_before is not None and job.not_before > columns.now():
+            message = f"{job.step} is tried again at {job.not_before:%H:%M:%S} UTC"
+            told[run_id] = Why(Code.RETRY, message)
+        elif (name := unprepared.get((job.version_id, job.backend_id))) is not None:
+            told[run_id] = Why(Code.PREPARATION, f"module {name} is being made ready for {job.step}")
+        else:
+            told[run_id] = _capacity(job, backends.get(job.backend_id or b""), busy.get(job.backend_id, 0))
+    return told
 
 
-async def _preparation(session: Session, job: Job) -> Why | None:
-    wanted = (Preparation.version_id == job.version_id) & (Preparation.backend_id == job.backend_id)
-    states = (await session.execute(select(Preparation.state).where(wanted))).scalars().all()
-    if PreparationState.READY in states:
-        return None
-    of = select(Module.name).join(ModuleVersion, ModuleVersion.module_id == Module.id)
-    name = await session.scalar(of.where(ModuleVersion.id == job.version_id))
-    return Why(Code.PREPARATION, f"module {name} is being made ready for {job.step}")
+async def _unprepared(
+    session: Session, jobs: Collection[Job]
+) -> dict[tuple[bytes | None, bytes | None], str]:
+    """The modules' names of the versions that are not ready on the backends of these jobs."""
+    versions = {job.version_id for job in jobs if job.version_id is not None}
+    ready = select(Preparation.version_id, Preparation.backend_id).where(
+        Preparation.version_id.in_(versions), Preparation.state == PreparationState.READY
+    )
+    prepared = {(row.version_id, row.backend_id) for row in (await session.execute(ready)).all()}
+    named = select(ModuleVersion.id, Module.name).join(Module, ModuleVersion.module_id == Module.id)
+    found = await session.execute(named.where(ModuleVersion.id.in_(versions)))
+    names = {row.id: row.name for row in found.all()}
+    wanted = {(job.version_id, job.backend_id) for job in jobs}
+    return {key: names.get(key[0], "") for key in wanted if key not in prepared}
 
 
-async def _capacity(session: Session, job: Job) -> Why:
-    backend = await session.find(Backend, select(Backend).where(Backend.id == job.backend_id))
+def _capacity(job: Job, backend: Backend | None, busy: int) -> Why:
     if backend is None:
         return Why(Code.SUPERVISOR, "no supervisor has taken up its backend")
-    active = select(func.count()).where(Job.backend_id == job.backend_id, Job.state.in_(ACTIVE_JOB))
-    busy = await session.scalar(active)
     if not busy:
         return Why(Code.SUPERVISOR, f"{job.step} is ready and about to be claimed on {backend.name}")
     return Why(Code.CAPACITY, f"{job.step} waits for room on {backend.name}, where {busy} jobs run")

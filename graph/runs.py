@@ -122,9 +122,7 @@ class Run(Node):
     async def waiting_for(self, info: Info) -> WaitingFor | None:
         if self.state is not states.RunState.QUEUED:
             return None
-        async with info.context.database.read() as session:
-            why = await waiting.explain(session, self.row.id)
-        return None if why is None else WaitingFor(code=why.code, message=why.message)
+        return await info.context.load(_waiting_of, self.row.id)
 
     @strawberry.field(description="The run it repeats.")
     async def retry_of(self, info: Info) -> "Run | None":
@@ -191,6 +189,14 @@ async def _tags_of(context: Context, keys: list[bytes]) -> list[list[Tag]]:
     async with context.database.read() as session:
         rows = await runs.tags_of(session, keys)
     return nodes.by_owner(keys, rows, lambda row: row.run_id, lambda row: Tag(name=row.name, value=row.value))
+
+
+async def _waiting_of(context: Context, keys: list[bytes]) -> list[WaitingFor | None]:
+    async with context.database.read() as session:
+        found = await waiting.explain(session, keys)
+    return [
+        WaitingFor(code=found[key].code, message=found[key].message) if key in found else None for key in keys
+    ]
 
 
 async def _files_of(context: Context, keys: list[bytes]) -> list[list[File]]:

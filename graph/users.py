@@ -59,6 +59,15 @@ async def load_projects(context: Context, keys: list[bytes]) -> list[Project | N
     return nodes.by_key(keys, rows, Project.of)
 
 
+@loads("user")
+async def load_users(context: Context, keys: list[bytes]) -> list[User | None]:
+    """Users by key: people see themselves, an administrator everybody."""
+    viewer = context.viewer
+    async with context.database.read() as session:
+        rows = [await users.get(session, k) if viewer.sees_all or k == viewer.user_id else None for k in keys]
+    return [None if row is None else User(id=public("user", row.id), name=row.name) for row in rows]
+
+
 async def project(context: Context, key: bytes) -> Project:
     """The project of an object that the viewer sees."""
     found = await context.load(load_projects, key)

@@ -9,7 +9,7 @@ from tests.db.world import World, function
 
 async def _why(world: World, run_id: bytes) -> Why | None:
     async with world.database.read() as session:
-        return await waiting.explain(session, run_id)
+        return (await waiting.explain(session, [run_id])).get(run_id)
 
 
 async def test_a_ready_job_says_what_it_waits_for(database: Database) -> None:
