@@ -1,0 +1,96 @@
+"""Metrics: printed or reported, exact to the last bit, with what JSON cannot hold."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.graph.serving import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SLEEP = "import time; print('up', flush=True); time.sleep(600)"
+SERIES = """query ($runs: [ID!]!, $names: [String!]!) { series(runs: $runs, names: $names) {
+  name rank attempt count steps times values nonFinite { index kind } seq run { id } job { step } } }"""
+HEADLINES = """query ($id: ID!, $names: [String!]) { run(id: $id) {
+  metrics(names: $names) { name last lastStep min minStep max maxStep } } }"""
+REPORTING = """import json, os, urllib.request
+def log(job=None, number=1, **more):
+    query = 'mutation ($i: LogMetricsInput!) { logMetrics(input: $i) { seq duplicate errors { code path } } }'
+    given = {'producer': 'p', 'number': number, 'job': job, 'points': [{'name': 'loss', 'value': 0.1 + 0.2, 'step': 7}], **more}
+    body = json.dumps({'query': query, 'variables': {'i': given}}).encode()
+    headers = {'Authorization': 'Bearer ' + os.environ['RUNGRAPH_TOKEN'], 'Content-Type': 'application/json'}
+    request = urllib.request.Request(os.environ['RUNGRAPH_URL'] + '/graphql', body, headers)
+    print(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).read().decode())
+"""  # noqa: E501
+
+
+async def reported(server: Server, code: str) -> tuple[Any, list[Any]]:
+    """The run of a job that reports, and the payloads it got."""
+    run = await server.play({"command": ["python", "-c", REPORTING + code]})
+    lines = [line["text"] for line in run["jobs"][0]["logs"]["nodes"]]
+    return run, [json.loads(line)["data"]["logMetrics"] for line in lines if line.startswith('{"data"')]
+
+
+async def test_printed_metrics_come_back_exactly(server: Server) -> None:
+    printed = ['{"metric": {"loss": NaN}, "step": 0}', '{"metric": {"loss": Infinity}, "step": 1}']
+    printed += [
+        '{"metric": {"loss": 0.30000000000000004, "n": 3}, "step": 2}',
+        '{"metric": {"loss": -Infinity}, "step": 3}',
+    ]
+    run = await server.play(f"for line in {printed!r}: print(line)")
+    assert run["jobs"][0]["logs"]["nodes"] == []
+    loss, n = await server.ask(SERIES, runs=[run["id"]], names=["loss", "n"])
+    assert (loss["steps"], loss["values"], loss["count"]) == ([0, 1, 2, 3], [None, None, 0.1 + 0.2, None], 4)
+    kinds = [(one["index"], one["kind"]) for one in loss["nonFinite"]]
+    assert kinds == [(0, "NAN"), (1, "POSITIVE_INFINITY"), (3, "NEGATIVE_INFINITY")]
+    assert (n["values"], n["run"], n["job"], n["rank"]) == ([3.0], {"id": run["id"]}, {"step": "step"}, 0)
+    assert len(loss["times"]) == 4
+    headlines = (await server.ask(HEADLINES, id=run["id"], names=["loss"]))["metrics"]
+    finite = 0.1 + 0.2
+    assert [(h["min"], h["max"], h["last"], h["lastStep"]) for h in headlines] == [
+        (finite, finite, finite, 2)
+    ]
+
+
+async def test_a_job_reports_with_its_own_token_and_a_repeat_changes_nothing(server: Server) -> None:
+    run, (first, again, later) = await reported(server, "log(); log(); log(number=2)")
+    assert (first["duplicate"], again["duplicate"], later["duplicate"]) == (False, True, False)
+    assert first["seq"] == again["seq"] < later["seq"]
+    (loss,) = await server.ask(SERIES, runs=[run["id"]], names=["loss"])
+    assert (loss["steps"], loss["values"]) == ([7, 7], [0.1 + 0.2] * 2)
+
+
+async def test_a_job_may_not_report_for_another(server: Server) -> None:
+    other = await server.start(await server.pipeline({"step": SLEEP}))
+    await server.until(other["id"], "JobChanged", jobState="RUNNING")
+    query = "query ($id: ID!) { run(id: $id) { jobs { id } } }"
+    job = (await server.ask(query, id=other["id"]))["jobs"][0]["id"]
+    _, (payload,) = await reported(server, f"log({job!r})")
+    assert payload == {
+        "seq": None,
+        "duplicate": False,
+        "errors": [{"code": "FORBIDDEN", "path": ["input", "job"]}],
+    }
+    await server.change("cancelRun", "run { id }", id=other["id"], graceSeconds=0)
+    await server.finish(other["id"])
+
+
+async def test_a_column_is_reported_with_its_holes(server: Server) -> None:
+    column = {
+        "name": "acc",
+        "values": [1, None, 3],
+        "nonFinite": [{"index": 1, "kind": "NAN"}],
+        "times": [10, 20, 30],
+    }
+    run, (payload,) = await reported(server, f"log(points=[], series=[{column!r}])")
+    assert payload["errors"] == []
+    (acc,) = await server.ask(SERIES, runs=[run["id"]], names=["acc"])
+    assert (acc["steps"], acc["times"], acc["values"]) == ([0, 1, 2], [10, 20, 30], [1.0, None, 3.0])
+    assert acc["seq"] == payload["seq"]
+
+
+async def test_the_token_of_a_job_that_has_ended_is_nobodys(server: Server) -> None:
+    run = await server.play("import os; print(os.environ['RUNGRAPH_TOKEN'])")
+    token = run["jobs"][0]["logs"]["nodes"][0]["text"]
+    assert (await server.post("{ viewer { kind } }", Authorization=f"Bearer {token}")).status_code == 401
