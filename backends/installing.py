@@ -6,7 +6,6 @@ done again after a crash, and costs nothing where it was done.
 
 import asyncio
 import dataclasses
-import time
 from collections.abc import Coroutine
 from pathlib import Path
 
@@ -105,41 +104,59 @@ class Installer:
         )
         journal = Journal(self._database, preparation.feed_id)
         try:
-            prepared = await self._adapter.prepare(spec, journal.write)
+            try:
+                prepared = await self._adapter.prepare(spec, journal.write)
+            finally:
+                await journal.close()
         except PreparationFailed as error:
-            await journal.flush()
             async with self._database.begin() as session:
                 await preparations.fail(session, preparation, str(error))
             return
         except BackendUnavailable as error:
-            await journal.flush()
             await asyncio.sleep(error.retry_in_seconds)
             return
-        await journal.flush()
         async with self._database.begin() as session:
             await preparations.finish(session, preparation, prepared)
 
 
 class Journal:
-    """Log lines on their way to a feed, a few together."""
+    """Log lines on their way to a feed, a few together; none waits long for the next one to come."""
 
     def __init__(self, database: Database, feed_id: int) -> None:
         self._database = database
         self._feed_id = feed_id
         self._lines: list[Line] = []
-        self._flushed = time.monotonic()
+        self._flushing: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
 
     async def write(self, text: str) -> None:
-        """Keep a line; it is stored at once when the last ones are some time ago."""
+        """Keep a line; it is stored soon, with those that come meanwhile."""
         self._lines.append(Line(columns.microseconds(columns.now()), _STDOUT, text))
-        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
-            await self.flush()
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush_soon())
 
     async def flush(self) -> None:
         """Store what has gathered."""
-        lines, self._lines = self._lines, []
-        self._flushed = time.monotonic()
-        if lines:
-            async with self._database.begin() as session:
-                head = await feeds.lock(session, self._feed_id)
-                await logs.append(session, head, lines)
+        async with self._turn:
+            lines = tuple(self._lines)
+            if lines:
+                async with self._database.begin() as session:
+                    head = await feeds.lock(session, self._feed_id)
+                    await logs.append(session, head, lines)
+                del self._lines[: len(lines)]
+
+    async def close(self) -> None:
+        """Store what has gathered, and nothing more."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.wait({self._flushing})
+        await self.flush()
+
+    async def _flush_soon(self) -> None:
+        await asyncio.sleep(_FLUSH_SECONDS)
+        self._flushing = None
+        try:
+            await self.flush()
+        except Exception as error:
+            # The lines wait for the next ones, or for the end.
+            log.warning("log lines not stored", error=repr(error), exc_info=error)

@@ -33,13 +33,15 @@ def parse(pieces: Iterable[Piece]) -> Printed:
     gathered: list[_Point] = []
     broken = {Stream.STDOUT: False, Stream.STDERR: False}
     for piece in pieces:
-        whole = not piece.continued and not broken[piece.stream]
-        if broken[piece.stream] and not piece.data:
-            broken[piece.stream] = piece.continued
-            continue  # it only ends a line that has been told in pieces
+        goes_on = broken[piece.stream]
         broken[piece.stream] = piece.continued
-        for line in piece.data.split(b"\n"):
-            point = _point(line, piece) if whole and piece.stream is Stream.STDOUT else None
+        lines = piece.data.split(b"\n")
+        for index, line in enumerate(lines):
+            ends = index == 0 and goes_on
+            if ends and not line and not (piece.continued and len(lines) == 1):
+                continue  # it only ends a line that has been told in pieces
+            part = ends or (piece.continued and index == len(lines) - 1)
+            point = _point(line, piece) if not part and piece.stream is Stream.STDOUT else None
             if point is not None:
                 gathered.append(point)
             else:
