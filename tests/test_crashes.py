@@ -6,8 +6,9 @@ lies in the folders. Afterwards everything a run did is compared with what its j
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -18,7 +19,7 @@ from db.database import Database
 from tests.processes import until
 from tests.telling import STEPS, Telling, Watcher, assert_complete, telling, watched
 
-Moment = Callable[[Telling, Watcher], Awaitable[None]]
+Moment = Callable[[Telling, Watcher], Coroutine[Any, Any, None]]
 
 
 def record(name: str) -> Moment:
@@ -40,11 +41,24 @@ def state(step: str, word: str) -> Moment:
 
 
 def printed(step: str) -> Moment:
-    """When a step that waits half way has been told of; it goes on, with the server dead."""
+    """When a step that waits half way has been told of."""
+
+    async def reached(_: Telling, watcher: Watcher) -> None:
+        await until(lambda: watcher.told(step), f"{step} prints")
+
+    return reached
+
+
+def after(step: str, moment: Moment) -> Moment:
+    """A moment after a step went on; its success, should that have been faster."""
 
     async def reached(told: Telling, watcher: Watcher) -> None:
-        await until(lambda: watcher.told(step) or told.launches(step), f"{step} prints")
         told.release(step)
+        waiting = [asyncio.create_task(each(told, watcher)) for each in (moment, state(step, "SUCCEEDED"))]
+        done, late = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*done)
 
     return reached
 
@@ -68,12 +82,12 @@ MOMENTS: dict[str, Moment] = {
     "between claim and launch": state("first", "STARTING"),
     "during launch": record("spec.json"),
     "while the first step prints": printed("first"),
-    "at the first step's end": record(attempts.EXIT),
+    "at the first step's end": after("first", record(attempts.EXIT)),
     "between two steps": state("first", "SUCCEEDED"),
     "while the second step prints": printed("second"),
-    "during outputs gathering": gathering,
+    "during outputs gathering": after("second", gathering),
     "while the last step prints": printed("third"),
-    "right after the end": ended,
+    "right after the end": after("third", ended),
 }
 
 
