@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, Executable, Pool, make_url
+from sqlalchemy import Connection, Engine, Executable, Pool, event, make_url
 from sqlalchemy.engine import URL, CursorResult
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from db import errors, feeds, sqlite
@@ -174,7 +174,7 @@ async def _begin_patiently(connection: Connection | AsyncConnection) -> None:
 
 
 def _postgresql(url: URL, size: int) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url.set(drivername="postgresql+asyncpg"),
         pool_size=size,
         max_overflow=0,
@@ -182,3 +182,11 @@ def _postgresql(url: URL, size: int) -> AsyncEngine:
         isolation_level="READ COMMITTED",
         connect_args={"server_settings": {"statement_timeout": "60000", "lock_timeout": "20000"}},
     )
+    event.listen(engine.sync_engine, "checkout", _require_open)
+    return engine
+
+
+def _require_open(connection: Any, _record: Any, _proxy: Any) -> None:
+    """A connection that the server has closed meanwhile is not handed out: the pool makes another."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
