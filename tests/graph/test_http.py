@@ -9,6 +9,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
+from rungraph.errors import ApiError
 from tests.graph.conftest import Serve
 from tests.graph.serving import Server
 
@@ -263,19 +264,42 @@ async def test_a_body_is_bounded_whether_it_says_its_length_or_not(server: Serve
     assert (untold.status_code, codes(untold)) == (413, ["LIMIT_EXCEEDED"])
 
 
+async def _rename(server: Server, table: str, name: str) -> None:
+    async with server.around.database.begin() as session:
+        await session.execute(text(f"ALTER TABLE {table} RENAME TO {name}"))
+
+
 async def test_a_fault_shows_an_id_and_no_detail(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     async with serve() as server:
-        async with server.around.database.begin() as session:
-            await session.execute(text("DROP TABLE run_tags"))
         run = await server.start(await server.pipeline({"step": "pass"}))
-        answer = await server.post("query ($id: ID!) { run(id: $id) { tags { name } } }", {"id": run["id"]})
+        await server.finish(run["id"])
+        await _rename(server, "run_tags", "away")
+        try:
+            answer = await server.post(
+                "query ($id: ID!) { run(id: $id) { tags { name } } }", {"id": run["id"]}
+            )
+        finally:
+            await _rename(server, "away", "run_tags")
         (error,) = answer.json()["errors"]
         assert error["extensions"]["code"] == "INTERNAL"
         assert error["extensions"]["requestId"] in capsys.readouterr().out
         for detail in ("run_tags", "SELECT", "Traceback", "sqlalchemy", ".py"):
             assert detail not in answer.text
         assert await server.is_well()
-        await server.finish(run["id"])
+
+
+async def test_a_fault_of_a_subscription_shows_no_detail_either(serve: Serve) -> None:
+    async with serve() as server:
+        run = await server.play("pass")
+        await _rename(server, "events", "away")
+        try:
+            query = "subscription ($id: ID!) { run(id: $id, after: 0) { __typename } }"
+            with pytest.raises(ApiError) as refused:
+                await anext(server.client.subscribe(query, {"id": run["id"]}))
+        finally:
+            await _rename(server, "away", "events")
+        assert (refused.value.code, "SELECT" in str(refused.value)) == ("INTERNAL", False)
+        assert await server.is_well()
 
 
 async def test_health_and_schema_are_there_for_everybody(server: Server) -> None:

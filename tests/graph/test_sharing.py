@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -51,7 +52,10 @@ async def rest(socket: ClientConnection) -> list[str]:
     texts: list[str] = []
     async with asyncio.timeout(20):
         async for text in socket:
-            if orjson.loads(text)["type"] == "complete":
+            message = orjson.loads(text)
+            if message["id"] != "1":
+                continue
+            if message["type"] == "complete":
                 return texts
             texts.append(str(text))
     raise AssertionError("the connection ended before the subscription")
@@ -110,15 +114,22 @@ async def test_a_watcher_that_comes_back_anywhere_sees_every_event_once_in_order
         assert steps == list(range(60))
 
 
-async def test_a_watcher_from_now_on_is_told_only_what_comes(server: Server) -> None:
-    run = await server.start(await server.pipeline({"step": PRINTS}))
+async def test_a_watcher_from_now_on_is_told_only_what_comes(server: Server, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    waits = f"import os, time\nprint('before', flush=True)\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"
+    run = await server.start(await server.pipeline({"step": waits + PRINTS}))
     async with socket_of(server) as early, socket_of(server) as late:
         await subscribe(early, run["id"], 0)
-        await server.until(run["id"], "PointsAdded")
+        await server.until(run["id"], "LinesAdded")
         await subscribe(late, run["id"], None)
+        # Its answer shows that the server has begun the subscription that was sent before it.
+        await late.send('{"id": "2", "type": "subscribe", "payload": {"query": "{ __typename }"}}')
+        await late.recv()
+        gate.touch()
         all_of_it, the_end = await asyncio.gather(rest(early), rest(late))
-    assert 1 < len(the_end) < len(all_of_it)
-    assert [event(text) for text in the_end] == [event(text) for text in all_of_it][-len(the_end) :]
+    told = [event(text) for text in all_of_it]
+    assert 1 < len(the_end) < len(told)
+    assert [event(text) for text in the_end] == told[-len(the_end) :]
 
 
 async def test_a_run_that_has_ended_is_replayed_whole_to_its_end(server: Server) -> None:
