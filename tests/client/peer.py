@@ -188,4 +188,11 @@ def _execute(document: DocumentNode, fields: dict[str, Any], variables: dict[str
 
 
 def _resolver(answer: Any) -> Callable[..., Any]:
-    return lambda info, **arguments: answer(**arguments) if callable(answer) else answer
+    return lambda info, **arguments: answer(**_given(arguments)) if callable(answer) else answer
+
+
+def _given(value: Any) -> Any:
+    """Arguments without those that are null, as which the contract's defaults count: not given."""
+    if isinstance(value, dict):
+        return {name: _given(one) for name, one in value.items() if one is not None}
+    return [_given(one) for one in value] if isinstance(value, list) else value

@@ -46,12 +46,12 @@ def script_end(peer: Peer, state: str) -> None:
     ended = objects.run(state, [objects.job("train", state, endedAt=objects.LATER, outputs=outputs)], seq=10)
     readings = [objects.run(), ended]
     peer.fields["run"] = lambda id: readings.pop(0)
-    changed = {"step": "train", "state": state, "reason": "EXIT_CODE", "message": "exit code 3"}
+    changed = {"step": "train", "jobState": state, "reason": "EXIT_CODE", "message": "exit code 3"}
     peer.feeds["run"] = objects.events(
         ("LinesAdded", {"step": "train", "lines": [objects.line("one"), objects.line("two", "STDERR")]}),
         ("PointsAdded", POINTS),
         ("JobChanged", changed),
-        ("RunChanged", {"state": state}),
+        ("RunChanged", {"runState": state}),
     )
 
 
