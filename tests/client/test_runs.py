@@ -178,7 +178,7 @@ def test_a_list_asks_for_what_is_chosen_page_by_page(peer: Peer, command: Comman
         "tags": [{"name": "a", "value": "b"}],
     }
     assert asked == [
-        {"filter": chosen, "first": 100, "after": None},
+        {"filter": chosen, "first": 100},
         {"filter": chosen, "first": 30, "after": "next"},
     ]
 
