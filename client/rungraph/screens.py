@@ -4,6 +4,7 @@ Each is a `watching.Screen`. Log lines scroll above the live table; in a pipe me
 second a step, since a training loop can report a thousand times as often as anyone reads.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -61,7 +62,7 @@ class LineScreen:
 
     def __init__(self, output: Output) -> None:
         self.output = output
-        self._told: dict[str, float] = {}
+        self._told: dict[str, tuple[float, str]] = {}
 
     def open(self, view: RunView) -> None:
         self.output.write(f"{view.id} {printable(view.run['name'])}: {view.state}")
@@ -70,7 +71,7 @@ class LineScreen:
 
     def show(self, view: RunView, event: Event) -> None:
         match event["type"]:
-            case "RunChanged":
+            case "RunChanged" if view.state not in RUN_ENDS:  # the end is told by `close`
                 self.output.write(f"{view.id}: {view.state}")
             case "JobChanged":
                 self._show_step(view.steps[event["step"]])
@@ -87,14 +88,16 @@ class LineScreen:
 
     def _show_step(self, step: StepView) -> None:
         if step.state in JOB_ENDS and step.metrics:
-            self.output.write(f"{step.name}: {metrics_text(step)}")
+            self._show_metrics(step, every_seconds=0)
         self.output.write(_step_line(step))
 
-    def _show_metrics(self, step: StepView) -> None:
-        now = time.monotonic()
-        if now - self._told.get(step.name, -METRICS_EVERY_SECONDS) >= METRICS_EVERY_SECONDS:
-            self._told[step.name] = now
-            self.output.write(f"{step.name}: {metrics_text(step)}")
+    def _show_metrics(self, step: StepView, every_seconds: float = METRICS_EVERY_SECONDS) -> None:
+        """What is new, at most so often."""
+        now, text = time.monotonic(), metrics_text(step)
+        at, told = self._told.get(step.name, (-math.inf, ""))
+        if text != told and now - at >= every_seconds:
+            self._told[step.name] = (now, text)
+            self.output.write(f"{step.name}: {text}")
 
 
 class LiveScreen:

@@ -124,9 +124,7 @@ def test_watching_tells_lines_metrics_states_and_the_end(
         "train │ one",
         "train │ two",
         "train: loss nan  (step 2)",
-        "train: loss nan  (step 2)",
         f"train: {state} in 3.0 s: EXIT_CODE (exit code 3)",
-        f"{objects.RUN}: {state}",
         f"{objects.RUN} {state} in 3.0 s",
     ]
     assert ("run", {"run": objects.RUN, "after": 6}) in peer.operations
