@@ -46,7 +46,7 @@ PLUMBING = {
 
 # Spelt in pieces, so that this file does not name them either.
 REGISTRIES = r"\b(?:pypi|pythonhosted|npmjs|debian)" + r"\.(?:org|com)\b"
-MACHINE_PATHS = r"(?<![\w.$}])/" + r"(?:root|work|farm|Users)/\w"
+MACHINE_PATHS = r"(?<![\w.$}])/" + r"(?:root|Users)/\w"
 
 
 @cache
