@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ForeignKey, Integer, Text, UniqueConstraint, bindparam, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns, errors, ids, manifests, modules, paging, projects, viewers
@@ -129,16 +130,16 @@ async def revise(
         await _insert_revision(session, viewer, pipeline_id, number, checked, columns.now())
     elif name is not None:
         _raise(_name_problems(name))
-    if name is not None and name != pipeline.name:
-        taken = select(Pipeline.id).where(Pipeline.project_id == pipeline.project_id, Pipeline.name == name)
-        if await session.scalar(taken) is not None:
-            raise errors.Conflict(f"there is a pipeline named {name!r} already", path=("name",))
     values = {
         "revision": number,
         "name": name if name is not None else pipeline.name,
         "description": description if description is not None else pipeline.description,
     }
-    await session.execute(update(Pipeline).where(Pipeline.id == pipeline_id).values(values))
+    try:
+        await session.execute(update(Pipeline).where(Pipeline.id == pipeline_id).values(values))
+    except IntegrityError as error:
+        # The constraint decides, not a look beforehand: another rename may be under way.
+        raise errors.Conflict(f"there is a pipeline named {name!r} already", path=("name",)) from error
     return pipeline_id
 
 
