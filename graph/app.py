@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,6 +33,7 @@ from graph.settings import Settings
 log = structlog.get_logger(__name__)
 
 BACKEND = "local"
+NOBODYS_BYTES = 64 << 10
 
 
 def create_app(settings: Settings, *, url: str, hosts: frozenset[str] = frozenset()) -> Starlette:
@@ -77,7 +78,21 @@ class _Graphql:
                 message = "a page of another origin may not ask"
                 await fault(403, ErrorCode.FORBIDDEN, message)(scope, receive, send)
                 return
+            if await self._is_much_of_nobody(request):
+                message = f"without a token a request says its length, of at most {NOBODYS_BYTES} bytes"
+                await fault(413, ErrorCode.LIMIT_EXCEEDED, message)(scope, receive, send)
+                return
         await scope["app"].state.endpoint(scope, receive, send)
+
+    async def _is_much_of_nobody(self, request: Request) -> bool:
+        """Nobody is read only as much as an introspection takes."""
+        if request.method != "POST":
+            return False
+        length = request.headers.get("content-length", "")
+        if length.isdigit() and int(length) <= NOBODYS_BYTES:
+            return False
+        around: Surroundings = request.app.state.around
+        return await around.viewer(request) is None
 
 
 class _Assets(StaticFiles):
@@ -107,9 +122,16 @@ async def _sdl(_request: Request) -> Response:
     return PlainTextResponse(sdl())
 
 
+def close_home(home: Path) -> None:
+    """Make the home, and keep others out of it: the database and the jobs' folders hold what is theirs alone."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(PermissionError):  # somebody else's folder that was given to us, a volume for example
+        home.chmod(0o700)
+
+
 async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surroundings:
     """Open database, bus, hub and supervisor, to be closed in the opposite order."""
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    close_home(settings.home)
     token = keep(settings.home / "token")
     secret = keep(settings.home / "secret")
     await _migrate(settings)

@@ -19,6 +19,7 @@ from graphql import (
     SelectionSetNode,
     ValidationContext,
     ValidationRule,
+    ValueNode,
     get_named_type,
     is_composite_type,
     is_list_type,
@@ -95,8 +96,7 @@ class CostRule(ValidationRule):
         if named.name.endswith("Connection"):
             for argument in node.arguments or ():
                 if argument.name.value in ("first", "last"):
-                    value = argument.value
-                    return int(value.value) if isinstance(value, IntValueNode) else paging.MOST
+                    return _size(argument.value)
             return DEFAULT
         if owner.name.endswith("Connection"):
             return 1  # counted where the page was asked for
@@ -105,6 +105,13 @@ class CostRule(ValidationRule):
     def _named(self, condition: object, owner: GraphQLNamedType) -> GraphQLNamedType:
         name = getattr(getattr(condition, "name", None), "value", None)
         return (self.context.schema.get_type(name) if name else None) or owner
+
+
+def _size(given: ValueNode) -> int:
+    """What a page's size may come to: anything that is no fair number is refused later, and counts in full."""
+    if isinstance(given, IntValueNode) and given.value.isdigit() and len(given.value) < 4:
+        return min(max(int(given.value), 1), paging.MOST)
+    return paging.MOST
 
 
 RULES: tuple[type[ValidationRule], ...] = (

@@ -121,6 +121,8 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
     async def run_operation(self, operation: Operation[Context, None]) -> None:
         """Send what a shared subscription gives; what cannot be shared goes the usual way."""
         assert isinstance(self.view, Endpoint) and isinstance(self.websocket, _Adapter)
+        if not await self.view.admits(self.context):
+            return
         wanted = shareable(operation.query, operation.variables, operation.operation_name)
         answers = None if wanted is None else await self.view.topics.open(wanted, self.context)
         if answers is None:
@@ -191,16 +193,24 @@ class Endpoint(GraphQL[Context, None]):
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         """A browser shows its cookie, others a header or {"token": …} in connection_init."""
-        token = context.connection_params.get("token")
-        if isinstance(token, str) and token:
-            context.authenticated = await self._around.credentials.viewer(token)
-        if context.authenticated is None:
-            connection = context.connection
-            assert isinstance(connection, WebSocket)
-            await connection.close(4401, "Unauthorized")
+        if not await self.admits(context):
             raise ConnectionRejectionError
         accepted: UnsetType = UNSET
         return accepted
+
+    async def admits(self, context: Context) -> bool:
+        """Whether a WebSocket's credential is good now, as it may not be for ever; closes it otherwise."""
+        token = context.connection_params.get("token")
+        if isinstance(token, str) and token:
+            context.authenticated = await self._around.credentials.viewer(token)
+        else:
+            context.authenticated = await self._around.viewer(context.connection)
+        if context.authenticated is None:
+            connection = context.connection
+            assert isinstance(connection, WebSocket)
+            if connection.application_state is not WebSocketState.DISCONNECTED:
+                await connection.close(4401, "Unauthorized")
+        return context.authenticated is not None
 
     async def run(self, request: Any, context: Any = UNSET, root_value: Any = UNSET) -> Any:
         """Refuse what the protocol does not know before anything is executed."""

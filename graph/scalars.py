@@ -13,6 +13,8 @@ from graphql import GraphQLError
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.scalar import ScalarDefinition
 
+from graph import cost
+
 MAX = 2**53 - 1
 
 Int64 = NewType("Int64", int)
@@ -39,11 +41,22 @@ SCALARS: dict[object, ScalarDefinition] = {Int64: INT64}
 
 
 class ColumnExecution(StrawberryGraphQLCoreExecutionContext):
-    """Lets a numpy array stand where the schema has a list of numbers."""
+    """Lets a numpy array stand where the schema has a list of numbers, and bounds what lists amount to.
+
+    What an operation may touch is judged before it runs (cost.py) from what it says; lists whose length only
+    the data knows are counted here.
+    """
+
+    listed = 0
 
     def complete_list_value(self, return_type: Any, *args: Any, **kwargs: Any) -> Any:
         """An array is complete as it is; everything else takes graphql-core's way."""
         result = args[3]
         if isinstance(result, np.ndarray):
             return result
+        if isinstance(result, list):
+            self.listed += len(result)
+            if self.listed > cost.COST:
+                message = f"more than {cost.COST:,} objects: ask for less at once"
+                raise GraphQLError(message, extensions={"code": "LIMIT_EXCEEDED"})
         return super().complete_list_value(return_type, *args, **kwargs)

@@ -13,7 +13,7 @@ import structlog
 import uvicorn
 
 from db import schema
-from graph.app import create_app
+from graph.app import close_home, create_app
 from graph.settings import Settings
 
 PING_SECONDS = 20.0
@@ -24,7 +24,7 @@ def serve(host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM. One server a home."""
     settings = Settings()
     _log(settings.log_level)
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    close_home(settings.home)
     with _lock(settings):
         if not _is_loopback(host):
             sys.stderr.write(_EXPOSED.format(host=host, home=settings.home))

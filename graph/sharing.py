@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 
 WINDOW_MESSAGES = 1000
 WINDOW_BYTES = 4 << 20
+LONGEST_QUERY = 16 << 10
+"""Longer ones are not remembered, and so not shared."""
 
 Stream = Callable[[str, dict[str, Any], str | None, Context], Awaitable[AsyncGenerator[Any, None]]]
 """Executes a subscription: query, variables, operation's name, context."""
@@ -62,7 +64,7 @@ def shareable(
     query: str, variables: dict[str, Any] | None, operation_name: str | None
 ) -> Subscription | None:
     """The operation, if it is one whose answers are the same for all who ask it from the same place."""
-    cursor = _cursor_variable(query, operation_name)
+    cursor = _cursor_variable(query, operation_name) if len(query) <= LONGEST_QUERY else None
     if cursor is None:
         return None
     after = (variables or {}).get(cursor)

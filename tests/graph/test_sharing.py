@@ -30,10 +30,10 @@ for step in range(60):
 
 
 @contextlib.asynccontextmanager
-async def socket_of(server: Server) -> AsyncIterator[ClientConnection]:
+async def socket_of(server: Server, token: str = "") -> AsyncIterator[ClientConnection]:
     url = server.url.replace("http", "ws") + "/graphql"
     protocols = [Subprotocol("graphql-transport-ws")]
-    headers = {"Authorization": server.bearer}
+    headers = {"Authorization": f"Bearer {token}" if token else server.bearer}
     # The goodbye of a socket left in mid-stream waits behind what nobody reads any more.
     leaving: Any = {"close_timeout": 0.1, "proxy": None}
     async with connect(url, subprotocols=protocols, additional_headers=headers, **leaving) as socket:
