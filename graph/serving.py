@@ -11,6 +11,7 @@ from typing import TextIO
 
 import structlog
 import uvicorn
+from pydantic import ValidationError
 
 from db import schema
 from graph.app import close_home, create_app
@@ -22,7 +23,7 @@ PING_SECONDS = 20.0
 
 def serve(host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM. One server a home."""
-    settings = Settings()
+    settings = _settings()
     _log(settings.log_level)
     close_home(settings.home)
     with _lock(settings):
@@ -51,9 +52,21 @@ def serve(host: str, port: int) -> None:
 
 def migrate() -> None:
     """Create the database or bring it up to date."""
-    settings = Settings()
+    settings = _settings()
     _log(settings.log_level)
-    asyncio.run(schema.upgrade(settings.database))
+    try:
+        asyncio.run(schema.upgrade(settings.database))
+    except OSError as error:
+        raise SystemExit(f"rungraph: the database cannot be reached: {error}") from error
+
+
+def _settings() -> Settings:
+    """The settings, or an end that says which variable is wrong and why."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        told = [f"RUNGRAPH_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        raise SystemExit("rungraph: " + "; ".join(told)) from error
 
 
 _EXPOSED = """\

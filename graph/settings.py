@@ -46,6 +46,13 @@ class Settings(BaseSettings):
     def _expanded(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("database_url")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value and not value.startswith(("sqlite:", "postgresql:")):
+            raise ValueError("must begin with sqlite: or postgresql:")
+        return value
+
     @property
     def database(self) -> str:
         """The database's URL."""
