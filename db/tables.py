@@ -17,6 +17,7 @@ from db import (
     preparations,
     projects,
     runs,
+    steps,
     users,
 )
 from db.columns import Base
@@ -35,6 +36,7 @@ MODULES = (
     preparations,
     projects,
     runs,
+    steps,
     users,
 )
 METADATA = Base.metadata

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 from strawberry.scalars import JSON
 
-from db import errors, modules, pipelines
+from db import errors, modules, pipelines, steps
 from graph import functions, nodes, paging, users
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Step:
     """A step."""
 
-    row: strawberry.Private[pipelines.Step]
+    row: strawberry.Private[steps.Step]
     all_names: strawberry.Private[list[str]]
     name: str = strawberry.field(description="Unique in its pipeline.")
     address: str = strawberry.field(description="module/function.")
@@ -138,11 +138,11 @@ async def _latest_revision(context: Context, keys: list[bytes]) -> list[Pipeline
 
 async def _steps_of(context: Context, keys: list[bytes]) -> list[list[Step]]:
     async with context.database.read() as session:
-        rows = await pipelines.steps_of(session, keys)
+        rows = await steps.steps_of(session, keys)
     return [_steps([row for row in rows if row.revision_id == key]) for key in keys]
 
 
-def _steps(rows: list[pipelines.Step]) -> list[Step]:
+def _steps(rows: list[steps.Step]) -> list[Step]:
     names = [row.name for row in rows]
     return [
         Step(row=row, all_names=names, name=row.name, address=row.address, arguments=JSON(row.arguments))
@@ -280,10 +280,10 @@ class PipelineMutation:
         return UpdatePipelinePayload(pipeline=await nodes.get(context, "pipeline", pipeline_id))
 
 
-def specs(given: list[StepInput]) -> list[pipelines.StepSpec]:
+def specs(given: list[StepInput]) -> list[steps.StepSpec]:
     """Steps as the system of record takes them."""
     return [
-        pipelines.StepSpec(
+        steps.StepSpec(
             step.name,
             step.function,
             arguments(step.arguments, "steps", str(index), "arguments"),

@@ -9,8 +9,8 @@ import pytest
 from db import attempts, backends, claims
 from db.database import Database
 from db.manifests import Resources
-from db.pipelines import StepSpec
 from db.states import EndReason, JobState, RunState
+from db.steps import StepSpec
 from tests.db.interleaving import until_somebody_waits
 from tests.db.world import GIB, HOST, World, function
 

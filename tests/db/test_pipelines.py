@@ -11,7 +11,7 @@ from db.database import Database
 from db.errors import Problem
 from db.manifests import Option, OptionType
 from db.paging import Page
-from db.pipelines import StepSpec, in_order
+from db.steps import MOST_STEPS, StepSpec, in_order, steps_of
 from db.viewers import Kind, Viewer
 from tests.db.world import Needs, World, few, function, steps
 
@@ -43,7 +43,7 @@ async def _names(world: World, pipeline_id: bytes) -> list[tuple[int, list[str]]
     """Every revision of a pipeline, newest first, with its steps' names."""
     async with world.database.read() as session:
         revisions = (await pipelines.list_revisions(session, pipeline_id, Page(100))).rows
-        stored = await pipelines.steps_of(session, [revision.id for revision in revisions])
+        stored = await steps_of(session, [revision.id for revision in revisions])
     return [(r.number, [step.name for step in stored if step.revision_id == r.id]) for r in revisions]
 
 
@@ -124,7 +124,7 @@ async def test_every_mistake_of_a_pipeline_is_told_at_once(database: Database) -
     assert "write module/function" in problems["steps.1.function"]
 
 
-@pytest.mark.parametrize("count", [0, pipelines.MOST_STEPS + 1])
+@pytest.mark.parametrize("count", [0, MOST_STEPS + 1])
 async def test_a_pipeline_has_some_steps_and_not_too_many(database: Database, count: int) -> None:
     world = await World.make(database)
     problems = await _refused(world, {f"s{i}": () for i in range(count)})

@@ -11,10 +11,10 @@ from db.database import Database
 from db.feeds import Feed
 from db.jobs import Job
 from db.manifests import Option, OptionType
-from db.pipelines import StepSpec
 from db.runs import Run
 from db.starts import StartSpec
 from db.states import JobState, RunState
+from db.steps import StepSpec
 from db.viewers import Kind, Viewer
 from tests.db.world import World, function
 
@@ -78,6 +78,21 @@ async def test_a_started_run_keeps_its_version_and_revision_whatever_changes_lat
     assert (list(old), old["fit"].arguments["rate"], old["fit"].version_id) == (["fit"], 1.0, version)
     assert (list(new), new["fit"].arguments["rate"]) == (["fit", "more"], 2.0)
     assert new["fit"].version_id != version
+
+
+async def test_an_earlier_revision_can_be_started_and_one_of_another_pipeline_not(database: Database) -> None:
+    world = await World.make(database)
+    pipeline_id, other = await world.draw({"a": ()}), await world.draw({"z": ()})
+    before = await world.run(await world.start(pipeline_id))
+    async with database.begin() as session:
+        await pipelines.revise(session, world.viewer, pipeline_id, steps=[StepSpec("b", "ml/step", {})])
+    again = await world.start(pipeline_id, revision_id=before.revision_id, idempotency_key="k")
+    assert list(await world.jobs(again)) == ["a"]
+    assert (await world.run(again)).revision_id == before.revision_id
+    with pytest.raises(errors.Conflict):
+        await world.start(pipeline_id, idempotency_key="k")
+    with pytest.raises(errors.NotFound):
+        await world.start(other, revision_id=before.revision_id)
 
 
 async def test_every_mistake_is_told_at_once_where_it_is(database: Database) -> None:

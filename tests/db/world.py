@@ -35,11 +35,11 @@ from db import (
 )
 from db.claims import Launch
 from db.database import Database
-from db.pipelines import StepSpec
 from db.points import Origin
 from db.reports import End, Made
 from db.starts import StartSpec
 from db.states import EndReason, JobState
+from db.steps import StepSpec
 from db.viewers import Kind, Viewer
 
 HOST = "here"

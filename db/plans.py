@@ -1,0 +1,187 @@
+"""Plans: what a run would consist of, from a revision and what its user asks for. Nothing is written.
+
+Every mistake is found here, at once. What comes out is frozen: function versions, arguments with their
+defaults, resources and limits of each job. starts.py inserts it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, select
+
+from db import errors, ids, manifests, modules, pipelines, steps
+from db.backends import Backend
+from db.database import Session
+from db.errors import Problem
+from db.files import File, FileState
+from db.states import JobState
+from db.viewers import Viewer
+
+MOST_TAGS = 100
+PRIORITIES = range(-1000, 1001)
+
+
+@dataclass(frozen=True, slots=True)
+class StartSpec:
+    """What a user asks for. `arguments` overrides per step name what the pipeline says.
+
+    Without `revision_id` it is the pipeline's latest revision.
+    """
+
+    pipeline_id: bytes
+    backend: str
+    idempotency_key: str | None = None
+    name: str | None = None
+    priority: int = 0
+    arguments: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    files: Sequence[bytes] = ()
+    tags: Sequence[tuple[str, str]] = ()
+    fail_fast: bool = False
+    revision_id: bytes | None = None
+
+    def sha256(self) -> bytes:
+        """The digest that tells a repeated request from another one under the same key.
+
+        Of anything that JSON can say, as it is taken before anything is checked.
+        """
+        content: list[Any] = [
+            self.pipeline_id.hex(),
+            self.backend,
+            self.name,
+            self.priority,
+            sorted(json.dumps([step, dict(given)], sort_keys=True) for step, given in self.arguments),
+            [file.hex() for file in self.files],
+            sorted(self.tags),
+            self.fail_fast,
+        ]
+        if self.revision_id is not None:  # what older requests did not know leaves their digests as they are
+            content.append(["revision", self.revision_id.hex()])
+        return hashlib.sha256(json.dumps(content).encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The revision that is executed, the rows of its jobs without what all of a run share, its files."""
+
+    revision_id: bytes
+    jobs: list[dict[str, Any]]
+    files: list[File]
+
+
+# Built once: building a statement costs as much as running it.
+_BACKEND = select(Backend.id).where(Backend.name == bindparam("backend"))
+
+
+async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, spec: StartSpec) -> Plan:
+    """Check and freeze everything; raises Invalid with every mistake, NotFound for a revision of another."""
+    revision = await _revision(session, viewer, pipeline, spec)
+    members = await steps.steps_of(session, [revision.id])
+    problems = _spec_problems(spec, [step.name for step in members])
+    files, missing = await _files(session, viewer, pipeline.project_id, spec.files)
+    problems += missing
+    names = {step.address.partition("/")[0] for step in members}
+    functions = await modules.addressed(session, pipeline.project_id, names)
+    backend: bytes | None = await session.scalar(_BACKEND, {"backend": spec.backend})
+    if backend is None:
+        problems.append(Problem(("backend",), f"there is no backend named {ids.shorten(spec.backend)!r}"))
+    overrides = {step: (index, given) for index, (step, given) in enumerate(spec.arguments)}
+    planned: list[dict[str, Any]] = []
+    for step in members:
+        job, wrong = _job(step, functions, *overrides.get(step.name, (None, {})))
+        problems += wrong
+        planned.append({**job, "backend_id": backend})
+    if problems:
+        raise errors.Invalid(problems=problems)
+    return Plan(revision.id, planned, files)
+
+
+async def _revision(
+    session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, spec: StartSpec
+) -> pipelines.Revision:
+    if spec.revision_id is None:
+        return (await pipelines.latest_revisions(session, [pipeline.id]))[0]
+    found = await pipelines.find_revisions(session, viewer, [spec.revision_id])
+    if not found or found[0].pipeline_id != pipeline.id:
+        raise errors.NotFound("this pipeline has no such revision", path=("revision",))
+    return found[0]
+
+
+def _job(
+    step: steps.Step, functions: Mapping[str, Any], index: int | None, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Problem]]:
+    """The row of a step's job, or what is wrong with it."""
+    function = functions.get(step.address)
+    if function is None:
+        message = f"{step.name}: {steps.unknown_function(step.address, functions)}"
+        return {}, [Problem(("pipeline",), message)]
+    spec = manifests.decode_function(function.spec)
+    resolved = manifests.resolve(spec, {**step.arguments, **given})
+    at = ("arguments", "" if index is None else str(index), "arguments")
+    problems = [
+        Problem((*(part for part in at if part), *map(str, p.path)), f"{step.name}: {p.path[0]} {p.message}")
+        for p in resolved.problems
+    ]
+    job = {
+        "id": ids.new(),
+        "position": step.position,
+        "step": step.name,
+        "function_id": function.id,
+        "version_id": function.version_id,
+        "arguments": resolved.arguments,
+        "needs": step.needs,
+        "workers": spec.workers,
+        "cpus": spec.resources.cpus,
+        "memory_bytes": spec.resources.memory_bytes,
+        "gpus": spec.resources.gpus,
+        "timeout_seconds": spec.timeout_seconds,
+        "retries": spec.retries,
+        "state": JobState.WAITING,
+    }
+    return job, problems
+
+
+def _spec_problems(spec: StartSpec, names: Sequence[str]) -> list[Problem]:
+    problems: list[Problem] = []
+    for index, (step, _) in enumerate(spec.arguments):
+        if step not in names:
+            close = manifests.suggestion(step, names)
+            problems.append(
+                Problem(("arguments", str(index), "step"), f"no step is named {ids.shorten(step)!r}{close}")
+            )
+    if len({step for step, _ in spec.arguments}) < len(spec.arguments):
+        problems.append(Problem(("arguments",), "a step is named twice"))
+    if spec.priority not in PRIORITIES:
+        problems.append(Problem(("priority",), f"a priority is {PRIORITIES[0]} to {PRIORITIES[-1]}"))
+    if len(spec.tags) > MOST_TAGS:
+        problems.append(Problem(("tags",), f"a run has at most {MOST_TAGS} tags"))
+    if len({name for name, _ in spec.tags}) < len(spec.tags):
+        problems.append(Problem(("tags",), "a tag is named twice"))
+    for index, (name, value) in enumerate(spec.tags):
+        if not 1 <= len(name) <= 100 or len(value) > 500 or "\0" in name + value:
+            rule = "a tag has a name of 1 to 100 and a value of up to 500 characters"
+            problems.append(Problem(("tags", str(index)), rule))
+    if spec.name is not None and (not 1 <= len(spec.name) <= 200 or "\0" in spec.name):
+        problems.append(Problem(("name",), "a name has 1 to 200 characters"))
+    return problems
+
+
+async def _files(
+    session: Session, viewer: Viewer, project_id: bytes, keys: Sequence[bytes]
+) -> tuple[list[File], list[Problem]]:
+    if not keys:
+        return [], []
+    rows = await session.all(File, select(File).where(File.id.in_(keys), File.project_id == project_id))
+    found = {row.id: row for row in rows}
+    problems: list[Problem] = []
+    for index, key in enumerate(keys):
+        at = ("files", str(index))
+        if key not in found:
+            problems.append(Problem(at, f"there is no file {ids.encode('file', key)} in this project"))
+        elif found[key].state is not FileState.READY:
+            problems.append(Problem(at, f"{found[key].name}: its upload is not complete"))
+        elif key in keys[:index]:
+            problems.append(Problem(at, f"{found[key].name} is given twice"))
+    return [found[key] for key in keys if key in found], problems
