@@ -33,7 +33,10 @@ from db.viewers import Viewer
 
 
 class Attempt(Base):
-    """One launch of a job. `removed` says that the backend holds nothing of it any more."""
+    """One launch of a job. `removed` says that the backend holds nothing of it any more.
+
+    `suspended_at` is set while it is to stand still; `suspended_seconds` sums up the times before.
+    """
 
     __tablename__ = "attempts"
     __table_args__ = (
@@ -61,6 +64,8 @@ class Attempt(Base):
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)
     ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    suspended_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    suspended_seconds: Mapped[float] = mapped_column(Float, default=0.0)
     reason: Mapped[EndReason | None] = mapped_column(Choice(EndReason))
     exit_code: Mapped[int | None] = mapped_column(Integer)
     message: Mapped[str | None] = mapped_column(Text)
@@ -68,7 +73,10 @@ class Attempt(Base):
 
 
 class Worker(Base):
-    """One process, container or pod of an attempt. Its output up to `read_offset` is in the database."""
+    """One process, container or pod of an attempt. Its output up to `read_offset` is in the database.
+
+    `devices` are the GPUs it was given, by index; nobody else has them until the attempt has ended.
+    """
 
     __tablename__ = "workers"
     __table_args__ = (UniqueConstraint("attempt_id", "rank"), columns.one_of("phase", WorkerPhase))
@@ -79,6 +87,7 @@ class Worker(Base):
     phase: Mapped[WorkerPhase] = mapped_column(Choice(WorkerPhase))
     node: Mapped[str | None] = mapped_column(Text)
     address: Mapped[str | None] = mapped_column(Text)
+    devices: Mapped[list[int] | None] = mapped_column(Json)
     exit_code: Mapped[int | None] = mapped_column(Integer)
     read_offset: Mapped[int] = mapped_column(BigInteger, default=0)
     lines: Mapped[int] = mapped_column(BigInteger, default=0)

@@ -13,6 +13,7 @@ from sqlalchemy import BigInteger, Float, ForeignKey, Integer, Text, bindparam, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns, ids
+from db.admission import Place
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
 
@@ -36,7 +37,11 @@ class Supervisor(Base):
 
 
 class Backend(Base):
-    """A configured adapter and what it can hold. Zero gpus means none; slots bound workers at once."""
+    """A configured adapter and what it can hold. Zero gpus means none; slots bound workers at once.
+
+    `devices` names its GPUs where they are known: index, name, memory_bytes. `enforced` says how it keeps
+    jobs to what they ask for. `place_*` is the job that others have passed (admission.py).
+    """
 
     __tablename__ = "backends"
     __table_args__ = (columns.one_of("scope", Scope),)
@@ -50,6 +55,11 @@ class Backend(Base):
     cpus: Mapped[float] = mapped_column(Float)
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     gpus: Mapped[int] = mapped_column(Integer)
+    devices: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    enforced: Mapped[dict[str, str] | None] = mapped_column(Json)
+    place_job_id: Mapped[bytes | None] = mapped_column(Id)
+    place_passes: Mapped[int] = mapped_column(Integer, default=0)
+    place_since: Mapped[datetime | None] = mapped_column(Timestamp)
     supervisor_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("supervisors.id"))
     epoch: Mapped[int | None] = mapped_column(BigInteger)
 
@@ -103,6 +113,29 @@ async def lock(session: Transaction, backend_id: bytes) -> Backend:
     row = await session.find(Backend, _LOCK, {"backend": backend_id})
     assert row is not None
     return row
+
+
+_KEEP_PLACE = (
+    update(Backend)
+    .where(Backend.id == bindparam("backend"))
+    .values(
+        place_job_id=bindparam("job"), place_passes=bindparam("passes"), place_since=bindparam("passed_at")
+    )
+)
+
+
+async def keep_place(session: Transaction, backend_id: bytes, place: Place | None) -> None:
+    """Remember who has been passed, under the backend's lock."""
+    values = {"job": None, "passes": 0, "passed_at": None}
+    if place is not None:
+        values = {"job": place.job_id, "passes": place.passes, "passed_at": place.since}
+    await session.execute(_KEEP_PLACE, {"backend": backend_id, **values})
+
+
+def device_indices(backend: Backend) -> list[int]:
+    """The GPUs that may be given to jobs, by index."""
+    known = [device["index"] for device in backend.devices or ()]
+    return known[: backend.gpus] if len(known) >= backend.gpus else list(range(backend.gpus))
 
 
 async def list_all(session: Session) -> list[Backend]:

@@ -5,15 +5,15 @@ runs' feeds, then moves jobs QUEUED → STARTING by compare-and-set and inserts 
 launched later is described from the database alone (`describe`), so that a crash in between costs nothing.
 """
 
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, literal_column, select, text, update
+from sqlalchemy import bindparam, func, insert, select, text, update
 
-from db import attempts, backends, columns, feeds, ids, jobs, manifests, runs
+from db import admission, attempts, backends, columns, feeds, ids, jobs, manifests, queues, runs
+from db.admission import Line, Place
 from db.attempts import Attempt, Worker
 from db.backends import Backend, Supervisor
 from db.database import Session, Transaction
@@ -22,9 +22,7 @@ from db.jobs import Direction, Job, JobFile
 from db.modules import Function, ModuleVersion
 from db.preparations import Preparation
 from db.runs import Run
-from db.states import EndReason, JobState, PreparationState, RunState, WorkerPhase
-
-_LOOKED_AT = 500
+from db.states import EndReason, JobState, RunState, WorkerPhase
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +51,8 @@ class Launch:
     workers: int
     timeout_seconds: float | None
     inputs: tuple[Input, ...]
+    devices: tuple[tuple[int, ...], ...] = ()
+    """The GPUs of each worker, by rank; empty when the job asks for none."""
 
     @property
     def name(self) -> str:
@@ -65,58 +65,38 @@ async def claim(
 ) -> list[bytes]:
     """Claim ready jobs within the backend's capacity; returns the ids of the attempts to launch.
 
-    By priority, then the project with the fewest jobs running, then age. A job that asks for more than
-    the whole backend has ends LAUNCH_REJECTED.
+    admission.py says whose turn it is. A job that asks for more than the whole backend has ends
+    LAUNCH_REJECTED.
     """
     backend = await backends.lock(session, backend_id)
     busy = (await session.execute(_BUSY, {"backend": backend_id})).all()
     if sum(row.workers for row in busy) >= backend.slots:
-        return []  # before anything is read that a long queue makes long
+        return []  # before anything is read that many kinds make long
     now = columns.now()
-    candidates = (await session.execute(_CANDIDATES, {"backend": backend_id, "host": host, "now": now})).all()
-    if not candidates:
+    given = {"backend": backend_id, "host": host, "now": now}
+    heads = (await session.execute(queues.HEADS, given)).all()
+    if not heads:
         return []
-    oversized = {row.id: why for row in candidates if (why := _exceeds(backend, row))}
-    fitting = [row for row in candidates if row.id not in oversized]
-    chosen = _choose(backend, busy, fitting, most)
-    picked = chosen + [row for row in candidates if row.id in oversized]
-    if not picked:
+    oversized = [row for row in heads if _exceeds(backend, row)]
+    line = Line(_free(backend, busy), {row.project_id: row.jobs for row in busy}, _place(backend), now)
+    line.offer(row for row in heads if row not in oversized)
+    chosen = await _choose(session, line, given, most)
+    devices = await _assign(session, backend, host, chosen)
+    chosen = [row for row in chosen if row.id in devices]
+    for row in tuple(oversized):
+        oversized += await queues.followers(session, given, row.kind)
+    if (place := line.place()) != _place(backend):
+        await backends.keep_place(session, backend_id, place)
+    if not chosen and not oversized:
         return []
-    await feeds.lock_all(session, sorted({row.feed_id for row in picked}))
-    for row in picked:
-        if row.id in oversized:
-            await _reject(session, row, oversized[row.id], now)
-    return await _start(session, supervisor, host, chosen, now) if chosen else []
+    await feeds.lock_all(session, sorted({row.feed_id for row in (*chosen, *oversized)}))
+    for row in oversized:
+        await _reject(session, row, _exceeds(backend, row), now)
+        session.wake()  # there may be more of its kind
+    return await _start(session, supervisor, host, chosen, devices, now) if chosen else []
 
 
-_CANDIDATES = (
-    select(
-        Job.id,
-        Job.run_id,
-        Job.feed_id,
-        Job.project_id,
-        Job.backend_id,
-        Job.step,
-        Job.priority,
-        Job.workers,
-        Job.cpus,
-        Job.memory_bytes,
-        Job.gpus,
-    )
-    .join(
-        Preparation,
-        (Preparation.version_id == Job.version_id) & (Preparation.backend_id == Job.backend_id),
-    )
-    .where(
-        Job.backend_id == bindparam("backend"),
-        text("jobs.state = 'QUEUED'"),  # as the partial index has it
-        Preparation.host == bindparam("host"),
-        Preparation.state == PreparationState.READY,
-        Job.not_before.is_(None) | (Job.not_before <= bindparam("now", type_=columns.Timestamp())),
-    )
-    .order_by(literal_column("jobs.priority").desc(), Job.id)
-    .limit(_LOOKED_AT)
-)
+# Statements of hot paths are built once: building one costs as much as running it.
 _BUSY = (
     select(
         Job.project_id,
@@ -134,13 +114,19 @@ _BUSY = (
 )
 
 
-def _asked(row: Any) -> dict[str, float]:
+def _free(backend: Backend, busy: Sequence[Any]) -> dict[str, float]:
     return {
-        "slots": row.workers,
-        "cpus": (row.cpus or 0.0) * row.workers,
-        "memory_bytes": (row.memory_bytes or 0) * row.workers,
-        "gpus": row.gpus * row.workers,
+        "slots": backend.slots - sum(row.workers for row in busy),
+        "cpus": backend.cpus - sum(float(row.cpus) for row in busy),
+        "memory_bytes": backend.memory_bytes - sum(int(row.memory_bytes) for row in busy),
+        "gpus": backend.gpus - sum(row.gpus for row in busy),
     }
+
+
+def _place(backend: Backend) -> Place | None:
+    if backend.place_job_id is None or backend.place_since is None:
+        return None
+    return Place(backend.place_job_id, backend.place_passes, backend.place_since)
 
 
 def _exceeds(backend: Backend, row: Any) -> str | None:
@@ -148,37 +134,56 @@ def _exceeds(backend: Backend, row: Any) -> str | None:
     words = {"slots": "workers", "cpus": "CPUs", "memory_bytes": "bytes of memory", "gpus": "GPUs"}
     over = [
         f"asks for {asked:g} {words[what]}, backend {backend.name} has {getattr(backend, what):g}"
-        for what, asked in _asked(row).items()
+        for what, asked in admission.asked(row).items()
         if asked > getattr(backend, what)
     ]
     return "; ".join(over) or None
 
 
-def _choose(backend: Backend, busy: Sequence[Any], candidates: Sequence[Any], most: int) -> list[Any]:
-    """What fits, in the order it is to be launched; `candidates` come by priority and age."""
-    free = {
-        "slots": backend.slots - sum(row.workers for row in busy),
-        "cpus": backend.cpus - sum(float(row.cpus) for row in busy),
-        "memory_bytes": backend.memory_bytes - sum(int(row.memory_bytes) for row in busy),
-        "gpus": backend.gpus - sum(row.gpus for row in busy),
-    }
-    running = Counter({row.project_id: row.jobs for row in busy})
+async def _choose(session: Transaction, line: Line, given: dict[str, Any], most: int) -> list[Any]:
+    """What starts now, in the order it is to be launched; the rest of a kind is read when its first does."""
     chosen: list[Any] = []
-    left = list(candidates)
-    while left and len(chosen) < most:
-        row = min(left, key=lambda row: (-row.priority, running[row.project_id], row.id))
-        left.remove(row)
-        asked = _asked(row)
-        if any(amount > free[what] for what, amount in asked.items()):
-            # It keeps its turn: nothing smaller slips past and starves it.
-            break
-        free = {what: amount - asked[what] for what, amount in free.items()}
-        running[row.project_id] += 1
+    read: set[int] = set()
+    while len(chosen) < most and (row := line.next()) is not None:
         chosen.append(row)
+        if line.is_exhausted(row.kind) and row.kind not in read:
+            read.add(row.kind)
+            line.offer(await queues.followers(session, given, row.kind))
     return chosen
 
 
-async def _reject(session: Transaction, row: Any, why: str, at: datetime) -> None:
+_ASSIGNED = (
+    select(Worker.devices)
+    .join(Attempt, Attempt.id == Worker.attempt_id)
+    .where(
+        Attempt.backend_id == bindparam("backend"),
+        Attempt.host == bindparam("host"),
+        ~Attempt.removed,
+        Attempt.ended_at.is_(None),
+        Worker.devices.is_not(None),
+    )
+)
+
+
+async def _assign(
+    session: Transaction, backend: Backend, host: str, chosen: Sequence[Any]
+) -> dict[bytes, list[list[int]]]:
+    """Which GPUs each worker of each job gets, nobody else having them; without those that find none."""
+    if not any(row.gpus for row in chosen):
+        return {row.id: [] for row in chosen}
+    held = (await session.execute(_ASSIGNED, {"backend": backend.id, "host": host})).scalars()
+    taken = {index for devices in held for index in devices}
+    free = [index for index in backends.device_indices(backend) if index not in taken]
+    given: dict[bytes, list[list[int]]] = {}
+    for row in chosen:
+        count = row.gpus * row.workers
+        if count <= len(free):
+            own, free = free[:count], free[count:]
+            given[row.id] = [own[i : i + row.gpus] for i in range(0, count, row.gpus or 1)]
+    return given
+
+
+async def _reject(session: Transaction, row: Any, why: str | None, at: datetime) -> None:
     head = await feeds.lock(session, row.feed_id)
     job = await session.find(Job, select(Job).where(Job.id == row.id))
     if job is None or job.state is not JobState.QUEUED:
@@ -188,7 +193,6 @@ async def _reject(session: Transaction, row: Any, why: str, at: datetime) -> Non
     await runs.follow(session, head, row.run_id, at)
 
 
-# Statements of hot paths are built once: building one costs as much as running it.
 _TAKE = (
     update(Job)
     .where(Job.id.in_(bindparam("jobs", expanding=True)), Job.state == JobState.QUEUED)
@@ -206,7 +210,12 @@ _BEGIN_RUNS = (
 
 
 async def _start(
-    session: Transaction, supervisor: Supervisor, host: str, chosen: Sequence[Any], at: datetime
+    session: Transaction,
+    supervisor: Supervisor,
+    host: str,
+    chosen: Sequence[Any],
+    devices: Mapping[bytes, list[list[int]]],
+    at: datetime,
 ) -> list[bytes]:
     taken = await session.execute(_TAKE, {"jobs": [row.id for row in chosen]})
     number = {row.id: row.attempts for row in taken.all()}
@@ -231,7 +240,12 @@ async def _start(
     ]
     await session.execute(_INSERT_ATTEMPTS, rows)
     workers = [
-        {"attempt_id": attempt_id, "rank": rank, "phase": WorkerPhase.PENDING}
+        {
+            "attempt_id": attempt_id,
+            "rank": rank,
+            "phase": WorkerPhase.PENDING,
+            "devices": devices[row.id][rank] if row.gpus else None,
+        }
         for row, attempt_id in zip(started, attempt_ids, strict=True)
         for rank in range(row.workers)
     ]
@@ -260,6 +274,7 @@ _DESCRIBE = (
         Job.feed_id,
         Job.arguments,
         Job.workers,
+        Job.gpus,
         Job.timeout_seconds,
         Function.spec,
         ModuleVersion.digest,
@@ -294,6 +309,7 @@ async def describe(session: Session, attempt_ids: Collection[bytes]) -> list[Lau
     given: dict[bytes, list[Input]] = {row.job_id: [] for row in rows}
     for file in files:
         given[file.job_id].append(Input(file.name, file.sha256, file.tags, file.id))
+    devices = await _devices(session, [row.id for row in rows if row.gpus])
     return [
         Launch(
             attempt_id=row.id,
@@ -308,6 +324,18 @@ async def describe(session: Session, attempt_ids: Collection[bytes]) -> list[Lau
             workers=row.workers,
             timeout_seconds=row.timeout_seconds,
             inputs=tuple(given[row.job_id]),
+            devices=devices.get(row.id, ()),
         )
         for row in rows
     ]
+
+
+async def _devices(
+    session: Session, attempt_ids: Sequence[bytes]
+) -> dict[bytes, tuple[tuple[int, ...], ...]]:
+    if not attempt_ids:
+        return {}
+    found: dict[bytes, tuple[tuple[int, ...], ...]] = {}
+    for worker in await attempts.workers_of(session, attempt_ids):
+        found[worker.attempt_id] = (*found.get(worker.attempt_id, ()), tuple(worker.devices or ()))
+    return found

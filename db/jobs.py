@@ -8,12 +8,14 @@ two parents that end at once both count.
 
 import enum
 import functools
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Float,
     ForeignKey,
     Index,
@@ -45,7 +47,11 @@ class Direction(enum.Enum):
 
 
 class Job(Base):
-    """One step of a run, with everything frozen that its launch depends on. `attempts` counts launches."""
+    """One step of a run, with everything frozen that its launch depends on. `attempts` counts launches.
+
+    Jobs of one `kind` ask for the same of the same version; a claim looks at the first of each kind.
+    What is `suspended` is not claimed.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -55,10 +61,11 @@ class Job(Base):
         Index(
             "ix_jobs_claim",
             "backend_id",
+            "kind",
             text("priority DESC"),
             "id",
-            sqlite_where=text("state = 'QUEUED'"),
-            postgresql_where=text("state = 'QUEUED'"),
+            sqlite_where=text("state = 'QUEUED' AND suspended = 0"),
+            postgresql_where=text("state = 'QUEUED' AND NOT suspended"),
         ),
         Index(
             "ix_jobs_active",
@@ -86,6 +93,8 @@ class Job(Base):
     gpus: Mapped[int] = mapped_column(Integer, default=0)
     timeout_seconds: Mapped[float | None] = mapped_column(Float)
     retries: Mapped[int] = mapped_column(Integer, default=0)
+    kind: Mapped[int] = mapped_column(BigInteger, default=lambda context: _kind(context))
+    suspended: Mapped[bool] = mapped_column(Boolean, default=False)
     state: Mapped[JobState] = mapped_column(Choice(JobState))
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     not_before: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -97,6 +106,14 @@ class Job(Base):
     queued_at: Mapped[datetime | None] = mapped_column(Timestamp)
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)
     ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+
+def _kind(context: Any) -> int:
+    """A number for all that decides whether one job can start where another can, but for its priority."""
+    values = context.get_current_parameters()
+    names = ("project_id", "version_id", "workers", "cpus", "memory_bytes", "gpus")
+    alike = repr([values.get(name) for name in names]).encode()
+    return int.from_bytes(hashlib.blake2b(alike, digest_size=8).digest()) >> 1
 
 
 class JobFile(Base):

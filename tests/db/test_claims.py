@@ -5,8 +5,9 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from sqlalchemy import insert, select
 
-from db import attempts, backends, claims
+from db import admission, attempts, backends, claims, ids, jobs
 from db.database import Database
 from db.manifests import Resources
 from db.states import EndReason, JobState, RunState
@@ -113,15 +114,78 @@ async def test_projects_take_turns_whoever_came_first(database: Database) -> Non
     assert [run_id for run_id, _ in await world.claim_all()] == [many]
 
 
-async def test_what_does_not_fit_keeps_its_turn(database: Database) -> None:
-    world = await World.make(database, _asking("small"), _asking("big", cpus=3.0), slots=9, cpus=4.0)
-    await world.start({"a": StepSpec("a", "ml/big", {}, ())})
+async def test_what_does_not_fit_is_passed_for_a_while_and_then_keeps_its_place(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "MOST_PASSES", 2)
+    world = await World.make(database, _asking("small", cpus=1.0), _asking("big", cpus=4.0), cpus=4.0)
+    small, big = StepSpec("s", "ml/small", {}, ()), StepSpec("b", "ml/big", {}, ())
+    await world.start({"s": small})
+    await world.start({"b": big})
+    launched = list((await world.claim()).values())
+    for _ in range(3):
+        await world.start({"s": small})
+        launched += (await world.claim()).values()
+    assert len(launched) == 3  # one before it, two that passed it
+    for launch in launched:
+        assert await world.claim() == {}
+        await world.end(launch)
+    assert list(await world.claim()) == ["b"]
+
+
+async def test_what_a_held_place_does_not_need_stays_usable(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "MOST_PASSES", 0)
+    functions = (_asking("gpu", gpus=1), _asking("big", gpus=2), _asking("small"))
+    world = await World.make(database, *functions, gpus=2)
+    await world.start({"g": StepSpec("g", "ml/gpu", {}, ())})
     await world.start({"b": StepSpec("b", "ml/big", {}, ())})
-    await world.start({"c": StepSpec("c", "ml/small", {}, ())})
+    await world.start(
+        {
+            f"{kind}{i}": StepSpec(f"{kind}{i}", f"ml/{kind}", {}, ())
+            for kind in ("gpu", "small")
+            for i in range(2)
+        }
+    )
     claimed = await world.claim()
-    assert list(claimed) == ["a"]
-    await world.end(claimed["a"])
-    assert list(await world.claim()) == ["b", "c"]
+    assert set(claimed) == {"g", "small0", "small1"} | {"gpu0"}  # nobody held a place yet
+    await world.end(claimed["g"])
+    assert await world.claim() == {}
+    await world.end(claimed["gpu0"])
+    assert list(await world.claim()) == ["b"]
+
+
+async def test_many_of_one_kind_hide_nobody_and_cost_nothing(database: Database) -> None:
+    world = await World.make(database, _asking("step"), _asking("other", cpus=0.5), slots=3)
+    other = await world.add_project("other")
+    many = await world.start(_wide(1))
+    await _multiply(world, many, 1000)
+    few = await world.start(await world.draw(_wide(1), project_id=other))
+    await world.start({"o": StepSpec("o", "ml/other", {}, ())}, priority=1)
+    claimed = list(await world.claim_all())
+    assert [step for _, step in claimed] == ["o", "s0", "s0"]
+    assert {run_id for run_id, _ in claimed[1:]} == {many, few}
+
+
+async def test_all_too_large_ones_of_a_kind_are_rejected(database: Database) -> None:
+    world = await World.make(database, _asking("step", gpus=3))
+    run_id = await world.start(_wide(3))
+    assert await world.claim() == {}
+    assert set((await world.states(run_id)).values()) == {JobState.FAILED}
+
+
+async def test_every_gpu_is_given_to_one_worker_at_a_time(database: Database) -> None:
+    world = await World.make(database, _asking(gpus=1, workers=2), gpus=5)
+    await world.start(_wide(3))
+    first = await world.claim()
+    assert [launch.devices for launch in first.values()] == [((0,), (1,)), ((2,), (3,))]
+    await world.end(first["s0"])
+    (next_one,) = (await world.claim()).values()
+    assert next_one.devices == ((0,), (1,))
+    async with database.read() as session:
+        workers = await attempts.workers_of(session, [next_one.attempt_id])
+    assert [worker.devices for worker in workers] == [[0], [1]]
 
 
 async def test_a_job_larger_than_the_backend_is_rejected_in_words(database: Database) -> None:
@@ -178,3 +242,14 @@ async def test_an_attempt_belongs_to_whoever_took_the_lease_last(database: Datab
     assert not await world.end(launch)
     assert await world.end(launch, supervisor=successor)
     assert (await world.run(run_id)).state is RunState.SUCCEEDED
+
+
+async def _multiply(world: World, run_id: bytes, count: int) -> None:
+    """Many more jobs like the first of a run."""
+    table = jobs.Job.__table__
+    async with world.database.begin() as session:
+        row = (await session.execute(select(table).where(table.c.run_id == run_id))).mappings().one()
+        copies = [
+            {**row, "id": ids.new(), "position": number, "step": f"c{number}"} for number in range(1, count)
+        ]
+        await session.execute(insert(table), copies)

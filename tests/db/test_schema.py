@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from db import claims, columns, ids, schema, tables
+from db import claims, columns, ids, queues, schema, tables
 from db.attempts import Attempt
 from db.database import Database, Session
 from db.jobs import Job
@@ -149,7 +149,7 @@ async def test_a_key_is_unique_in_its_project(database: Database) -> None:
 @pytest.mark.parametrize(
     ("statement", "index"),
     [
-        (claims._CANDIDATES, "ix_jobs_claim"),
+        (queues.HEADS, "ix_jobs_claim"),
         (claims._BUSY, "ix_jobs_active"),
         (select(Attempt).where(Attempt.backend_id == b"", ~Attempt.removed), "ix_attempts_held"),
         (select(Job).where(Job.run_id == b"").order_by(Job.position), "run_id"),

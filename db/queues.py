@@ -1,0 +1,94 @@
+"""The queue of a backend, read by kind: what a claim looks at, however many jobs wait.
+
+Jobs of one kind (jobs.py) can start in one another's place, so a claim needs the first of each, found by
+steps down the partial index `ix_jobs_claim`, and more of a kind only when its first has been taken. Ten
+thousand jobs alike cost what one does, and hide nothing that came after them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, func, join, literal_column, select
+from sqlalchemy.orm import aliased
+
+from db import columns
+from db.database import Transaction
+from db.jobs import Job
+from db.preparations import Preparation
+from db.states import PreparationState
+
+_FOLLOWERS = 63
+_NOW = bindparam("now", type_=columns.Timestamp())
+
+
+def _queued(job: Any) -> Any:
+    """Of this backend and to be launched, as the partial index has it."""
+    return (
+        (job.backend_id == bindparam("backend")) & (job.state == literal_column("'QUEUED'")) & ~job.suspended
+    )
+
+
+def _kinds() -> Any:
+    """Every kind there is in the queue, each found by one step down the index, however long the queue is."""
+    kinds = select(func.min(Job.kind).label("kind")).where(_queued(Job)).cte("kinds", recursive=True)
+    later = aliased(Job)
+    step = select(func.min(later.kind)).where(_queued(later), later.kind > kinds.c.kind).scalar_subquery()
+    return kinds.union_all(select(step).where(kinds.c.kind.is_not(None)))
+
+
+def _candidates(source: Any) -> Any:
+    return (
+        select(
+            Job.id,
+            Job.kind,
+            Job.run_id,
+            Job.feed_id,
+            Job.project_id,
+            Job.backend_id,
+            Job.step,
+            Job.priority,
+            Job.workers,
+            Job.cpus,
+            Job.memory_bytes,
+            Job.gpus,
+        )
+        .select_from(source)
+        .join(
+            Preparation,
+            (Preparation.version_id == Job.version_id) & (Preparation.backend_id == Job.backend_id),
+        )
+        .where(Preparation.host == bindparam("host"), Preparation.state == PreparationState.READY)
+    )
+
+
+def _heads() -> Any:
+    """The first of every kind, by priority and age, where its version is ready here."""
+    kinds, first = _kinds(), aliased(Job)
+    earliest = (
+        select(first.id)
+        .where(
+            _queued(first),
+            first.kind == kinds.c.kind,
+            first.not_before.is_(None) | (first.not_before <= _NOW),
+        )
+        .order_by(first.priority.desc(), first.id)
+        .limit(1)
+        .correlate(kinds)
+        .scalar_subquery()
+    )
+    return _candidates(join(kinds, Job, Job.id == earliest))
+
+
+HEADS = _heads()
+_NEXT = (
+    _candidates(Job)
+    .where(_queued(Job), Job.kind == bindparam("kind"), Job.not_before.is_(None) | (Job.not_before <= _NOW))
+    .order_by(Job.priority.desc(), Job.id)
+    .limit(_FOLLOWERS)
+    .offset(1)
+)
+
+
+async def followers(session: Transaction, given: Mapping[str, Any], kind: int) -> Sequence[Any]:
+    """What comes after the first of a kind, as far as one claim may want it."""
+    return (await session.execute(_NEXT, {**given, "kind": kind})).all()
