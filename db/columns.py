@@ -23,6 +23,9 @@ Id = LargeBinary(16)
 Serial = BigInteger().with_variant(Integer, "sqlite")
 """A number the database gives out. SQLite does so only for a column declared INTEGER, also 64 bits."""
 
+Word = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text that lists are sorted by: compared by bytes on both databases, in whatever locale PostgreSQL runs."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

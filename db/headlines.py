@@ -25,6 +25,7 @@ class RunMetric(Base):
         Index("ix_run_metrics_last", "project_id", "name", "last", "run_id"),
         Index("ix_run_metrics_min", "project_id", "name", "minimum", "run_id"),
         Index("ix_run_metrics_max", "project_id", "name", "maximum", "run_id"),
+        {"sqlite_with_rowid": False},
     )
 
     run_id: Mapped[bytes] = mapped_column(Id, ForeignKey("runs.id"), primary_key=True)

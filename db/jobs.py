@@ -58,6 +58,7 @@ class Job(Base):
         UniqueConstraint("run_id", "position"),
         UniqueConstraint("run_id", "step"),
         columns.one_of("state", JobState),
+        Index("ix_jobs_version", "version_id", "run_id"),
         Index(
             "ix_jobs_claim",
             "backend_id",
@@ -82,7 +83,7 @@ class Job(Base):
     position: Mapped[int] = mapped_column(Integer)
     step: Mapped[str] = mapped_column(Text)
     function_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("functions.id"))
-    version_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("module_versions.id"), index=True)
+    version_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("module_versions.id"))
     backend_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("backends.id"))
     arguments: Mapped[dict[str, Any]] = mapped_column(Json)
     needs: Mapped[list[int]] = mapped_column(Json)

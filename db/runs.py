@@ -19,6 +19,7 @@ from sqlalchemy import (
     bindparam,
     func,
     select,
+    text,
     update,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -30,6 +31,16 @@ from db.files import File
 from db.paging import Page, Slice
 from db.states import TERMINAL_RUN, EndReason, JobState, RunState, derive
 from db.viewers import Viewer
+
+
+def _where(column: str) -> dict[str, Any]:
+    return {"sqlite_where": text(f"{column} = 1"), "postgresql_where": text(column)}
+
+
+_WHERE_LIVE: dict[str, Any] = {
+    "sqlite_where": text("archived = 0"),
+    "postgresql_where": text("NOT archived"),
+}
 
 
 class Run(Base):
@@ -45,9 +56,21 @@ class Run(Base):
     __table_args__ = (
         UniqueConstraint("project_id", "idempotency_key"),
         columns.one_of("state", RunState),
-        Index("ix_runs_project", "project_id", "id"),
-        Index("ix_runs_state", "state", "id"),
+        # One index for every order and every narrowing of lists (listing.py).
+        Index("ix_runs_newest", "id", **_WHERE_LIVE),
+        Index("ix_runs_project", "project_id", "id", **_WHERE_LIVE),
+        Index("ix_runs_all", "project_id", "id"),
+        Index("ix_runs_archived", "project_id", "id", **_where("archived")),
+        Index("ix_runs_external", "project_id", "id", **_where("external")),
+        Index("ix_runs_state", "project_id", "state", "id"),
         Index("ix_runs_pipeline", "pipeline_id", "id"),
+        Index("ix_runs_parent", "parent_id", "id"),
+        Index("ix_runs_creator", "created_by", "id"),
+        Index("ix_runs_name", "project_id", "name", "id"),
+        Index("ix_runs_priority", "project_id", "priority", "id"),
+        Index("ix_runs_started", "project_id", "started_at", "id"),
+        Index("ix_runs_ended", "project_id", "ended_at", "id"),
+        Index("ix_runs_duration", "project_id", text("(ended_at - started_at)"), "id"),
     )
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
@@ -55,7 +78,7 @@ class Run(Base):
     feed_id: Mapped[int] = mapped_column(ForeignKey("feeds.id"), unique=True)
     pipeline_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("pipelines.id"))
     revision_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("pipeline_revisions.id"))
-    name: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(columns.Word)
     notes: Mapped[str] = mapped_column(Text, default="")
     state: Mapped[RunState] = mapped_column(Choice(RunState))
     priority: Mapped[int] = mapped_column(Integer, default=0)
@@ -65,7 +88,7 @@ class Run(Base):
     idempotency_key: Mapped[str | None] = mapped_column(Text)
     request_sha256: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     retry_of: Mapped[bytes | None] = mapped_column(Id, ForeignKey("runs.id"))
-    parent_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("runs.id"), index=True)
+    parent_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("runs.id"))
     created_by: Mapped[bytes | None] = mapped_column(Id, ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     suspended_at: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -75,14 +98,18 @@ class Run(Base):
 
 
 class RunTag(Base):
-    """A tag of a run."""
+    """A tag of a run, with the run's project: lists find runs by their tags project by project."""
 
     __tablename__ = "run_tags"
-    __table_args__ = (Index("ix_run_tags_find", "name", "value", "run_id"),)
+    __table_args__ = (
+        Index("ix_run_tags_find", "project_id", "name", "value", "run_id"),
+        {"sqlite_with_rowid": False},
+    )
 
     run_id: Mapped[bytes] = mapped_column(Id, ForeignKey("runs.id"), primary_key=True)
     name: Mapped[str] = mapped_column(Text, primary_key=True)
-    value: Mapped[str] = mapped_column(Text)
+    value: Mapped[str] = mapped_column(columns.Word)
+    project_id: Mapped[bytes] = mapped_column(Id)
 
 
 class RunFile(Base):

@@ -6,7 +6,7 @@ what a module or pipeline becomes later changes no run that has been started.
 
 from sqlalchemy import func, insert, select
 
-from db import columns, errors, feeds, ids, jobs, manifests, pipelines, plans, runs, viewers
+from db import arguments, columns, errors, feeds, ids, jobs, manifests, pipelines, plans, runs, viewers
 from db.database import Transaction
 from db.plans import StartSpec
 from db.runs import Run, RunFile, RunTag
@@ -56,7 +56,8 @@ async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
     await session.execute(_INSERT_RUN, run)
     head.emit(feeds.Subject.RUN, run_id, at, state=RunState.QUEUED)
     if spec.tags:
-        tags = [{"run_id": run_id, "name": name, "value": value} for name, value in spec.tags]
+        owner = {"run_id": run_id, "project_id": pipeline.project_id}
+        tags = [{**owner, "name": name, "value": value} for name, value in spec.tags]
         await session.execute(_INSERT_TAGS, tags)
     if plan.files:
         rows = [{"run_id": run_id, "position": i, "file_id": file.id} for i, file in enumerate(plan.files)]
@@ -68,6 +69,8 @@ async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
         "priority": spec.priority,
     }
     await session.execute(_INSERT_JOBS, [{**common, **job} for job in plan.jobs])
+    steps = ((job["step"], job["arguments"]) for job in plan.jobs)
+    await arguments.record(session, pipeline.project_id, run_id, steps)
     inserted = await jobs.of_run(session, run_id)
     for job in inserted:
         jobs.emit(head, job, job.state, at)

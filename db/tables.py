@@ -4,6 +4,7 @@ A new aggregate adds its module here and nothing else outside its own files.
 """
 
 from db import (
+    arguments,
     attempts,
     backends,
     feeds,
@@ -19,10 +20,12 @@ from db import (
     runs,
     steps,
     users,
+    views,
 )
 from db.columns import Base
 
 MODULES = (
+    arguments,
     attempts,
     backends,
     feeds,
@@ -38,6 +41,7 @@ MODULES = (
     runs,
     steps,
     users,
+    views,
 )
 METADATA = Base.metadata
 VERSION_TABLE = "rungraph_version"

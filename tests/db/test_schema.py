@@ -22,6 +22,10 @@ from db.runs import Run
 from tests.conftest import DATABASES
 from tests.db.world import World
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Skipped unsupported reflection"),
+    pytest.mark.filterwarnings("ignore:autogenerate skipping"),
+]
 UPGRADE = "import asyncio, sys; from db import schema; asyncio.run(schema.upgrade(sys.argv[1]))"
 
 
@@ -54,7 +58,9 @@ def _difference(connection: Connection) -> list[Any]:
 
 
 def _comparable(_object: Any, name: str | None, _kind: str, _reflected: bool, _other: Any) -> bool:
-    return name != "ix_jobs_claim"  # its descending column is an expression, which SQLite does not reflect
+    # SQLite does not reflect expressions; what finds words is an index of its own kind on each database.
+    expressions = ("ix_jobs_claim", "ix_runs_duration", "ix_runs_words")
+    return name not in expressions and not (name or "").startswith("run_words")
 
 
 async def test_the_migrations_make_what_the_tables_say(database_url: str) -> None:
