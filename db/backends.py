@@ -126,7 +126,7 @@ _KEEP_PLACE = (
 
 async def keep_place(session: Transaction, backend_id: bytes, place: Place | None) -> None:
     """Remember who has been passed, under the backend's lock."""
-    values = {"job": None, "passes": 0, "passed_at": None}
+    values: dict[str, Any] = {"job": None, "passes": 0, "passed_at": None}
     if place is not None:
         values = {"job": place.job_id, "passes": place.passes, "passed_at": place.since}
     await session.execute(_KEEP_PLACE, {"backend": backend_id, **values})

@@ -246,7 +246,7 @@ async def test_an_attempt_belongs_to_whoever_took_the_lease_last(database: Datab
 
 async def _multiply(world: World, run_id: bytes, count: int) -> None:
     """Many more jobs like the first of a run."""
-    table = jobs.Job.__table__
+    table: Any = jobs.Job.__table__
     async with world.database.begin() as session:
         row = (await session.execute(select(table).where(table.c.run_id == run_id))).mappings().one()
         copies = [

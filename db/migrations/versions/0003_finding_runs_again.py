@@ -5,12 +5,13 @@ was recorded before is taken along: arguments of jobs become rows.
 """
 
 import json
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = '0002'
-down_revision = '0001'
+revision = '0003'
+down_revision = '0002'
 
 # The state of a table whose rows lie in the order of their primary key.
 CLUSTERED = {'sqlite_with_rowid': False}
@@ -70,7 +71,7 @@ def upgrade() -> None:
     op.create_index(op.f('ix_run_views_owner_id'), 'run_views', ['owner_id'])
 
 
-def _rebuild_on_sqlite(word: sa.types.TypeEngine) -> None:
+def _rebuild_on_sqlite(word: sa.types.TypeEngine[str]) -> None:
     op.drop_index('ix_run_tags_find', 'run_tags')
     op.create_table('run_tags_clustered',
     sa.Column('run_id', sa.LargeBinary(length=16), nullable=False),
@@ -148,9 +149,9 @@ def _record_arguments() -> None:
 def _index_runs() -> None:
     for name in ('ix_runs_project', 'ix_runs_state', 'ix_runs_pipeline', 'ix_runs_parent_id'):
         op.drop_index(name, 'runs')
-    live = {'sqlite_where': sa.text('archived = 0'), 'postgresql_where': sa.text('NOT archived')}
-    archived = {'sqlite_where': sa.text('archived = 1'), 'postgresql_where': sa.text('archived')}
-    external = {'sqlite_where': sa.text('external = 1'), 'postgresql_where': sa.text('external')}
+    live: dict[str, Any] = {'sqlite_where': sa.text('archived = 0'), 'postgresql_where': sa.text('NOT archived')}
+    archived: dict[str, Any] = {'sqlite_where': sa.text('archived = 1'), 'postgresql_where': sa.text('archived')}
+    external: dict[str, Any] = {'sqlite_where': sa.text('external = 1'), 'postgresql_where': sa.text('external')}
     op.create_index('ix_runs_newest', 'runs', ['id'], **live)
     op.create_index('ix_runs_project', 'runs', ['project_id', 'id'], **live)
     op.create_index('ix_runs_all', 'runs', ['project_id', 'id'])
