@@ -16,7 +16,7 @@ from backends.base import Backend, BackendUnavailable, PreparationFailed, Prepar
 from db import columns, feeds, ids, logs, modules, preparations
 from db import manifests as stored
 from db.database import Database
-from db.logs import Line
+from db.lines import Line
 from db.modules import ModuleVersion
 from db.preparations import Preparation
 from db.viewers import SUPERVISOR
@@ -142,7 +142,7 @@ class Journal:
             if lines:
                 async with self._database.begin() as session:
                     head = await feeds.lock(session, self._feed_id)
-                    await logs.append(session, head, lines)
+                    await logs.note(session, head, lines)
                 del self._lines[: len(lines)]
 
     async def close(self) -> None:

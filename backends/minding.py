@@ -6,6 +6,7 @@ supervisor has taken over is dropped: the guarded writes change nothing.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import structlog
 
-from backends import base, gathering, printed
+from backends import base, gathering, printed, turning
 from backends.base import Backend, BackendUnavailable, Handle, LaunchRejected
 from backends.blobs import Blobs
 from backends.recorder import Recorder
-from db import attempts, columns, contracts, ids, outputs, reports
+from backends.turning import Turns
+from db import attempts, columns, contracts, ids, lines, logs, outputs, reports
 from db.backends import Supervisor
 from db.claims import Launch
 from db.database import Database
@@ -41,6 +43,8 @@ class Surroundings:
     supervisor: Supervisor
     environment: Callable[[Launch], dict[str, str]]
     """What every job is told of the server: where it is, and the job's own token."""
+    turns: Turns
+    log_limit: logs.Limit
 
 
 class Minder:
@@ -169,39 +173,51 @@ class Minder:
 
     async def _drain(self, rank: int) -> None:
         """Store all that a worker has printed so far."""
+        turns = self._around.turns
+        more: int | None = turning.LIGHT
+        while more is not None and self.handle:
+            async with turns.turn(more):
+                more = await self._store(rank, turns.most_bytes)
+
+    async def _store(self, rank: int, most_bytes: int) -> int | None:
+        """Store the next of what a worker has printed; how much that was, None when there was nothing."""
         around = self._around
         assert self.handle is not None
-        while self.handle:
-            was = await self._offset(rank)
-            try:
-                output = await around.adapter.read(self.handle, rank, was)
-            except BackendUnavailable as error:
-                await asyncio.sleep(error.retry_in_seconds)
-                continue
-            if not output.pieces:
-                return
-            told = printed.parse(output.pieces)
-            stored = await around.recorder.record(
+        was = await self._offset(rank)
+        began = time.thread_time()
+        try:
+            output = await around.adapter.read(self.handle, rank, was, most_bytes)
+        except BackendUnavailable as error:
+            await asyncio.sleep(error.retry_in_seconds)
+            return turning.LIGHT
+        size = output.next_offset - was
+        if not output.pieces:
+            return None
+        told = printed.parse(output.pieces)
+        chunks = lines.pack(told.blocks)
+        around.turns.judge(size, time.thread_time() - began)
+        stored = await around.recorder.record(
+            self.launch.feed_id,
+            lambda session: outputs.record(
+                session,
+                around.supervisor,
+                self.launch.attempt_id,
                 self.launch.feed_id,
-                lambda session, was=was, output=output, told=told: outputs.record(  # type: ignore[misc]
-                    session,
-                    around.supervisor,
-                    self.launch.attempt_id,
-                    self.launch.feed_id,
-                    rank,
-                    was=was,
-                    reached=output.next_offset,
-                    lines=told.lines,
-                    points=told.points,
-                ),
-            )
-            if stored:
-                self._offsets[rank] = output.next_offset
-                continue
-            # Stored before, by a commit whose answer was lost; or somebody else minds it by now.
-            del self._offsets[rank]
-            if await self._offset(rank) == was:
-                return
+                rank,
+                was=was,
+                reached=output.next_offset,
+                chunks=chunks,
+                points=told.points,
+                limit=around.log_limit,
+            ),
+            size=size,
+        )
+        if stored:
+            self._offsets[rank] = output.next_offset
+            return size
+        # Stored before, by a commit whose answer was lost; or somebody else minds it by now.
+        del self._offsets[rank]
+        return None if await self._offset(rank) == was else size
 
     async def _offset(self, rank: int) -> int:
         """How far a worker's output has been stored."""

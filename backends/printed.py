@@ -2,17 +2,20 @@
 
 A line of standard output that is a JSON object with a "metric" of names and numbers is a batch of points;
 every other line, also one that only nearly is, stays a line of the log, so nothing a job prints is lost.
+Pieces without a sign of a metric are passed on as they are, however many lines they hold.
 """
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import orjson
 
 from backends.base import Piece, Stream
-from db import logs, points
-from db.logs import Line
+from db import points
+from db.lines import Block
 from db.points import Column
 
 _MARK = b'"metric"'
@@ -21,90 +24,130 @@ _MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """Lines and batches of points, each in the order printed."""
+    """Blocks of lines and batches of points, each in the order printed."""
 
-    lines: list[Line] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
     points: list[list[Column]] = field(default_factory=list)
 
 
 def parse(pieces: Iterable[Piece]) -> Printed:
-    """Tell metrics from log lines; lines of metrics that follow one another in one shape make one batch."""
-    printed = Printed()
-    gathered: list[_Point] = []
+    """Tell metrics from log lines; what a series gets is in the order printed."""
+    blocks: list[Block] = []
+    gathered = _Gathered()
     broken = {Stream.STDOUT: False, Stream.STDERR: False}
     for piece in pieces:
-        goes_on = broken[piece.stream]
-        broken[piece.stream] = piece.continued
-        lines = piece.data.split(b"\n")
-        for index, line in enumerate(lines):
-            ends = index == 0 and goes_on
-            if ends and not line and not (piece.continued and len(lines) == 1):
-                continue  # it only ends a line that has been told in pieces
-            part = ends or (piece.continued and index == len(lines) - 1)
-            point = _point(line, piece) if not part and piece.stream is Stream.STDOUT else None
-            if point is not None:
-                gathered.append(point)
-            else:
-                printed.lines.append(Line(piece.time_us, int(piece.stream), logs.text_of(line)))
-    printed.points.extend(_batches(gathered))
-    return printed
+        stream, time_us, data, continued = piece.stream, piece.time_us, piece.data, piece.continued
+        ends = broken[stream]
+        broken[stream] = continued
+        if ends and (not continued or b"\n" in data):
+            # It ends a line that has been told in pieces, which is no line of its own when nothing is left.
+            end, newline, data = data.partition(b"\n")
+            if end:
+                blocks.append(Block(time_us, int(stream), end))
+            if not newline:
+                continue
+            ends = False
+        if _MARK not in data or ends or stream is not Stream.STDOUT:
+            blocks.append(Block(time_us, int(stream), data))
+        else:
+            kept = _without_metrics(data, time_us, gathered, cut=continued)
+            if kept is not None:
+                blocks.append(Block(time_us, int(stream), kept))
+    return Printed(blocks, gathered.batches())
 
 
-@dataclass(frozen=True, slots=True)
-class _Point:
-    values: dict[str, float]
-    step: int | None
-    time_us: int
+def _without_metrics(data: bytes, time_us: int, gathered: "_Gathered", *, cut: bool) -> bytes | None:
+    """The lines of a piece that are no metrics; of one that is `cut`, the last goes on in the next piece."""
+    lines = data.split(b"\n")
+    whole = lines[:-1] if cut else lines
+    kept = [line for line in whole if _MARK not in line or not gathered.take(line, time_us)]
+    if cut:
+        kept.append(lines[-1])
+    return b"\n".join(kept) if kept else None
 
 
-def _point(line: bytes, piece: Piece) -> _Point | None:
+class _Gathered:
+    """Points in the order printed, in batches that have each series once.
+
+    A series whose points begin or cease to tell their step begins another batch: without a step, a point goes
+    on where the series stands.
+    """
+
+    def __init__(self) -> None:
+        self._batches: list[dict[str, _Series]] = []
+        self._series: dict[str, _Series] = {}
+
+    def take(self, line: bytes, time_us: int) -> bool:
+        """Take a line's points; False when it is no line of metrics."""
+        document = _document(line)
+        if document is None:
+            return False
+        values, step = document.get("metric"), document.get("step")
+        if not isinstance(values, dict) or not values or len(values) > points.MOST_SERIES:
+            return False
+        if step is not None and (type(step) is not int or abs(step) > points.MAX_INT64):
+            return False
+        for name, value in values.items():
+            if type(value) is not float and not (type(value) is int and abs(value) < 2**1023):
+                return False
+            if name not in self._series and not _is_name(name):
+                return False
+        series = self._room(values, stepped=step is not None)
+        for name, value in values.items():
+            series[name].add(value, step, time_us)
+        return True
+
+    def batches(self) -> list[list[Column]]:
+        """What was taken."""
+        return [[series.column(name) for name, series in batch.items()] for batch in self._batches]
+
+    def _room(self, values: dict[str, Any], *, stepped: bool) -> "dict[str, _Series]":
+        """The series to add to, those that are new among them."""
+        known = self._series
+        new = [name for name in values if name not in known]
+        fits = len(known) + len(new) <= points.MOST_SERIES
+        if not self._batches or not fits or any(known[n].stepped != stepped for n in values if n in known):
+            known = self._series = {}
+            self._batches.append(known)
+            new = list(values)
+        for name in new:
+            known[name] = _Series(stepped=stepped)
+        return known
+
+
+class _Series:
+    """Points of one metric."""
+
+    def __init__(self, *, stepped: bool) -> None:
+        self.stepped = stepped
+        self._values: list[float] = []
+        self._steps: list[int] = []
+        self._times: list[int] = []
+
+    def add(self, value: float, step: int | None, time_us: int) -> None:
+        self._values.append(value)
+        self._times.append(time_us)
+        if step is not None:
+            self._steps.append(step)
+
+    def column(self, name: str) -> Column:
+        steps = np.array(self._steps, np.int64) if self.stepped else None
+        return Column(name, np.array(self._times, np.int64), np.array(self._values, np.float64), steps)
+
+
+def _document(line: bytes) -> dict[str, Any] | None:
     text = line.strip()
-    if not text.startswith(b"{") or _MARK not in text or len(text) > _MOST_BYTES:
+    if not text.startswith(b"{") or len(text) > _MOST_BYTES:
         return None
     try:
-        # The standard library's reader, for NaN and Infinity.
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    values, step = document.get("metric"), document.get("step")
-    if not isinstance(values, dict) or not values or len(values) > points.MOST_SERIES:
-        return None
-    if step is not None and (type(step) is not int or abs(step) > points.MAX_INT64):
-        return None
-    if not all(_is_metric(name, value) for name, value in values.items()):
-        return None
-    return _Point({name: float(value) for name, value in values.items()}, step, piece.time_us)
+        found = orjson.loads(text)
+    except ValueError:
+        try:
+            found = json.loads(text)  # for NaN and Infinity
+        except (ValueError, RecursionError):
+            return None
+    return found if isinstance(found, dict) else None
 
 
-def _is_metric(name: str, value: object) -> bool:
-    if not 1 <= len(name) <= 250 or "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
-        return False
-    if type(value) is int:
-        return abs(value) < 2**1023
-    return type(value) is float
-
-
-def _batches(points: list[_Point]) -> Iterable[list[Column]]:
-    """Points in the order printed; a run of points of one shape becomes one batch."""
-    group: list[_Point] = []
-    for point in points:
-        if group and _shape(group[0]) != _shape(point):
-            yield _columns(group)
-            group = []
-        group.append(point)
-    if group:
-        yield _columns(group)
-
-
-def _shape(point: _Point) -> tuple[object, ...]:
-    return (point.step is None, *point.values)
-
-
-def _columns(group: list[_Point]) -> list[Column]:
-    times = np.array([point.time_us for point in group], np.int64)
-    stepped = group[0].step is not None
-    steps = np.array([point.step for point in group], np.int64) if stepped else None
-    return [
-        Column(name, times, np.array([point.values[name] for point in group], np.float64), steps)
-        for name in group[0].values
-    ]
+def _is_name(name: str) -> bool:
+    return 1 <= len(name) <= 250 and "\0" not in name and not any("\ud800" <= c <= "\udfff" for c in name)

@@ -2,7 +2,8 @@
 
 A report names its run's feed and what to write; the recorder takes all that have gathered, locks their
 feeds in id order, writes them in the order they came, and answers each after the commit. When a batch
-fails, its reports are tried one by one, so that one that cannot be written fails no other.
+fails, its reports are tried one by one, so that one that cannot be written fails no other. A batch has so
+many bytes at most: on SQLite nothing else runs while it is written.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ Write = Callable[[Transaction], Awaitable[Any]]
 log = structlog.get_logger(__name__)
 
 _MOST = 256
+_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class _Report:
     feed_id: int
     write: Write
     done: "asyncio.Future[Any]"
+    size: int
 
 
 class Recorder:
@@ -37,18 +40,20 @@ class Recorder:
         self._database = database
         self._waiting: asyncio.Queue[_Report] = asyncio.Queue()
 
-    async def record(self, feed_id: int, write: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Write below a feed; returns what `write` returned once it is committed."""
+    async def record(self, feed_id: int, write: Callable[[Transaction], Awaitable[T]], *, size: int = 0) -> T:
+        """Write below a feed, about `size` bytes; returns what `write` returned once it is committed."""
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait(_Report(feed_id, write, done))
+        self._waiting.put_nowait(_Report(feed_id, write, done, size))
         return cast("T", await done)
 
     async def run(self) -> None:
         """Commit what comes, until cancelled."""
         while True:
             batch = [await self._waiting.get()]
-            while len(batch) < _MOST and not self._waiting.empty():
+            size = batch[0].size
+            while len(batch) < _MOST and size < _MOST_BYTES and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
+                size += batch[-1].size
             await self._commit(batch)
 
     async def _commit(self, batch: Sequence[_Report]) -> None:

@@ -9,7 +9,7 @@ goes on. One host's backends, one supervisor; minding.py has the life of one att
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -21,7 +21,8 @@ from backends.blobs import Blobs
 from backends.installing import Installer
 from backends.minding import Minder, Surroundings, forget
 from backends.recorder import Recorder
-from db import attempts, backends, claims, columns, reports
+from backends.turning import Turns
+from db import attempts, backends, claims, columns, logs, reports
 from db.attempts import Attempt
 from db.backends import Supervisor as Lease
 from db.claims import Launch
@@ -50,6 +51,7 @@ class Configuration:
     cpus: float
     memory_bytes: int
     gpus: int
+    log_limit: logs.Limit = field(default_factory=logs.Limit)
 
 
 class Supervisor:
@@ -95,6 +97,8 @@ class Supervisor:
             self._store,
             self._lease,
             self._environment,
+            Turns(),
+            self._configuration.log_limit,
         )
         self._installer = Installer(self._database, self._store, self._adapter, self._backend_id, self._host)
         self._silence = self._database.bus.listen(self._hear)

@@ -91,6 +91,7 @@ class Worker(Base):
     exit_code: Mapped[int | None] = mapped_column(Integer)
     read_offset: Mapped[int] = mapped_column(BigInteger, default=0)
     lines: Mapped[int] = mapped_column(BigInteger, default=0)
+    log_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)
     ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
 

@@ -1,32 +1,57 @@
-"""Logs: the lines that jobs and preparations print, in numbered batches.
+"""Logs: the lines that jobs and preparations print, in numbered chunks.
 
-Lines are kept in the order they were read, with their time and stream, a batch a row under one number of
-the feed. Whatever bytes a job prints become text that any client can show: what is no UTF-8 is escaped.
+Lines are kept in the order they were read, a chunk a row under one number of the feed (lines.py has what is
+in one). Of a worker that prints past a limit the beginning and the end are kept: chunks in the middle are
+deleted in the transactions that store what follows, and one row, the gap, stands under the last of their
+numbers and says what is missing, so that whoever reads past it is told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import orjson
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, Select, bindparam, insert, select
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Select,
+    bindparam,
+    delete,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import feeds
+from db import feeds, lines
 from db.columns import Base, Id
 from db.database import Session, Transaction
+from db.lines import Line, Packed
 from db.paging import Page, Slice
 
-MOST_LINES = 500
-MOST_BYTES = 256 << 10
-"""Of one batch: what a watcher gets in one message stays small enough to be passed on at once."""
+_GAP_ROWS = 1000
+"""How many rows one transaction takes out of a middle at most; those that follow take the rest."""
 
 
 class LogChunk(Base):
-    """A batch of lines: `data` is a JSON list of [time in µs, stream, text]. No job: a preparation's."""
+    """Lines in a row (see lines.py), or the gap that `dropped` lines left. No job: a preparation's.
+
+    `first_line` counts a worker's lines from 1, `start` its bytes of text from 0, of which `size` are here.
+    """
 
     __tablename__ = "log_chunks"
-    __table_args__ = (Index("ix_log_chunks_job", "job_id", "seq"),)
+    __table_args__ = (
+        Index("ix_log_chunks_job", "job_id", "seq"),
+        Index("ix_log_chunks_worker", "job_id", "attempt", "rank", "start"),
+        Index(
+            "ix_log_chunks_gap",
+            "job_id",
+            sqlite_where=text("dropped > 0"),
+            postgresql_where=text("dropped > 0"),
+        ),
+    )
 
     feed_id: Mapped[int] = mapped_column(ForeignKey("feeds.id"), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -35,81 +60,159 @@ class LogChunk(Base):
     rank: Mapped[int] = mapped_column(Integer, default=0)
     lines: Mapped[int] = mapped_column(Integer)
     data: Mapped[bytes] = mapped_column(LargeBinary)
+    first_line: Mapped[int] = mapped_column(BigInteger, default=1, server_default="1")
+    start: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    size: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    dropped: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line. `stream` is 1 for standard output, 2 for standard error."""
-
-    time_us: int
-    stream: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A line where it stands: (seq, index) is its cursor."""
+class Placed(NamedTuple):
+    """A line where it stands: (seq, position) is its cursor, `number` its place in what its worker printed."""
 
     seq: int
-    index: int
+    position: int
     attempt: int
     rank: int
+    number: int
     line: Line
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The lines under one number of a feed."""
+    """What stands under one number of a feed: lines, or the gap that so many `dropped` lines left.
+
+    The lines are taken out of `data` by who wants them.
+    """
 
     seq: int
     job_id: bytes | None
-    lines: list[Placed]
+    attempt: int
+    rank: int
+    first_line: int
+    count: int
+    size: int
+    dropped: int
+    data: bytes
+
+    @property
+    def lines(self) -> list[Placed]:
+        if not self.data:
+            return []
+        seq, attempt, rank, first = self.seq, self.attempt, self.rank, self.first_line
+        return [
+            Placed(seq, index, attempt, rank, first + index, line)
+            for index, line in enumerate(lines.unpack(self.data))
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How much of what a worker prints is kept: the first bytes and the last."""
+
+    head_bytes: int = 16 << 20
+    tail_bytes: int = 48 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Printer:
+    """Whose lines they are, and how much it had printed before: `lines` and bytes of text."""
+
+    job_id: bytes
+    attempt: int
+    rank: int
+    lines: int
+    size: int
 
 
 _INSERT = insert(LogChunk.__table__)  # type: ignore[arg-type]
+_AFTER = select(LogChunk.first_line + LogChunk.lines, LogChunk.start + LogChunk.size).where(
+    LogChunk.feed_id == bindparam("feed"), LogChunk.job_id.is_(None)
+)
+_LAST = _AFTER.order_by(LogChunk.seq.desc()).limit(1)
 
 
-async def append(
+async def append(session: Transaction, head: feeds.Head, chunks: Sequence[Packed], printer: Printer) -> None:
+    """Add what a worker printed to a locked feed."""
+    values = {"job_id": printer.job_id, "attempt": printer.attempt, "rank": printer.rank}
+    await _insert(session, head, chunks, values, printer.lines + 1, printer.size)
+
+
+async def note(session: Transaction, head: feeds.Head, given: Sequence[Line]) -> None:
+    """Add lines that are no job's to a locked feed."""
+    row = (await session.execute(_LAST, {"feed": head.id})).first()
+    first, start = tuple(row) if row is not None else (1, 0)
+    chunks = lines.pack(lines.blocks_of(given))
+    await _insert(session, head, chunks, {"job_id": None, "attempt": 0, "rank": 0}, first, start)
+
+
+async def _insert(
     session: Transaction,
     head: feeds.Head,
-    lines: Sequence[Line],
-    *,
-    job_id: bytes | None = None,
-    attempt: int = 0,
-    rank: int = 0,
+    chunks: Sequence[Packed],
+    values: dict[str, Any],
+    first: int,
+    start: int,
 ) -> None:
-    """Add lines to a locked feed, in as many batches as their size asks for."""
-    rows = [
-        {
-            "feed_id": head.id,
-            "seq": head.take(),
-            "job_id": job_id,
-            "attempt": attempt,
-            "rank": rank,
-            "lines": len(batch),
-            "data": orjson.dumps([[line.time_us, line.stream, line.text] for line in batch]),
-        }
-        for batch in _batches(lines)
-    ]
+    rows = []
+    for chunk in chunks:
+        place = {"feed_id": head.id, "seq": head.take(), "first_line": first, "start": start, "dropped": 0}
+        rows.append({**values, **place, "lines": chunk.lines, "size": chunk.size, "data": chunk.data})
+        first += chunk.lines
+        start += chunk.size
     if rows:
         await session.execute(_INSERT, rows)
 
 
-def text_of(data: bytes) -> str:
-    """What a job printed, as text: UTF-8 where it is, `\\xff` for a byte that is not."""
-    return data.decode("utf-8", "backslashreplace")
+_MIDDLE = (
+    select(LogChunk.seq, LogChunk.first_line, LogChunk.lines, LogChunk.dropped, LogChunk.start, LogChunk.size)
+    .where(
+        LogChunk.job_id == bindparam("job"),
+        LogChunk.attempt == bindparam("attempt"),
+        LogChunk.rank == bindparam("rank"),
+        LogChunk.start >= bindparam("head"),
+        LogChunk.start + LogChunk.size <= bindparam("tail"),
+        LogChunk.start < bindparam("tail"),
+    )
+    .order_by(LogChunk.start)
+    .limit(_GAP_ROWS)
+)
+_DROP = delete(LogChunk).where(
+    LogChunk.job_id == bindparam("job"),
+    LogChunk.attempt == bindparam("attempt"),
+    LogChunk.rank == bindparam("rank"),
+    LogChunk.start.between(bindparam("first"), bindparam("last")),
+)
 
 
-def _batches(lines: Sequence[Line]) -> list[list[Line]]:
-    batches: list[list[Line]] = []
-    size = 0
-    for line in lines:
-        if not batches or len(batches[-1]) >= MOST_LINES or size >= MOST_BYTES:
-            batches.append([])
-            size = 0
-        batches[-1].append(line)
-        size += len(line.text)
-    return batches
+async def trim(session: Transaction, feed_id: int, printer: Printer, size: int, limit: Limit) -> None:
+    """Take out of the middle what is neither of the first bytes nor of the last, now that there are `size`.
+
+    The feed is locked. The gap takes the number of the last chunk that was dropped: who has read less is
+    told when they come past it, and who has read on misses nothing.
+    """
+    tail = size - limit.tail_bytes
+    if tail <= limit.head_bytes:
+        return
+    whose = {"job": printer.job_id, "attempt": printer.attempt, "rank": printer.rank}
+    rows = (await session.execute(_MIDDLE, {**whose, "head": limit.head_bytes, "tail": tail})).all()
+    if not any(row.lines for row in rows):
+        return
+    first, last = rows[0], rows[-1]
+    await session.execute(_DROP, {**whose, "first": first.start, "last": last.start})
+    gap = {
+        **{"feed_id": feed_id, "seq": last.seq, "first_line": first.first_line, "start": first.start},
+        **{"job_id": printer.job_id, "attempt": printer.attempt, "rank": printer.rank, "lines": 0},
+        "dropped": sum(row.lines + row.dropped for row in rows),
+        "size": sum(row.size for row in rows),
+        "data": b"",
+    }
+    await session.execute(_INSERT, gap)
+
+
+async def gaps(session: Session, jobs: Collection[bytes]) -> list[Batch]:
+    """What is missing of the logs of these jobs, in order."""
+    statement = select(LogChunk).where(LogChunk.job_id.in_(jobs), LogChunk.dropped > 0)
+    return [_batch(row) for row in await session.all(LogChunk, statement.order_by(LogChunk.seq))]
 
 
 _SINCE = (
@@ -121,13 +224,13 @@ _SINCE = (
 
 
 async def since(session: Session, feed_id: int, after: int, *, most: int = 1000) -> list[Batch]:
-    """The batches past `after`, in order."""
+    """The batches past `after`, gaps among them, in order."""
     rows = await session.all(LogChunk, _SINCE, {"feed": feed_id, "after": after, "most": most})
     return [_batch(row) for row in rows]
 
 
 async def of_job(session: Session, job_id: bytes, page: Page) -> Slice[Placed]:
-    """A page of a job's lines, oldest first, of all its attempts; cursors are (seq, index)."""
+    """A page of a job's lines, oldest first, of all its attempts; cursors are (seq, position)."""
     return await _page(session, LogChunk.job_id == job_id, page)
 
 
@@ -137,7 +240,7 @@ async def of_feed(session: Session, feed_id: int, page: Page) -> Slice[Placed]:
 
 
 async def _page(session: Session, owner: Any, page: Page) -> Slice[Placed]:
-    statement = select(LogChunk).where(owner)
+    statement = select(LogChunk).where(owner, LogChunk.lines > 0)
     if page.after is not None:
         statement = statement.where(LogChunk.seq >= page.after[0])
     if page.before is not None:
@@ -157,23 +260,29 @@ async def _chunks(session: Session, statement: Select[Any], page: Page) -> list[
     """The chunks that have the page's lines and one more, and little beyond."""
     # Every chunk has a line at least; those at the edges may have none past the cursors.
     sized = statement.with_only_columns(LogChunk.seq, LogChunk.lines).limit(page.size + 3)
-    wanted, lines, edge = [], 0, {at[0] for at in (page.after, page.before) if at is not None}
+    wanted, count, edge = [], 0, {at[0] for at in (page.after, page.before) if at is not None}
     for row in (await session.execute(sized)).all():
         wanted.append(row.seq)
-        lines += 0 if row.seq in edge else row.lines
-        if lines > page.size:
+        count += 0 if row.seq in edge else row.lines
+        if count > page.size:
             break
     return await session.all(LogChunk, statement.where(LogChunk.seq.in_(wanted)))
 
 
 def _between(line: Placed, page: Page) -> bool:
-    at = (line.seq, line.index)
+    at = (line.seq, line.position)
     return (page.after is None or at > tuple(page.after)) and (page.before is None or at < tuple(page.before))
 
 
 def _batch(row: LogChunk) -> Batch:
-    lines = [
-        Placed(row.seq, index, row.attempt, row.rank, Line(*fields))
-        for index, fields in enumerate(orjson.loads(row.data))
-    ]
-    return Batch(row.seq, row.job_id, lines)
+    return Batch(
+        row.seq,
+        row.job_id,
+        row.attempt,
+        row.rank,
+        row.first_line,
+        row.lines,
+        row.size,
+        row.dropped,
+        row.data,
+    )

@@ -13,14 +13,17 @@ from db.attempts import Attempt, Worker
 from db.backends import Supervisor
 from db.database import Session, Transaction
 from db.jobs import Job
-from db.logs import Line
+from db.lines import Packed
 from db.points import Column, Origin
 
+_LIMIT = logs.Limit()
 _ORIGIN = (
     select(
         Worker.id,
         Worker.rank,
         Worker.read_offset,
+        Worker.lines,
+        Worker.log_bytes,
         Attempt.number,
         Attempt.job_id,
         Attempt.run_id,
@@ -43,7 +46,7 @@ _ADVANCE = (
         Worker.__table__.c.id == bindparam("worker"),
         Worker.__table__.c.read_offset == bindparam("was"),
     )
-    .values(read_offset=bindparam("reached"), lines=Worker.__table__.c.lines + bindparam("more"))
+    .values(read_offset=bindparam("reached"), lines=bindparam("in_all"), log_bytes=bindparam("size"))
 )
 
 
@@ -63,12 +66,13 @@ async def record(
     *,
     was: int,
     reached: int,
-    lines: Sequence[Line],
+    chunks: Sequence[Packed],
     points: Sequence[Sequence[Column]],
+    limit: logs.Limit = _LIMIT,
 ) -> bool:
     """Store what a worker printed between two offsets; False when that is not ours to store, or was stored.
 
-    `points` are batches, one for each printed line of metrics at most, in the order printed.
+    `points` are batches in the order printed. Of the log the first and the last bytes are kept, to `limit`.
     """
     head = await feeds.lock(session, feed_id)
     parameters = {
@@ -80,11 +84,15 @@ async def record(
     row = (await session.execute(_ORIGIN, parameters)).first()
     if row is None or row.read_offset != was:
         return False
-    moved = {"worker": row.id, "was": was, "reached": reached, "more": len(lines)}
+    printer = logs.Printer(row.job_id, row.number, rank, row.lines, row.log_bytes)
+    size = row.log_bytes + sum(chunk.size for chunk in chunks)
+    in_all = row.lines + sum(chunk.lines for chunk in chunks)
+    moved = {"worker": row.id, "was": was, "reached": reached, "in_all": in_all, "size": size}
     if not await session.change(_ADVANCE, moved):
         return False
     origin = Origin(row.run_id, row.project_id, row.job_id, attempt_id, row.number, row.id, row.rank)
     for batch in points:
         await metrics.append(session, head, origin, batch)
-    await logs.append(session, head, lines, job_id=row.job_id, attempt=row.number, rank=rank)
+    await logs.append(session, head, chunks, printer)
+    await logs.trim(session, feed_id, printer, size, limit)
     return True

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 _WINDOW = 4096
 _WINDOW_BYTES = 8 << 20
 _PAGE = 500
+_PAGE_CHUNKS = 64
+"""Of log lines, which are large, and of which a flood has many."""
 _POLL_SECONDS = 2.0
 
 
@@ -40,7 +42,7 @@ class Message:
     @property
     def weight(self) -> int:
         """About how many bytes it holds."""
-        text = sum(len(placed.line.text) + 200 for placed in self.lines.lines) if self.lines else 0
+        text = len(self.lines.data) if self.lines else 0
         return 500 + text + sum(24 * len(points.values) for points in self.points)
 
 
@@ -87,9 +89,11 @@ async def read(session: Session, feed_id: int, after: int, *, most: int = _PAGE)
         return Page([], after, head.seq, head.floor, head.ended)
     events = await feeds.events(session, feed_id, after, most=most)
     points = await metrics.since(session, feed_id, after, most=most)
-    lines = await logs.since(session, feed_id, after, most=most)
+    few = min(most, _PAGE_CHUNKS)
+    lines = await logs.since(session, feed_id, after, most=few)
     # A list that was cut says nothing about what lies past its end.
-    ends = [rows[-1].seq for rows in (events, points, lines) if len(rows) >= most]
+    ends = [rows[-1].seq for rows in (events, points) if len(rows) >= most]
+    ends += [lines[-1].seq] if len(lines) >= few else []
     upto = min([head.seq, *ends])
     messages = _merged(events, points, lines, upto)
     return Page(messages, upto, head.seq, head.floor, head.ended and upto == head.seq)

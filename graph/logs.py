@@ -46,4 +46,4 @@ class LogLine:
 
 def connect(rows: Slice[logs.Placed]) -> Connection[LogLine]:
     """A page of lines, oldest first."""
-    return paging.connect(rows, lambda line: (line.seq, line.index), LogLine.of)
+    return paging.connect(rows, lambda line: (line.seq, line.position), LogLine.of)

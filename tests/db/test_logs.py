@@ -4,18 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db import feeds, logs
+from db import feeds, lines, logs
 from db.claims import Launch
 from db.database import Database
-from db.logs import Line, Placed
+from db.lines import Line
+from db.logs import Placed
 from db.paging import Page
 from tests.db.world import World, few
 
-texts = st.text(max_size=8) | st.binary(max_size=8).map(logs.text_of)
+texts = (st.text(max_size=8) | st.binary(max_size=8).map(lines.text_of)).map(
+    lambda text: text.replace("\n", "")
+)
 
 
 def cursor(placed: Placed) -> tuple[int, int]:
-    return placed.seq, placed.index
+    return placed.seq, placed.position
 
 
 async def _launched(world: World) -> Launch:
@@ -24,11 +27,12 @@ async def _launched(world: World) -> Launch:
 
 
 async def _append(
-    world: World, launch: Launch, lines: list[Line], *, attempt: int = 1, rank: int = 0
+    world: World, launch: Launch, given: list[Line], *, attempt: int = 1, rank: int = 0
 ) -> None:
     async with world.database.begin() as session:
         head = await feeds.lock(session, launch.feed_id)
-        await logs.append(session, head, lines, job_id=launch.job_id, attempt=attempt, rank=rank)
+        printer = logs.Printer(launch.job_id, attempt, rank, 0, 0)
+        await logs.append(session, head, lines.pack(lines.blocks_of(given)), printer)
 
 
 async def _walk(world: World, launch: Launch, size: int, *, backward: bool) -> list[Placed]:
@@ -70,13 +74,13 @@ async def test_pages_of_any_size_make_the_whole(
 async def test_many_lines_are_kept_in_batches_that_a_watcher_can_take(database: Database) -> None:
     world = await World.make(database)
     launch = await _launched(world)
-    short = [Line(i, 1, str(i)) for i in range(logs.MOST_LINES * 2 + 1)]
+    short = [Line(i, 1, str(i)) for i in range(lines.MOST_LINES * 2 + 1)]
     await _append(world, launch, short)
-    await _append(world, launch, [Line(0, 2, "x" * logs.MOST_BYTES), Line(1, 2, "y")])
+    await _append(world, launch, [Line(0, 2, "x" * lines.MOST_BYTES), Line(1, 2, "y")])
     async with database.read() as session:
         batches = await logs.since(session, launch.feed_id, 0)
         assert await logs.since(session, launch.feed_id, batches[1].seq, most=1) == [batches[2]]
-    assert [len(batch.lines) for batch in batches] == [logs.MOST_LINES, logs.MOST_LINES, 1, 1, 1]
+    assert [len(batch.lines) for batch in batches] == [lines.MOST_LINES, lines.MOST_LINES, 1, 1, 1]
     seqs = [batch.seq for batch in batches]
     assert seqs == list(range(seqs[0], seqs[0] + 5))
     assert [placed.line for batch in batches[:3] for placed in batch.lines] == short
@@ -113,7 +117,7 @@ async def test_the_lines_of_a_preparation_are_those_of_no_job(database: Database
     launch = await _launched(world)
     async with database.begin() as session:
         head = await feeds.lock(session, launch.feed_id)
-        await logs.append(session, head, [Line(1, 1, "installing")])
+        await logs.note(session, head, [Line(1, 1, "installing")])
     await _append(world, launch, [Line(2, 1, "a job's")])
     async with database.read() as session:
         part = await logs.of_feed(session, launch.feed_id, Page(10))
@@ -135,5 +139,5 @@ async def test_noise_becomes_text_that_can_be_kept_and_shown(
 ) -> None:
     world = await World.make(database)
     launch = await _launched(world)
-    await _append(world, launch, [Line(1, 1, logs.text_of(printed))])
+    await _append(world, launch, [Line(1, 1, lines.text_of(printed))])
     assert [placed.line.text for placed in await _walk(world, launch, 5, backward=False)] == [shown]

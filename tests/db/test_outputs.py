@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from db import backends, feeds, logs, metrics, outputs
+from db import backends, feeds, lines, logs, metrics, outputs
 from db.backends import Supervisor
 from db.claims import Launch
 from db.database import Database
-from db.logs import Line
+from db.lines import Block
 from db.paging import Page
 from db.points import Column
 from tests.db.world import World, function
@@ -38,18 +38,18 @@ async def _record(
             rank,
             was=was,
             reached=was + len(words),
-            lines=[Line(was, 1, word) for word in words],
+            chunks=lines.pack([Block(was, 1, word.encode()) for word in words]),
             points=[[Column("count", times, np.array([float(was + i)]))] for i in range(len(words))],
         )
 
 
 async def _kept(world: World, launch: Launch) -> tuple[list[str], list[float], int]:
     async with world.database.read() as session:
-        lines = (await logs.of_job(session, launch.job_id, Page(100))).rows
+        kept = (await logs.of_job(session, launch.job_id, Page(100))).rows
         series = await metrics.series(session, world.viewer, [launch.run_id], ["count"])
         reached = await outputs.offset(session, launch.attempt_id, 0)
     values = [value for points in series for value in points.values.tolist()]
-    return [placed.line.text for placed in lines], values, reached
+    return [placed.line.text for placed in kept], values, reached
 
 
 async def _seq(world: World, launch: Launch) -> int:
@@ -89,8 +89,8 @@ async def test_each_worker_has_an_offset_of_its_own(database: Database) -> None:
     world, launch = await _launched(database, workers=2)
     assert await _record(world, launch, 0, "zero")
     assert await _record(world, launch, 0, "one", rank=1)
-    lines, values, reached = await _kept(world, launch)
-    assert (lines, values, reached) == (["zero", "one"], [0.0, 0.0], 1)
+    kept, values, reached = await _kept(world, launch)
+    assert (kept, values, reached) == (["zero", "one"], [0.0, 0.0], 1)
 
 
 async def test_a_record_that_is_not_ours_changes_nothing(database: Database) -> None:
@@ -112,6 +112,6 @@ async def test_what_is_no_line_moves_the_offset_and_takes_no_number(database: Da
     seq = await _seq(world, launch)
     async with database.begin() as session:
         address = (world.supervisor, launch.attempt_id, launch.feed_id, 0)
-        assert await outputs.record(session, *address, was=0, reached=7, lines=[], points=[[]])
+        assert await outputs.record(session, *address, was=0, reached=7, chunks=[], points=[[]])
     assert await _kept(world, launch) == ([], [], 7)
     assert await _seq(world, launch) == seq

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import secrets
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -12,8 +13,8 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from db import columns, feeds, ids, logs, runs
-from db.logs import Line
+from db import columns, feeds, ids, lines, logs, runs
+from db.lines import Block
 from db.viewers import SUPERVISOR
 from graph import live
 from rungraph.errors import ApiError
@@ -56,7 +57,8 @@ class Feed:
         async with self.server.around.database.begin() as session:
             head = await feeds.lock(session, self.feed_id)
             if what == "lines":
-                await logs.append(session, head, [Line(1, 1, text)], job_id=job_id, attempt=1)
+                chunks = lines.pack([Block(1, 1, text.encode())])
+                await logs.append(session, head, chunks, logs.Printer(job_id, 1, 0, 0, 0))
             else:
                 head.emit(feeds.Subject.JOB, job_id, columns.now(), state="RUNNING", step="step")
 
@@ -180,7 +182,7 @@ async def test_a_watcher_that_never_reads_costs_no_memory_and_misses_nothing(
     await first
     tracemalloc.start()
     for _ in range(100):
-        await feed.write("lines", "x" * 200_000)
+        await feed.write("lines", secrets.token_urlsafe(150_000))
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert grown < 12_000_000, "of 20,000,000 that were written"
