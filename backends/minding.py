@@ -157,6 +157,7 @@ class Minder:
             run_id=ids.encode("run", launch.run_id),
             job_id=ids.encode("job", launch.job_id),
             attempt=launch.number,
+            datasets=[(one.dataset, one.version, one.part, one.file) for one in launch.datasets],
         )
         resources = function.resources
         return base.JobSpec(

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, insert, select, text, update
 
-from db import admission, attempts, backends, columns, feeds, ids, jobs, manifests, queues, runs
+from db import admission, attempts, backends, columns, dataset_uses, feeds, ids, jobs, manifests, queues, runs
 from db.admission import Line, Place
 from db.attempts import Attempt, Worker
 from db.backends import Backend, Supervisor
@@ -36,6 +36,16 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """An input that is in a part of a dataset's version."""
+
+    dataset: str
+    version: int
+    part: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """Everything that launching an attempt needs to know."""
 
@@ -53,6 +63,7 @@ class Launch:
     inputs: tuple[Input, ...]
     devices: tuple[tuple[int, ...], ...] = ()
     """The GPUs of each worker, by rank; empty when the job asks for none."""
+    datasets: tuple[Placed, ...] = ()
 
     @property
     def name(self) -> str:
@@ -310,6 +321,7 @@ async def describe(session: Session, attempt_ids: Collection[bytes]) -> list[Lau
     for file in files:
         given[file.job_id].append(Input(file.name, file.sha256, file.tags, file.id))
     devices = await _devices(session, [row.id for row in rows if row.gpus])
+    placed = await dataset_uses.placed(session, {row.run_id for row in rows})
     return [
         Launch(
             attempt_id=row.id,
@@ -325,6 +337,7 @@ async def describe(session: Session, attempt_ids: Collection[bytes]) -> list[Lau
             timeout_seconds=row.timeout_seconds,
             inputs=tuple(given[row.job_id]),
             devices=devices.get(row.id, ()),
+            datasets=_placed(given[row.job_id], placed.get(row.run_id, ())),
         )
         for row in rows
     ]
@@ -339,3 +352,11 @@ async def _devices(
     for worker in await attempts.workers_of(session, attempt_ids):
         found[worker.attempt_id] = (*found.get(worker.attempt_id, ()), tuple(worker.devices or ()))
     return found
+
+
+def _placed(inputs: Sequence[Input], rows: Sequence[Any]) -> tuple[Placed, ...]:
+    """Which of a job's inputs are in which part of the run's datasets."""
+    names = {file.file_id: file.name for file in inputs} if rows else {}
+    return tuple(
+        Placed(row.name, row.number, row.part, names[row.file_id]) for row in rows if row.file_id in names
+    )

@@ -67,8 +67,12 @@ def input_document(
     run_id: str,
     job_id: str,
     attempt: int,
+    datasets: Sequence[tuple[str, int, str, str]] = (),
 ) -> bytes:
-    """The text of input.json; `files` and `tags` run in parallel. ASCII, so that any reader reads it."""
+    """The text of input.json; `files` and `tags` run in parallel. ASCII, so that any reader reads it.
+
+    `datasets` are (dataset, version, part, file name), in order.
+    """
     document = {
         "name": function,
         "options": dict(arguments),
@@ -78,8 +82,16 @@ def input_document(
         "run_id": run_id,
         "job_id": job_id,
         "attempt": attempt,
+        "datasets": _datasets(datasets),
     }
     return json.dumps(document, allow_nan=False).encode("ascii")
+
+
+def _datasets(placed: Sequence[tuple[str, int, str, str]]) -> list[dict[str, Any]]:
+    found: dict[tuple[str, int], dict[str, list[str]]] = {}
+    for dataset, version, part, name in placed:
+        found.setdefault((dataset, version), {}).setdefault(part, []).append(name)
+    return [{"name": name, "version": version, "parts": parts} for (name, version), parts in found.items()]
 
 
 def check_inputs(

@@ -12,9 +12,10 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from db import errors, ids, manifests, modules, pipelines, steps
+from db import dataset_uses, errors, ids, manifests, modules, pipelines, steps
 from db.backends import Backend
 from db.database import Session
+from db.dataset_uses import DatasetUse
 from db.errors import Problem
 from db.files import File, FileState
 from db.states import JobState
@@ -41,6 +42,7 @@ class StartSpec:
     tags: Sequence[tuple[str, str]] = ()
     fail_fast: bool = False
     revision_id: bytes | None = None
+    datasets: Sequence[DatasetUse] = ()
 
     def sha256(self) -> bytes:
         """The digest that tells a repeated request from another one under the same key.
@@ -59,16 +61,22 @@ class StartSpec:
         ]
         if self.revision_id is not None:  # what older requests did not know leaves their digests as they are
             content.append(["revision", self.revision_id.hex()])
+        if self.datasets:
+            content.append(["datasets", *(use.document() for use in self.datasets)])
         return hashlib.sha256(json.dumps(content).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The revision that is executed, the rows of its jobs without what all of a run share, its files."""
+    """The revision that is executed, the rows of its jobs without what all of a run share, its files.
+
+    `datasets` are the versions whose files are among these, each with the chosen parts.
+    """
 
     revision_id: bytes
     jobs: list[dict[str, Any]]
     files: list[File]
+    datasets: list[tuple[bytes, list[str]]]
 
 
 # Built once: building a statement costs as much as running it.
@@ -82,6 +90,8 @@ async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, s
     problems = _spec_problems(spec, [step.name for step in members])
     files, missing = await _files(session, viewer, pipeline.project_id, spec.files)
     problems += missing
+    chosen = await dataset_uses.choose(session, pipeline.project_id, spec.datasets)
+    problems += chosen.problems
     names = {step.address.partition("/")[0] for step in members}
     functions = await modules.addressed(session, pipeline.project_id, names)
     backend: bytes | None = await session.scalar(_BACKEND, {"backend": spec.backend})
@@ -95,7 +105,7 @@ async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, s
         planned.append({**job, "backend_id": backend})
     if problems:
         raise errors.Invalid(problems=problems)
-    return Plan(revision.id, planned, files)
+    return Plan(revision.id, planned, dataset_uses.joined(files, chosen), chosen.versions)
 
 
 async def _revision(

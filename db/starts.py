@@ -6,7 +6,20 @@ what a module or pipeline becomes later changes no run that has been started.
 
 from sqlalchemy import func, insert, select
 
-from db import arguments, columns, errors, feeds, ids, jobs, manifests, pipelines, plans, runs, viewers
+from db import (
+    arguments,
+    columns,
+    dataset_uses,
+    errors,
+    feeds,
+    ids,
+    jobs,
+    manifests,
+    pipelines,
+    plans,
+    runs,
+    viewers,
+)
 from db.database import Transaction
 from db.plans import StartSpec
 from db.runs import Run, RunFile, RunTag
@@ -62,6 +75,7 @@ async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
     if plan.files:
         rows = [{"run_id": run_id, "position": i, "file_id": file.id} for i, file in enumerate(plan.files)]
         await session.execute(_INSERT_FILES, rows)
+    await dataset_uses.record(session, run_id, plan.datasets)
     common = {
         "run_id": run_id,
         "project_id": pipeline.project_id,

@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from backends.blobs import Blobs
+from backends.profiling import Profiler
 from backends.registry import construct
 from backends.supervisor import Configuration, Supervisor
 from db import claims, ids, projects, schema, users
@@ -150,6 +151,9 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     supervisor = _supervisor(settings, database, blobs, credentials, url)
     await supervisor.open()
     stack.push_async_callback(supervisor.close)
+    profiler = Profiler(database, blobs)
+    await profiler.open()
+    stack.push_async_callback(profiler.close)
     return Surroundings(
         database=database,
         hub=hub,

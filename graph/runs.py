@@ -4,9 +4,9 @@ from datetime import datetime
 
 import strawberry
 
-from db import errors, runs, starts, states, waiting
+from db import dataset_uses, errors, runs, starts, states, waiting
 from db.paging import Page
-from graph import jobs, metrics, nodes, paging, pipelines, users
+from graph import dataset_versions, jobs, metrics, nodes, paging, pipelines, users
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
 from graph.files import File
@@ -99,6 +99,10 @@ class Run(Node):
     @strawberry.field(description="Its input files, in the order given.")
     async def files(self, info: Info) -> list[File]:
         return await info.context.load(_files_of, self.row.id)
+
+    @strawberry.field(description="The versions of datasets it was given, in order.")
+    async def datasets(self, info: Info) -> list[dataset_versions.RunDataset]:
+        return await info.context.load(dataset_versions.of_runs, self.row.id)
 
     @strawberry.field(description="Its steps' jobs, in order.")
     async def jobs(self, info: Info) -> list[Job]:
@@ -239,6 +243,28 @@ class StepArgumentsInput:
     )
 
 
+@strawberry.input(description="A dataset as input of a run: give a dataset or a version.")
+class RunDatasetInput:
+    """A dataset of a run."""
+
+    dataset: strawberry.ID | None = strawberry.field(
+        default=None, description="Its latest version, as of the start."
+    )
+    version: strawberry.ID | None = strawberry.field(default=None, description="This very version.")
+    parts: list[str] = strawberry.field(default_factory=list, description="All parts when none is given.")
+
+    def use(self, index: int) -> dataset_uses.DatasetUse:
+        """What it means for db."""
+        dataset, version = (
+            None if text is None else key(kind, text, "datasets", str(index), field)
+            for kind, text, field in (
+                ("dataset", self.dataset, "dataset"),
+                ("dataset_version", self.version, "version"),
+            )
+        )
+        return dataset_uses.DatasetUse(dataset, version, tuple(self.parts))
+
+
 @strawberry.input(description="What to run, on what.")
 class StartRunInput:
     """Input of startRun."""
@@ -251,6 +277,9 @@ class StartRunInput:
     priority: int = strawberry.field(default=0, description="-1000 to 1000; higher ones first.")
     arguments: list[StepArgumentsInput] = strawberry.field(default_factory=list, description="Overrides.")
     files: list[strawberry.ID] = strawberry.field(default_factory=list, description="Input files, in order.")
+    datasets: list[RunDatasetInput] = strawberry.field(
+        default_factory=list, description="Their files become inputs after `files`, each once; at most 20."
+    )
     tags: list[TagInput] = strawberry.field(default_factory=list, description="At most 100.")
     fail_fast: bool = strawberry.field(
         default=False, description="Skip what is not launched after a failure."
@@ -304,6 +333,7 @@ class RunMutation:
                 for index, one in enumerate(input.arguments)
             ],
             files=[key("file", text, "files", str(at)) for at, text in enumerate(input.files)],
+            datasets=[given.use(index) for index, given in enumerate(input.datasets)],
             tags=[(tag.name, tag.value) for tag in input.tags],
             fail_fast=input.fail_fast,
         )

@@ -23,6 +23,7 @@ from strawberry.schema.config import StrawberryConfig
 from graph import cost
 from graph.backends import BackendQuery
 from graph.context import Info
+from graph.datasets import DatasetMutation, DatasetQuery
 from graph.errors import Masking
 from graph.files import FileMutation, FileQuery
 from graph.functions import FunctionQuery
@@ -86,6 +87,7 @@ class Query(
     RunQuery,
     JobQuery,
     FileQuery,
+    DatasetQuery,
     MetricQuery,
 ):
     """Reading."""
@@ -96,7 +98,9 @@ class Query(
 
 
 @strawberry.type(description="Changing. A refusal is data: `errors` of the payload.")
-class Mutation(UserMutation, ModuleMutation, PipelineMutation, RunMutation, FileMutation, MetricMutation):
+class Mutation(
+    UserMutation, ModuleMutation, PipelineMutation, RunMutation, FileMutation, DatasetMutation, MetricMutation
+):
     """Changing."""
 
 

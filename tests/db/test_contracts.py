@@ -45,7 +45,18 @@ def test_the_input_document_says_what_mlsploits_library_reads_and_who_runs() -> 
         "run_id": "r",
         "job_id": "j",
         "attempt": 2,
+        "datasets": [],
     }
+
+
+def test_the_input_document_says_which_file_is_in_which_part() -> None:
+    placed = [("cats", 2, "train", "a.csv"), ("cats", 2, "train", "b.csv"), ("cats", 2, "test", "a.csv")]
+    document = contracts.input_document(
+        "f", {}, [JobFile("a.csv"), JobFile("b.csv")], run_id="r", job_id="j", attempt=1, datasets=placed
+    )
+    assert json.loads(document)["datasets"] == [
+        {"name": "cats", "version": 2, "parts": {"train": ["a.csv", "b.csv"], "test": ["a.csv"]}}
+    ]
 
 
 def test_the_worked_example_creates_one_file_and_modifies_another() -> None:
