@@ -256,10 +256,11 @@ def _bounded(column: Column, statistics: Sequence[Any]) -> Column:
         return column
     counted = all(one.has_null_count for one in statistics)
     nulls = sum(one.null_count for one in statistics) if counted else None
-    if column.type not in ("int", "float") or not all(one.has_min_max for one in statistics):
+    bounds = [one for one in statistics if one.num_values]  # a group of nulls alone has none
+    if column.type not in ("int", "float") or not bounds or not all(one.has_min_max for one in bounds):
         return Column(column.name, column.type, nulls)
-    lowest = float(min(one.min for one in statistics))
-    highest = float(max(one.max for one in statistics))
+    lowest = float(min(one.min for one in bounds))
+    highest = float(max(one.max for one in bounds))
     if not (math.isfinite(lowest) and math.isfinite(highest)):
         return Column(column.name, column.type, nulls)
     return Column(column.name, column.type, nulls, lowest, highest)
