@@ -99,9 +99,9 @@ async def record(session: Transaction, run_id: bytes, versions: Sequence[tuple[b
     of_them = select(DatasetVersion.dataset_id).where(DatasetVersion.id.in_(keys))
     # Held until the commit: whoever deletes waits, and then sees this run.
     held = select(Dataset.name, Dataset.deleted_at).where(Dataset.id.in_(of_them)).with_for_update(read=True)
-    for name, deleted_at in (await session.execute(held.order_by(Dataset.id))).all():
-        if deleted_at is not None:
-            raise errors.Conflict(f"the dataset {name!r} has just been deleted", path=("datasets",))
+    for row in (await session.execute(held.order_by(Dataset.id))).all():
+        if row.deleted_at is not None:
+            raise errors.Conflict(f"the dataset {row.name!r} has just been deleted", path=("datasets",))
     await _insert(session, run_id, versions)
 
 

@@ -15,7 +15,7 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("the command needs the extra: pip install 'rungraph[cli]'") from None
 
-from rungraph import exits, files, modules, pipelines, runs, server
+from rungraph import datasets, exits, files, modules, pipelines, runs, server
 from rungraph.invocation import Invocation
 
 EPILOGUE = "Exit codes:\n\n" + "\n\n".join((exits.__doc__ or "").splitlines()[2:])
@@ -43,6 +43,7 @@ app.add_typer(modules.app, name="module")
 app.add_typer(pipelines.app, name="pipeline")
 app.add_typer(runs.app, name="run")
 app.add_typer(files.app, name="file")
+app.add_typer(datasets.app, name="dataset")
 server.add_to(app)
 
 

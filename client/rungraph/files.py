@@ -64,11 +64,11 @@ async def put(client: Client, output: Output, path: Path) -> dict[str, Any]:
         return await transfers.upload(client, path, progress=progress)
 
 
-async def ids_of(client: Client, output: Output, words: Sequence[str]) -> list[str]:
+async def ids_of(client: Client, output: Output, words: Sequence[str], flag: str = "--file") -> list[str]:
     """The ids that words stand for, each a path to upload or an id; raises BadUsage before any upload."""
     for word in words:
         if not Path(word).is_file() and not values.is_id("file", word):
-            raise BadUsage(f"--file {word}: there is no such file here, and it is no file's id")
+            raise BadUsage(f"{flag} {word}: there is no such file here, and it is no file's id")
     return [(await put(client, output, Path(word)))["id"] if Path(word).is_file() else word for word in words]
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rungraph import exits, files, pipelines, values
+from rungraph import datasets, exits, files, pipelines, values
 from rungraph.api import Client
 from rungraph.errors import ApiError
 from rungraph.invocation import perform
@@ -86,6 +86,10 @@ def start_(
         list[str] | None,
         typer.Option(metavar="PATH_OR_ID", help="An input: a file here, which is uploaded, or an id."),
     ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[@VERSION][:PART,…]", help="A dataset, its latest version; repeatable."),
+    ] = None,
     tag: Tags = None,
     name: Annotated[str, typer.Option(help="What the run is called.")] = "",
     priority: Annotated[int, typer.Option(help="Higher ones start first.")] = 0,
@@ -101,6 +105,7 @@ def start_(
         wanted: dict[str, Any] = {
             "pipeline": found["id"],
             "files": await files.ids_of(client, output, file or []),
+            **({"datasets": await datasets.uses(client, dataset)} if dataset else {}),
             "arguments": [{"step": step, "arguments": options} for step, options in arguments.items()],
             "tags": tags,
             "priority": priority,
