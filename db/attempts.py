@@ -161,14 +161,14 @@ async def workers_of(session: Session, attempts: Collection[bytes]) -> list[Work
 
 async def find_attempts(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Attempt]:
     """The attempts of these ids whose jobs may be seen."""
-    seen = viewers.visible(viewer, Job.project_id, Job.run_id)
+    seen = viewers.visible(viewer, Job.project_id, Job.run_id) & viewers.kept(Job.run_id)
     statement = select(Attempt).join(Job, Job.id == Attempt.job_id)
     return await session.all(Attempt, statement.where(Attempt.id.in_(keys), seen))
 
 
 async def find_workers(session: Session, viewer: Viewer, keys: Collection[int]) -> list[Worker]:
     """The workers of these numbers whose jobs may be seen."""
-    seen = viewers.visible(viewer, Job.project_id, Job.run_id)
+    seen = viewers.visible(viewer, Job.project_id, Job.run_id) & viewers.kept(Job.run_id)
     statement = (
         select(Worker).join(Attempt, Attempt.id == Worker.attempt_id).join(Job, Job.id == Attempt.job_id)
     )

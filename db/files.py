@@ -55,7 +55,7 @@ class File(Base):
     tags: Mapped[dict[str, Any]] = mapped_column(Json)
     run_id: Mapped[bytes | None] = mapped_column(Id, index=True)
     job_id: Mapped[bytes | None] = mapped_column(Id, index=True)
-    derived_from: Mapped[bytes | None] = mapped_column(Id, ForeignKey("files.id"))
+    derived_from: Mapped[bytes | None] = mapped_column(Id, ForeignKey("files.id"), index=True)
     created_by: Mapped[bytes | None] = mapped_column(Id, ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(Timestamp)
 

@@ -31,7 +31,7 @@ class RunMetric(Base):
     run_id: Mapped[bytes] = mapped_column(Id, ForeignKey("runs.id"), primary_key=True)
     name: Mapped[str] = mapped_column(Text, primary_key=True)
     project_id: Mapped[bytes] = mapped_column(Id, ForeignKey("projects.id"))
-    job_id: Mapped[bytes] = mapped_column(Id, ForeignKey("jobs.id"))
+    job_id: Mapped[bytes] = mapped_column(Id, ForeignKey("jobs.id"), index=True)
     attempt: Mapped[int] = mapped_column(Integer)
     last: Mapped[float | None] = mapped_column(Float)
     last_step: Mapped[int] = mapped_column(BigInteger)

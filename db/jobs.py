@@ -51,6 +51,7 @@ class Job(Base):
 
     Jobs of one `kind` ask for the same of the same version; a claim looks at the first of each kind.
     What is `suspended` is not claimed.
+    `pipeline_id` is its run's, for the durations of the same step's former jobs (expectations.py).
     """
 
     __tablename__ = "jobs"
@@ -74,12 +75,21 @@ class Job(Base):
             sqlite_where=text("state IN ('STARTING', 'RUNNING', 'CANCELLING')"),
             postgresql_where=text("state IN ('STARTING', 'RUNNING', 'CANCELLING')"),
         ),
+        Index(
+            "ix_jobs_succeeded",
+            "pipeline_id",
+            "step",
+            "id",
+            sqlite_where=text("state = 'SUCCEEDED' AND reused_from IS NULL"),
+            postgresql_where=text("state = 'SUCCEEDED' AND reused_from IS NULL"),
+        ),
     )
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
     run_id: Mapped[bytes] = mapped_column(Id, ForeignKey("runs.id"))
     project_id: Mapped[bytes] = mapped_column(Id, ForeignKey("projects.id"))
     feed_id: Mapped[int] = mapped_column(ForeignKey("feeds.id"))
+    pipeline_id: Mapped[bytes | None] = mapped_column(Id)
     position: Mapped[int] = mapped_column(Integer)
     step: Mapped[str] = mapped_column(Text)
     function_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("functions.id"))
@@ -159,7 +169,7 @@ async def of_runs(session: Session, runs: Collection[bytes]) -> list[Job]:
 
 async def find_jobs(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Job]:
     """The jobs of these ids that may be seen."""
-    seen = viewers.visible(viewer, Job.project_id, Job.run_id)
+    seen = viewers.visible(viewer, Job.project_id, Job.run_id) & viewers.kept(Job.run_id)
     return await session.all(Job, select(Job).where(Job.id.in_(keys), seen))
 
 

@@ -45,8 +45,8 @@ class Series(Base):
     worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"))
     name: Mapped[str] = mapped_column(Text)
     run_id: Mapped[bytes] = mapped_column(Id, ForeignKey("runs.id"))
-    job_id: Mapped[bytes] = mapped_column(Id, ForeignKey("jobs.id"))
-    attempt_id: Mapped[bytes] = mapped_column(Id, ForeignKey("attempts.id"))
+    job_id: Mapped[bytes] = mapped_column(Id, ForeignKey("jobs.id"), index=True)
+    attempt_id: Mapped[bytes] = mapped_column(Id, ForeignKey("attempts.id"), index=True)
     points: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
@@ -219,7 +219,8 @@ async def series(
     """Every point of these metrics of these runs, in the order they came, of each job's latest attempt."""
     found: list[Points] = []
     chunks: list[Any] = []
-    exact = _EXACT.where(viewers.visible(viewer, Job.project_id, Series.run_id))
+    seen = viewers.visible(viewer, Job.project_id, Series.run_id) & viewers.kept(Series.run_id)
+    exact = _EXACT.where(seen)
     for row in (await session.execute(exact, {"runs": list(runs), "names": list(names)})).all():
         if chunks and chunks[0].series_id != row.series_id:
             found.append(_joined(chunks))

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from db import dataset_uses, errors, ids, manifests, modules, pipelines, steps
+from db import dataset_uses, errors, ids, labels, manifests, modules, pipelines, steps
 from db.backends import Backend
 from db.database import Session
 from db.dataset_uses import DatasetUse
@@ -21,7 +21,6 @@ from db.files import File, FileState
 from db.states import JobState
 from db.viewers import Viewer
 
-MOST_TAGS = 100
 PRIORITIES = range(-1000, 1001)
 
 
@@ -43,6 +42,7 @@ class StartSpec:
     fail_fast: bool = False
     revision_id: bytes | None = None
     datasets: Sequence[DatasetUse] = ()
+    parent_id: bytes | None = None
 
     def sha256(self) -> bytes:
         """The digest that tells a repeated request from another one under the same key.
@@ -63,6 +63,8 @@ class StartSpec:
             content.append(["revision", self.revision_id.hex()])
         if self.datasets:
             content.append(["datasets", *(use.document() for use in self.datasets)])
+        if self.parent_id is not None:
+            content.append(["parent", self.parent_id.hex()])
         return hashlib.sha256(json.dumps(content).encode()).digest()
 
 
@@ -165,16 +167,8 @@ def _spec_problems(spec: StartSpec, names: Sequence[str]) -> list[Problem]:
         problems.append(Problem(("arguments",), "a step is named twice"))
     if spec.priority not in PRIORITIES:
         problems.append(Problem(("priority",), f"a priority is {PRIORITIES[0]} to {PRIORITIES[-1]}"))
-    if len(spec.tags) > MOST_TAGS:
-        problems.append(Problem(("tags",), f"a run has at most {MOST_TAGS} tags"))
-    if len({name for name, _ in spec.tags}) < len(spec.tags):
-        problems.append(Problem(("tags",), "a tag is named twice"))
-    for index, (name, value) in enumerate(spec.tags):
-        if not 1 <= len(name) <= 100 or len(value) > 500 or "\0" in name + value:
-            rule = "a tag has a name of 1 to 100 and a value of up to 500 characters"
-            problems.append(Problem(("tags", str(index)), rule))
-    if spec.name is not None and (not 1 <= len(spec.name) <= 200 or "\0" in spec.name):
-        problems.append(Problem(("name",), "a name has 1 to 200 characters"))
+    problems += labels.tag_problems(spec.tags, "tags")
+    problems += labels.name_problems(spec.name, "name")
     return problems
 
 

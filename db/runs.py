@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import (
     Boolean,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -25,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import attempts, columns, errors, feeds, jobs, paging, viewers
-from db.columns import Base, Choice, Id, Timestamp
+from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
 from db.files import File
 from db.paging import Page, Slice
@@ -37,6 +38,10 @@ def _where(column: str) -> dict[str, Any]:
     return {"sqlite_where": text(f"{column} = 1"), "postgresql_where": text(column)}
 
 
+def _known(column: str) -> dict[str, Any]:
+    return {f"{kind}_where": text(f"{column} IS NOT NULL") for kind in ("sqlite", "postgresql")}
+
+
 _WHERE_LIVE: dict[str, Any] = {
     "sqlite_where": text("archived = 0"),
     "postgresql_where": text("NOT archived"),
@@ -45,6 +50,9 @@ _WHERE_LIVE: dict[str, Any] = {
 
 class Run(Base):
     """One execution. Without `revision_id` it is external: code outside that reports.
+
+    `overrides` are the arguments given at the start, `edition` counts edits (edits.py). A run with
+    `deleted_at` is gone for everybody but the janitor (deletions.py).
 
     Reads add `seq`, the feed's number in the same snapshot: who follows the run goes on after it.
     """
@@ -71,6 +79,8 @@ class Run(Base):
         Index("ix_runs_started", "project_id", "started_at", "id"),
         Index("ix_runs_ended", "project_id", "ended_at", "id"),
         Index("ix_runs_duration", "project_id", text("(ended_at - started_at)"), "id"),
+        Index("ix_runs_retry_of", "retry_of", **_known("retry_of")),
+        Index("ix_runs_deleted_at", "deleted_at", **_known("deleted_at")),
     )
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
@@ -89,12 +99,16 @@ class Run(Base):
     request_sha256: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     retry_of: Mapped[bytes | None] = mapped_column(Id, ForeignKey("runs.id"))
     parent_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("runs.id"))
+    based_on: Mapped[bytes | None] = mapped_column(Id)
+    overrides: Mapped[list[Any] | None] = mapped_column(Json)
+    edition: Mapped[int] = mapped_column(Integer, default=0)
     created_by: Mapped[bytes | None] = mapped_column(Id, ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     suspended_at: Mapped[datetime | None] = mapped_column(Timestamp)
     cancel_requested_at: Mapped[datetime | None] = mapped_column(Timestamp)
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)
     ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    deleted_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
 
 class RunTag(Base):
@@ -226,14 +240,16 @@ async def get(session: Session, viewer: Viewer, run_id: bytes) -> Run:
 
 async def find(session: Session, viewer: Viewer, run_id: bytes) -> Run | None:
     """The run of this id, if it may be seen."""
-    seen = viewers.visible(viewer, Run.project_id, Run.id)
-    return await session.find(Run, _READ.where(Run.id == run_id, seen))
+    return await session.find(Run, _READ.where(Run.id == run_id, _seen(viewer)))
 
 
 async def find_runs(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Run]:
     """The runs of these ids that may be seen."""
-    seen = viewers.visible(viewer, Run.project_id, Run.id)
-    return await session.all(Run, _READ.where(Run.id.in_(keys), seen))
+    return await session.all(Run, _READ.where(Run.id.in_(keys), _seen(viewer)))
+
+
+def _seen(viewer: Viewer) -> ColumnElement[bool]:
+    return viewers.visible(viewer, Run.project_id, Run.id) & Run.deleted_at.is_(None)
 
 
 async def list_runs(
@@ -244,9 +260,18 @@ async def list_runs(
     states: Collection[RunState] = (),
     pipeline_id: bytes | None = None,
     tags: Sequence[tuple[str, str]] = (),
+    archived: bool | None = False,
+    parent_id: bytes | None = None,
 ) -> Slice[Run]:
-    """Runs, newest first; in one of these states, of this pipeline, with all of these tags."""
-    statement = _READ.where(viewers.visible(viewer, Run.project_id, Run.id))
+    """Runs, newest first; in one of these states, of this pipeline, with all of these tags.
+
+    Archived ones only if asked for (True: those alone, None: both); children of `parent_id` if given.
+    """
+    statement = _READ.where(_seen(viewer))
+    if archived is not None:
+        statement = statement.where(Run.archived == archived)
+    if parent_id is not None:
+        statement = statement.where(Run.parent_id == parent_id)
     if states:
         statement = statement.where(Run.state.in_(states))
     if pipeline_id is not None:

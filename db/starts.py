@@ -11,6 +11,7 @@ from db import (
     columns,
     dataset_uses,
     errors,
+    families,
     feeds,
     ids,
     jobs,
@@ -48,6 +49,7 @@ async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
         started = await _find_started(session, pipeline.project_id, spec)
         if started is not None:
             return started
+    await families.require_parent(session, viewer, pipeline.project_id, spec.parent_id)
     plan = await plans.make(session, viewer, pipeline, spec)
     run_id, at = ids.new(), columns.now()
     head = await feeds.create(session, feeds.Kind.RUN, run_id, pipeline.project_id)
@@ -63,6 +65,8 @@ async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
         "fail_fast": spec.fail_fast,
         "idempotency_key": spec.idempotency_key,
         "request_sha256": spec.sha256(),
+        "overrides": [[step, dict(given)] for step, given in spec.arguments],
+        "parent_id": spec.parent_id,
         "created_by": viewer.user_id,
         "created_at": at,
     }
@@ -80,6 +84,7 @@ async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
         "run_id": run_id,
         "project_id": pipeline.project_id,
         "feed_id": head.id,
+        "pipeline_id": pipeline.id,
         "priority": spec.priority,
     }
     await session.execute(_INSERT_JOBS, [{**common, **job} for job in plan.jobs])

@@ -8,7 +8,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, true
+from sqlalchemy import ColumnElement, and_, column, false, select, table, true
 
 from db import errors
 
@@ -49,6 +49,15 @@ def visible(viewer: Viewer, project: Any, run: Any = None) -> ColumnElement[bool
     if viewer.kind is Kind.JOB:
         return false() if run is None else and_(run == viewer.run_id)
     return and_(project.in_(viewer.projects))
+
+
+_DELETED: Any = select(column("id")).select_from(table("runs")).where(column("deleted_at").is_not(None))
+
+
+def kept(run: Any) -> ColumnElement[bool]:
+    """The condition that a row's run is not being deleted, from its run column."""
+    condition: ColumnElement[bool] = run.not_in(_DELETED)
+    return condition
 
 
 def require_writer(viewer: Viewer, project_id: bytes) -> None:

@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from backends.blobs import Blobs
+from backends.janitor import Janitor
 from backends.profiling import Profiler
 from backends.registry import construct
 from backends.supervisor import Configuration, Supervisor
@@ -154,6 +155,9 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     profiler = Profiler(database, blobs)
     await profiler.open()
     stack.push_async_callback(profiler.close)
+    janitor = Janitor(database)
+    janitor.open()
+    stack.push_async_callback(janitor.close)
     return Surroundings(
         database=database,
         hub=hub,

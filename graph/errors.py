@@ -50,13 +50,13 @@ class UserError:
     retryable: bool = strawberry.field(description="Whether the same request may succeed later.")
 
 
-def told(error: DomainError) -> list[UserError]:
-    """A refusal as a payload's errors."""
+def told(error: DomainError, *at: str) -> list[UserError]:
+    """A refusal as a payload's errors; `at` leads to the item of a bulk input that it is of, if only an id."""
     return [
         UserError(
             code=ErrorCode(error.code),
             message=problem.message,
-            path=["input", *problem.path],
+            path=["input", *at, *(() if at and problem.path == ("id",) else problem.path)],
             retryable=error.retryable,
         )
         for problem in error.problems

@@ -1,14 +1,17 @@
-"""Runs: starting, cancelling, listing. Following them is in watching.py."""
+"""Runs as the API shows them, found and listed.
+
+Starting and cancelling them is in starts.py, editing in edits.py, deleting in deletions.py; following them in
+watching.py.
+"""
 
 from datetime import datetime
 
 import strawberry
 
-from db import dataset_uses, errors, runs, starts, states, waiting
+from db import errors, runs, states, waiting
 from db.paging import Page
 from graph import dataset_versions, jobs, metrics, nodes, paging, pipelines, users
 from graph.context import Context, Info
-from graph.errors import UserError, refusing
 from graph.files import File
 from graph.jobs import Job
 from graph.metrics import RunMetric
@@ -47,6 +50,9 @@ class Run(Node):
     priority: int = strawberry.field(description="Higher ones are launched first.")
     fail_fast: bool = strawberry.field(description="Whether a failure skips everything not launched yet.")
     external: bool = strawberry.field(description="Whether code outside reports it.")
+    notes: str = strawberry.field(description="What people wrote about it.")
+    archived: bool = strawberry.field(description="Whether lists leave it out unless asked.")
+    edition: int = strawberry.field(description="Counts its edits: name it in an edit made from this one.")
     idempotency_key: str | None = strawberry.field(description="The key it was started under.")
     created_at: datetime = strawberry.field(description="When it was asked for.")
     started_at: datetime | None = strawberry.field(description="When its first job was launched.")
@@ -65,6 +71,9 @@ class Run(Node):
             priority=row.priority,
             fail_fast=row.fail_fast,
             external=row.external,
+            notes=row.notes,
+            archived=row.archived,
+            edition=row.edition,
             idempotency_key=row.idempotency_key,
             created_at=row.created_at,
             started_at=row.started_at,
@@ -128,10 +137,36 @@ class Run(Node):
             return None
         return await info.context.load(_waiting_of, self.row.id)
 
-    @strawberry.field(description="The run it repeats.")
+    @strawberry.field(description="The run that it repeats, as retryRun made it.")
     async def retry_of(self, info: Info) -> "Run | None":
         found: Run | None = await nodes.get(info.context, "run", self.row.retry_of)
         return found
+
+    @strawberry.field(description="The run whose input it took and changed, as rerunRun made it.")
+    async def based_on(self, info: Info) -> "Run | None":
+        found: Run | None = await nodes.get(info.context, "run", self.row.based_on)
+        return found
+
+    @strawberry.field(description="The run that it is a part of.")
+    async def parent(self, info: Info) -> "Run | None":
+        found: Run | None = await nodes.get(info.context, "run", self.row.parent_id)
+        return found
+
+    @strawberry.field(description="The runs that are a part of it, newest first, archived ones too.")
+    async def children(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> Connection["Run"]:
+        page = paging.page(first, after, last, before)
+        async with info.context.database.read() as session:
+            rows = await runs.list_runs(
+                session, info.context.viewer, page, archived=None, parent_id=self.row.id
+            )
+        return paging.connect(rows, lambda row: row.id, Run.of)
 
 
 @strawberry.input(description="A name and a value.")
@@ -151,6 +186,9 @@ class RunFilter:
     )
     pipeline: strawberry.ID | None = strawberry.field(default=None, description="Of this pipeline.")
     tags: list[TagInput] | None = strawberry.field(default=None, description="With all of these tags.")
+    archived: bool | None = strawberry.field(
+        default=False, description="Archived ones alone, or no archived ones; both when null."
+    )
 
 
 @loads("run")
@@ -184,6 +222,7 @@ async def list_runs(
             states=asked.in_states or (),
             pipeline_id=pipeline_id,
             tags=[(tag.name, tag.value) for tag in asked.tags or ()],
+            archived=asked.archived,
         )
     made: Connection[Run] = paging.connect(rows, lambda row: row.id, Run.of)
     return made
@@ -231,123 +270,3 @@ class RunQuery:
         page = paging.page(first, after, last, before)
         found: Connection[Run] = await list_runs(info.context, page, filter=filter)
         return found
-
-
-@strawberry.input(description="Arguments for one step of a run.")
-class StepArgumentsInput:
-    """Overrides."""
-
-    step: str = strawberry.field(description="The step's name.")
-    arguments: strawberry.scalars.JSON = strawberry.field(
-        description="Options by name; they take the place of the pipeline's."
-    )
-
-
-@strawberry.input(description="A dataset as input of a run: give a dataset or a version.")
-class RunDatasetInput:
-    """A dataset of a run."""
-
-    dataset: strawberry.ID | None = strawberry.field(
-        default=None, description="Its latest version, as of the start."
-    )
-    version: strawberry.ID | None = strawberry.field(default=None, description="This very version.")
-    parts: list[str] = strawberry.field(default_factory=list, description="All parts when none is given.")
-
-    def use(self, index: int) -> dataset_uses.DatasetUse:
-        """What it means for db."""
-        dataset, version = (
-            None if text is None else key(kind, text, "datasets", str(index), field)
-            for kind, text, field in (
-                ("dataset", self.dataset, "dataset"),
-                ("dataset_version", self.version, "version"),
-            )
-        )
-        return dataset_uses.DatasetUse(dataset, version, tuple(self.parts))
-
-
-@strawberry.input(description="What to run, on what.")
-class StartRunInput:
-    """Input of startRun."""
-
-    pipeline: strawberry.ID = strawberry.field(description="Its latest revision is executed.")
-    idempotency_key: str | None = strawberry.field(
-        default=None, description="The same key with the same input gives the run it started."
-    )
-    name: str | None = strawberry.field(default=None, description="The pipeline's when not given.")
-    priority: int = strawberry.field(default=0, description="-1000 to 1000; higher ones first.")
-    arguments: list[StepArgumentsInput] = strawberry.field(default_factory=list, description="Overrides.")
-    files: list[strawberry.ID] = strawberry.field(default_factory=list, description="Input files, in order.")
-    datasets: list[RunDatasetInput] = strawberry.field(
-        default_factory=list, description="Their files become inputs after `files`, each once; at most 20."
-    )
-    tags: list[TagInput] = strawberry.field(default_factory=list, description="At most 100.")
-    fail_fast: bool = strawberry.field(
-        default=False, description="Skip what is not launched after a failure."
-    )
-
-
-@strawberry.type(description="The run, or every mistake.")
-class StartRunPayload:
-    """Payload of startRun."""
-
-    run: Run | None = strawberry.field(default=None, description="QUEUED, or what the key started before.")
-    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
-
-
-@strawberry.input(description="Which run to end.")
-class CancelRunInput:
-    """Input of cancelRun."""
-
-    id: strawberry.ID = strawberry.field(description="The run.")
-    grace_seconds: float = strawberry.field(
-        default=10.0, description="How long its processes may take to end by themselves."
-    )
-
-
-@strawberry.type(description="The run, or why it was refused.")
-class CancelRunPayload:
-    """Payload of cancelRun."""
-
-    run: Run | None = strawberry.field(
-        default=None, description="CANCELLING, CANCELLED, or as it ended before."
-    )
-    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
-
-
-@strawberry.type
-class RunMutation:
-    """Starting and cancelling."""
-
-    @strawberry.mutation(description="Start a run: everything is checked and frozen now, and launched soon.")
-    @refusing(StartRunPayload)
-    async def start_run(self, info: Info, input: StartRunInput) -> StartRunPayload:
-        context = info.context
-        spec = starts.StartSpec(
-            pipeline_id=key("pipeline", input.pipeline, "pipeline"),
-            backend=context.backend,
-            idempotency_key=input.idempotency_key,
-            name=input.name,
-            priority=input.priority,
-            arguments=[
-                (one.step, pipelines.arguments(one.arguments, "arguments", str(index), "arguments"))
-                for index, one in enumerate(input.arguments)
-            ],
-            files=[key("file", text, "files", str(at)) for at, text in enumerate(input.files)],
-            datasets=[given.use(index) for index, given in enumerate(input.datasets)],
-            tags=[(tag.name, tag.value) for tag in input.tags],
-            fail_fast=input.fail_fast,
-        )
-        async with context.database.begin() as session:
-            run_id = await starts.start(session, context.viewer, spec)
-        return StartRunPayload(run=await context.load(load_runs, run_id))
-
-    @strawberry.mutation(
-        description="End a run: what was not launched ends now, the rest within the grace period."
-    )
-    @refusing(CancelRunPayload)
-    async def cancel_run(self, info: Info, input: CancelRunInput) -> CancelRunPayload:
-        context = info.context
-        run_id = key("run", input.id, "id")
-        async with context.database.begin() as session:
-            await runs.cancel(session, context.viewer, run_id, grace_seconds=input.grace_seconds)
-        return CancelRunPayload(run=await context.load(load_runs, run_id))

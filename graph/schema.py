@@ -24,6 +24,8 @@ from graph import cost
 from graph.backends import BackendQuery
 from graph.context import Info
 from graph.datasets import DatasetMutation, DatasetQuery
+from graph.deletions import DeletionMutation
+from graph.edits import EditMutation
 from graph.errors import Masking
 from graph.files import FileMutation, FileQuery
 from graph.functions import FunctionQuery
@@ -32,8 +34,9 @@ from graph.metrics import MetricMutation, MetricQuery
 from graph.modules import ModuleMutation, ModuleQuery, ModuleSubscription
 from graph.nodes import NodeQuery
 from graph.pipelines import PipelineMutation, PipelineQuery
-from graph.runs import RunMutation, RunQuery
+from graph.runs import RunQuery
 from graph.scalars import SCALARS, ColumnExecution
+from graph.starts import StartMutation
 from graph.users import UserMutation, UserQuery
 from graph.watching import RunSubscription
 
@@ -99,7 +102,15 @@ class Query(
 
 @strawberry.type(description="Changing. A refusal is data: `errors` of the payload.")
 class Mutation(
-    UserMutation, ModuleMutation, PipelineMutation, RunMutation, FileMutation, DatasetMutation, MetricMutation
+    UserMutation,
+    ModuleMutation,
+    PipelineMutation,
+    StartMutation,
+    EditMutation,
+    DeletionMutation,
+    FileMutation,
+    DatasetMutation,
+    MetricMutation,
 ):
     """Changing."""
 

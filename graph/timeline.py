@@ -53,5 +53,5 @@ def _entry(row: feeds.Event) -> TimelineEntry:
         step=data.get("step"),
         state=data.get("state") or data["phase"],
         reason=None if reason is None else states.EndReason(reason),
-        message=data.get("message"),
+        message=f"edited: {', '.join(data['edited'])}" if "edited" in data else data.get("message"),
     )

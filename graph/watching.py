@@ -31,17 +31,20 @@ class RunEventKind(Enum):
     LINES = "LINES"
 
 
-@strawberry.type(description="The run changed its state.")
+@strawberry.type(description="The run changed its state, or was edited.")
 class RunChanged(FeedEvent):
     """An event of the run."""
 
     run_key: strawberry.Private[bytes]
     at: datetime = strawberry.field(description="When.")
-    run_state: states.RunState = strawberry.field(description="Its new state.")
+    run_state: states.RunState = strawberry.field(description="Its state, new unless it was edited.")
+    edited: list[str] = strawberry.field(
+        description="What an edit changed: name, notes, tags, archived; empty for a change of state."
+    )
 
-    @strawberry.field(description="The run as it is now.")
-    async def run(self, info: Info) -> Run:
-        found: Run = await nodes.get(info.context, "run", self.run_key)
+    @strawberry.field(description="The run as it is now; null if it was deleted.")
+    async def run(self, info: Info) -> Run | None:
+        found: Run | None = await nodes.get(info.context, "run", self.run_key)
         return found
 
 
@@ -56,9 +59,9 @@ class JobChanged(FeedEvent):
     reason: states.EndReason | None = strawberry.field(description="Why it ended.")
     message: str | None = strawberry.field(description="What the reason leaves open.")
 
-    @strawberry.field(description="The job as it is now.")
-    async def job(self, info: Info) -> Job:
-        found: Job = await nodes.get(info.context, "job", self.job_key)
+    @strawberry.field(description="The job as it is now; null if it was deleted.")
+    async def job(self, info: Info) -> Job | None:
+        found: Job | None = await nodes.get(info.context, "job", self.job_key)
         return found
 
 
@@ -74,9 +77,9 @@ class WorkerChanged(FeedEvent):
     phase: states.WorkerPhase = strawberry.field(description="Its new phase.")
     exit_code: int | None = strawberry.field(description="Once it is gone; negative for a signal.")
 
-    @strawberry.field(description="The job as it is now.")
-    async def job(self, info: Info) -> Job:
-        found: Job = await nodes.get(info.context, "job", self.job_key)
+    @strawberry.field(description="The job as it is now; null if it was deleted.")
+    async def job(self, info: Info) -> Job | None:
+        found: Job | None = await nodes.get(info.context, "job", self.job_key)
         return found
 
 
@@ -174,7 +177,8 @@ def _changed(event: feeds.Event) -> Any:
     match event.subject:
         case feeds.Subject.RUN:
             state = states.RunState(data["state"])
-            return RunChanged(run_key=event.subject_id, seq=seq, at=event.at, run_state=state)
+            edited = data.get("edited", [])
+            return RunChanged(run_key=event.subject_id, seq=seq, at=event.at, run_state=state, edited=edited)
         case feeds.Subject.JOB:
             return JobChanged(
                 job_key=event.subject_id,

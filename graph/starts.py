@@ -1,0 +1,230 @@
+"""Starting and cancelling runs, one or many at once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import strawberry
+
+from db import bulk, dataset_uses, families, runs, starts
+from db.errors import DomainError
+from graph import pipelines
+from graph.context import Context, Info
+from graph.errors import UserError, refusing, told
+from graph.nodes import key
+from graph.runs import Run, TagInput, load_runs
+
+
+@strawberry.input(description="Arguments for one step of a run.")
+class StepArgumentsInput:
+    """Overrides."""
+
+    step: str = strawberry.field(description="The step's name.")
+    arguments: strawberry.scalars.JSON = strawberry.field(
+        description="Options by name; they take the place of the pipeline's."
+    )
+
+
+@strawberry.input(description="A dataset as input of a run: give a dataset or a version.")
+class RunDatasetInput:
+    """A dataset of a run."""
+
+    dataset: strawberry.ID | None = strawberry.field(
+        default=None, description="Its latest version, as of the start."
+    )
+    version: strawberry.ID | None = strawberry.field(default=None, description="This very version.")
+    parts: list[str] = strawberry.field(default_factory=list, description="All parts when none is given.")
+
+    def use(self, index: int) -> dataset_uses.DatasetUse:
+        """What it means for db."""
+        dataset, version = (
+            None if text is None else key(kind, text, "datasets", str(index), field)
+            for kind, text, field in (
+                ("dataset", self.dataset, "dataset"),
+                ("dataset_version", self.version, "version"),
+            )
+        )
+        return dataset_uses.DatasetUse(dataset, version, tuple(self.parts))
+
+
+@strawberry.input(description="What to run, on what.")
+class StartRunInput:
+    """Input of startRun."""
+
+    pipeline: strawberry.ID = strawberry.field(description="Its latest revision is executed.")
+    idempotency_key: str | None = strawberry.field(
+        default=None, description="The same key with the same input gives the run it started."
+    )
+    name: str | None = strawberry.field(default=None, description="The pipeline's when not given.")
+    priority: int = strawberry.field(default=0, description="-1000 to 1000; higher ones first.")
+    arguments: list[StepArgumentsInput] = strawberry.field(default_factory=list, description="Overrides.")
+    files: list[strawberry.ID] = strawberry.field(default_factory=list, description="Input files, in order.")
+    datasets: list[RunDatasetInput] = strawberry.field(
+        default_factory=list, description="Their files become inputs after `files`, each once; at most 20."
+    )
+    tags: list[TagInput] = strawberry.field(default_factory=list, description="At most 100.")
+    fail_fast: bool = strawberry.field(
+        default=False, description="Skip what is not launched after a failure."
+    )
+    parent: strawberry.ID | None = strawberry.field(
+        default=None, description="A run of the same project that this one is a part of."
+    )
+
+
+@strawberry.type(description="The run, or every mistake.")
+class StartRunPayload:
+    """Payload of startRun."""
+
+    run: Run | None = strawberry.field(default=None, description="QUEUED, or what the key started before.")
+    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
+
+
+@strawberry.input(description="Which run to end.")
+class CancelRunInput:
+    """Input of cancelRun."""
+
+    id: strawberry.ID = strawberry.field(description="The run.")
+    grace_seconds: float = strawberry.field(
+        default=10.0, description="How long its processes may take to end by themselves."
+    )
+    cascade: bool = strawberry.field(
+        default=False,
+        description="Whether its children end with it, and theirs; repeat it if it is interrupted.",
+    )
+
+
+@strawberry.type(description="The run, or why it was refused.")
+class CancelRunPayload:
+    """Payload of cancelRun."""
+
+    run: Run | None = strawberry.field(
+        default=None, description="CANCELLING, CANCELLED, or as it ended before."
+    )
+    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
+
+
+@strawberry.input(description="What to run, one after the other; at most 100.")
+class StartRunsInput:
+    """Input of startRuns."""
+
+    runs: list[StartRunInput] = strawberry.field(description="Each as startRun takes it.")
+
+
+@strawberry.type(description="What became of each.")
+class StartRunsPayload:
+    """Payload of startRuns."""
+
+    results: list[StartRunPayload] = strawberry.field(
+        default_factory=list, description="In the order of the input; a refused one touches no other."
+    )
+    errors: list[UserError] = strawberry.field(
+        default_factory=list, description="Why all of them were refused."
+    )
+
+
+@strawberry.input(description="Which runs to end; at most 100.")
+class CancelRunsInput:
+    """Input of cancelRuns."""
+
+    ids: list[strawberry.ID] = strawberry.field(description="The runs.")
+    grace_seconds: float = strawberry.field(
+        default=10.0, description="How long their processes may take to end by themselves."
+    )
+    cascade: bool = strawberry.field(default=False, description="Whether their children end with them.")
+
+
+@strawberry.type(description="What became of each.")
+class CancelRunsPayload:
+    """Payload of cancelRuns."""
+
+    results: list[CancelRunPayload] = strawberry.field(
+        default_factory=list, description="In the order of the input; a refused one touches no other."
+    )
+    errors: list[UserError] = strawberry.field(
+        default_factory=list, description="Why all of them were refused."
+    )
+
+
+@strawberry.type
+class StartMutation:
+    """Starting and cancelling."""
+
+    @strawberry.mutation(description="Start a run: everything is checked and frozen now, and launched soon.")
+    @refusing(StartRunPayload)
+    async def start_run(self, info: Info, input: StartRunInput) -> StartRunPayload:
+        run_id = await _start(info.context, input)
+        return StartRunPayload(run=await info.context.load(load_runs, run_id))
+
+    @strawberry.mutation(
+        description="Start many runs, each by itself: what is right starts, whatever is wrong."
+    )
+    @refusing(StartRunsPayload)
+    async def start_runs(self, info: Info, input: StartRunsInput) -> StartRunsPayload:
+        context = info.context
+        made = await bulk.each(input.runs, "runs", lambda _, one: _start(context, one))
+        return StartRunsPayload(results=await results(context, made, "runs", StartRunPayload))
+
+    @strawberry.mutation(
+        description="End a run: what was not launched ends now, the rest within the grace period."
+    )
+    @refusing(CancelRunPayload)
+    async def cancel_run(self, info: Info, input: CancelRunInput) -> CancelRunPayload:
+        run_id = key("run", input.id, "id")
+        await _cancel(info.context, run_id, input.grace_seconds, input.cascade)
+        return CancelRunPayload(run=await info.context.load(load_runs, run_id))
+
+    @strawberry.mutation(description="End many runs, each by itself.")
+    @refusing(CancelRunsPayload)
+    async def cancel_runs(self, info: Info, input: CancelRunsInput) -> CancelRunsPayload:
+        context = info.context
+
+        async def cancel(_: int, text: str) -> bytes:
+            return await _cancel(context, key("run", text), input.grace_seconds, input.cascade)
+
+        made = await bulk.each(input.ids, "ids", cancel)
+        return CancelRunsPayload(results=await results(context, made, "ids", CancelRunPayload))
+
+
+async def results(
+    context: Context, made: list[bytes | DomainError], path: str, payload: Callable[..., Any]
+) -> list[Any]:
+    """The payloads of a bulk command: each item's run as it is after all of them, or its refusal."""
+    return [
+        payload(errors=told(one, path, str(index)))
+        if isinstance(one, DomainError)
+        else payload(run=await context.load(load_runs, one))
+        for index, one in enumerate(made)
+    ]
+
+
+async def _start(context: Context, input: StartRunInput) -> bytes:
+    spec = starts.StartSpec(
+        pipeline_id=key("pipeline", input.pipeline, "pipeline"),
+        backend=context.backend,
+        idempotency_key=input.idempotency_key,
+        name=input.name,
+        priority=input.priority,
+        arguments=[
+            (one.step, pipelines.arguments(one.arguments, "arguments", str(index), "arguments"))
+            for index, one in enumerate(input.arguments)
+        ],
+        files=[key("file", text, "files", str(at)) for at, text in enumerate(input.files)],
+        datasets=[given.use(index) for index, given in enumerate(input.datasets)],
+        tags=[(tag.name, tag.value) for tag in input.tags],
+        fail_fast=input.fail_fast,
+        parent_id=None if input.parent is None else key("run", input.parent, "parent"),
+    )
+    async with context.database.begin() as session:
+        return await starts.start(session, context.viewer, spec)
+
+
+async def _cancel(context: Context, run_id: bytes, grace_seconds: float, cascade: bool) -> bytes:
+    """Cancel a run and, if asked, what descends from it: each by itself, its parent first."""
+    async with context.database.begin() as session:
+        await runs.cancel(session, context.viewer, run_id, grace_seconds=grace_seconds)
+    if cascade:
+        async with context.database.read() as session:
+            below = await families.descendants(session, run_id)
+        for one in below:
+            async with context.database.begin() as session:
+                await runs.cancel(session, context.viewer, one, grace_seconds=grace_seconds)
+    return run_id
