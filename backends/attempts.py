@@ -24,6 +24,7 @@ SPEC = "spec.json"  # what to run; complete, for the folder gets its name by a r
 CLAIM = "watcher.json"  # who runs it; written before anything is spawned, so nothing ever runs twice
 STARTED = "started.json"  # the workers' processes: all of them, or there is no such file
 STOP = "stop.json"  # asked to stop; may be replaced by a more impatient one
+SUSPEND = "suspend.json"  # to stand still for as long as it is there
 EXIT = "exit.json"  # how it ended; the last thing written
 
 FRAME = struct.Struct("<BBxxIq")  # stream, flags, length, microseconds since the epoch; then the bytes

@@ -44,12 +44,28 @@ class Scope(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU, by the number jobs are given it under."""
+
+    index: int
+    name: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a backend can do, so that the rest of the system need not ask its kind."""
+    """What a backend can do, so that the rest of the system need not ask its kind; known once it is open.
+
+    `memory` and `cpus` say in a few words what keeps a worker to what it asked for, None that nothing does.
+    """
 
     scope: Scope
     needs_container: bool
     max_workers: int
+    suspends: bool = False
+    memory: str | None = None
+    cpus: str | None = None
+    devices: tuple[Device, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +93,8 @@ class JobSpec:
     `source` is the unpacked module version, the working folder of the command; read-only by convention.
     `prepared` is what `prepare` returned for that version, None when nothing was asked to be prepared.
     `environment` is added to what the adapter sets (RUNGRAPH_INPUT, RUNGRAPH_OUTPUT, PATH, HOME, …).
-    `input_document` is the text of input.json.
+    `input_document` is the text of input.json. `resources` are each worker's, `devices` the GPUs that were
+    chosen for each, by rank.
     """
 
     name: str
@@ -89,6 +106,7 @@ class JobSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     workers: int = 1
     resources: Resources = Resources()
+    devices: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +250,15 @@ class Backend(Protocol):
 
         Repeats silently; the period that runs out first counts, so that a second call may hurry.
         """
+
+    async def suspend(self, handle: Handle) -> None:
+        """Have every process of the attempt stand still until `resume` or `stop`; returns at once, repeats silently.
+
+        It keeps its memory and its place. An adapter whose capabilities do not say `suspends` is not asked.
+        """
+
+    async def resume(self, handle: Handle) -> None:
+        """Let a suspended attempt go on; repeats silently."""
 
     async def remove(self, handle: Handle) -> None:
         """Forget an attempt and free what it holds (folders, containers); repeats silently.

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backends import attempts, base
+from backends import attempts, base, bounds
 
 LOOK_SECONDS = 1.0
 AGAIN_SECONDS = 0.02
@@ -167,6 +167,7 @@ class Following:
             path = str(each.folder / attempts.EXIT)
             if (record := attempts.read_record(path)) is None:
                 await self._end_survivors(each)
+                bounds.release(str(each.folder))
                 record = attempts.end_record("LOST", None, {}, self._why(each))
                 with contextlib.suppress(OSError):  # a full disk must not hide what happened
                     attempts.write_record(path, record, durable=True)

@@ -15,19 +15,18 @@ however often. `attempts.py` has the formats, `watcher.py` the process, `zygote.
 
 import asyncio
 import contextlib
-import fcntl
-import json
+import hashlib
 import os
 import re
 import secrets
-import shutil
 import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from backends import attempts, base
+from backends import attempts, base, cgroups, folders
 from backends.environments import build
 from backends.following import Following
 from backends.zygote import INTERPRETER, Zygote
@@ -44,13 +43,15 @@ INHERITED = (
 """What of the server's environment a job sees."""
 
 NAME = re.compile(r"[a-z0-9-]{1,63}")
-FICLONE = 0x40049409
 STALE_SECONDS = 3600.0
 MAX_WORKERS = 64
 
 
 class Local:
-    """The backend of this machine, keeping everything below `home`, which belongs to one server."""
+    """The backend of this machine, keeping everything below `home`, which belongs to one server.
+
+    Not `grouped`, it makes no control groups also where it may.
+    """
 
     def __init__(
         self,
@@ -58,10 +59,12 @@ class Local:
         *,
         inherit: tuple[str, ...] = INHERITED,
         prepare: Build = build,
+        grouped: bool = True,
     ) -> None:
         self._home = home.absolute()
         self._jobs = self._home / "jobs"
         self._build = prepare
+        self._grouped = grouped
         self._environment = {name: os.environ[name] for name in inherit if name in os.environ}
         self._path = _without_ours(self._environment.get("PATH", os.defpath))
         self._machine = ""
@@ -70,10 +73,19 @@ class Local:
         self._hints: socket.socket | None = None
         self._following: Following | None = None
         self._launched: dict[str, base.Handle] = {}
+        self._tag = f"rungraph-{hashlib.sha256(os.fsencode(self._home)).hexdigest()[:8]}"
+        self._places: dict[str, cgroups.Place] = {}
 
     @property
     def capabilities(self) -> base.Capabilities:
-        return base.Capabilities(scope=base.Scope.HOST, needs_container=False, max_workers=MAX_WORKERS)
+        return base.Capabilities(
+            scope=base.Scope.HOST,
+            needs_container=False,
+            max_workers=MAX_WORKERS,
+            suspends=True,
+            memory=self._kept_by(cgroups.MEMORY) or "looked at five times a second",
+            cpus=self._kept_by(cgroups.CPU) or "a set of whole cores",
+        )
 
     async def open(self) -> None:
         try:
@@ -81,10 +93,11 @@ class Local:
                 (self._home / folder).mkdir(parents=True, exist_ok=True)
             self._machine = _machine_id(self._home)
             for name in ("python", "python3"):
-                _link(INTERPRETER, self._home / "bin" / name)
+                folders.link(INTERPRETER, self._home / "bin" / name)
             self._listen()
         except OSError as error:
             raise base.BackendUnavailable(f"{self._home} cannot be used: {error}") from error
+        self._places = cgroups.places(self._tag) if self._grouped else {}
         self._zygote.start()
         await asyncio.to_thread(self._sweep)
 
@@ -149,19 +162,34 @@ class Local:
             return
         try:
             attempts.write_record(str(folder / attempts.STOP), {"grace_seconds": grace_seconds})
-            if handle["boot"] == self._boot:
-                attempts.wake(handle["pid"], handle["start"])
+            self._wake(handle)
         except FileNotFoundError:
             return  # removed, or about to be
         except OSError as error:
             raise base.BackendUnavailable(f"{folder} cannot be written: {error}") from error
+
+    async def suspend(self, handle: base.Handle) -> None:
+        folder = self._jobs / handle["name"]
+        try:
+            if handle["machine"] == self._machine and not (folder / attempts.EXIT).exists():
+                attempts.write_record(str(folder / attempts.SUSPEND), {})
+                self._wake(handle)
+        except FileNotFoundError:
+            return  # removed, or about to be
+        except OSError as error:
+            raise base.BackendUnavailable(f"{folder} cannot be written: {error}") from error
+
+    async def resume(self, handle: base.Handle) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            (self._jobs / handle["name"] / attempts.SUSPEND).unlink()
+            self._wake(handle)
 
     async def remove(self, handle: base.Handle) -> None:
         self._launched.pop(handle["name"], None)
         trash = self._home / "trash" / f"{handle['name']}.{secrets.token_hex(4)}"
         with contextlib.suppress(FileNotFoundError):
             (self._jobs / handle["name"]).rename(trash)
-            await asyncio.to_thread(_discard, trash)
+            await asyncio.to_thread(folders.discard, trash)
 
     async def close(self) -> None:
         if self._following is not None:
@@ -172,6 +200,11 @@ class Local:
             self._hints = None
         await self._zygote.close()
 
+    def _wake(self, handle: base.Handle) -> None:
+        """Have an attempt's watcher look at its folder now."""
+        if handle["boot"] == self._boot:
+            attempts.wake(handle["pid"], handle["start"])
+
     async def _create(self, spec: base.JobSpec, folder: Path) -> None:
         """Make the attempt's folder appear under its name, complete."""
         new = self._home / "new" / f"{spec.name}.{secrets.token_hex(4)}"
@@ -180,15 +213,16 @@ class Local:
             "source": str(spec.source.absolute()),
             "workers": spec.workers,
             "environment": self._variables(spec, folder),
+            "limits": self._limits(spec.resources),
         }
         try:
             if spec.inputs:
-                await asyncio.to_thread(_fill, new, record, spec)
+                await asyncio.to_thread(folders.fill, new, record, spec)
             else:
-                _fill(new, record, spec)
+                folders.fill(new, record, spec)
             new.rename(folder)
         except (OSError, base.LaunchRejected):
-            _discard(new)  # on a full disk above all
+            folders.discard(new)  # on a full disk above all
             if not folder.is_dir():  # else another launch of this name was faster
                 raise
 
@@ -201,8 +235,24 @@ class Local:
             "PYTHONUNBUFFERED": "1",
             "RUNGRAPH_INPUT": str(folder / "input"),
             "RUNGRAPH_OUTPUT": str(folder / "output"),
+            **_visible(spec.devices),
             **spec.environment,
         }
+
+    def _limits(self, resources: base.Resources) -> Mapping[str, Any]:
+        """What the watcher holds the workers to; nothing where nothing was asked for."""
+        if resources.memory_bytes is None and resources.cpus is None:
+            return {}
+        return {
+            "memory_bytes": resources.memory_bytes,
+            "cpus": resources.cpus,
+            "places": self._places,
+            "tag": self._tag,
+        }
+
+    def _kept_by(self, what: str) -> str | None:
+        place = self._places.get(what)
+        return place and f"control groups, version {place[1]}"
 
     def _listen(self) -> None:
         """Take the hints over from whoever had them; an address through /proc is never too long."""
@@ -229,11 +279,16 @@ class Local:
     def _sweep(self) -> None:
         """Free what a crash left half made or half removed."""
         for each in (self._home / "trash").iterdir():
-            _discard(each)
+            folders.discard(each)
         for each in (self._home / "new").iterdir():
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - each.stat().st_mtime > STALE_SECONDS:  # else it may be being made
-                    _discard(each)
+                    folders.discard(each)
+        cgroups.sweep(self._tag, self._lives)
+
+    def _lives(self, name: str) -> bool:
+        folder = self._jobs / name
+        return folder.is_dir() and not (folder / attempts.EXIT).exists()
 
 
 def _check(spec: base.JobSpec) -> None:
@@ -248,32 +303,12 @@ def _check(spec: base.JobSpec) -> None:
             raise base.LaunchRejected(f"{file.name!r} cannot name an input file")
 
 
-def _fill(new: Path, record: attempts.Record, spec: base.JobSpec) -> None:
-    path = str(new)  # launching happens in the event loop, and pathlib takes half of its time
-    for folder in (path, f"{path}/output", f"{path}/input"):
-        os.mkdir(folder)  # noqa: PTH102
-    for name, data in (
-        ("input/input.json", spec.input_document),
-        (attempts.SPEC, json.dumps(record).encode()),
-    ):
-        with open(f"{path}/{name}", "xb") as file:  # noqa: PTH123
-            file.write(data)
-    for each in spec.inputs:
-        if not each.content.is_file():
-            raise base.LaunchRejected(f"the content of the input file {each.name} is not there any more")
-        _copy(each.content, new / "input" / each.name)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Share the blocks where the file system can, else copy in the kernel. Never a link: jobs may write."""
-    with source.open("rb", buffering=0) as reading, target.open("xb", buffering=0) as writing:
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(writing, FICLONE, reading.fileno())
-            return
-        with contextlib.suppress(OSError):
-            while os.copy_file_range(reading.fileno(), writing.fileno(), 1 << 30):
-                pass
-        shutil.copyfileobj(reading, writing, 1 << 20)  # goes on where the kernel stopped
+def _visible(devices: Sequence[Sequence[int]]) -> Mapping[str, str]:
+    """As torchrun has it: every worker sees the GPUs of all, in the order of ranks, numbered as NVML does."""
+    if not devices:
+        return {}
+    indices = ",".join(str(index) for own in devices for index in own)
+    return {"CUDA_VISIBLE_DEVICES": indices, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def _parse(data: bytes, offset: int, limit: int) -> base.Output:
@@ -309,21 +344,3 @@ def _machine_id(home: Path) -> str:
     with contextlib.suppress(FileExistsError), (home / "machine-id").open("x") as file:
         file.write(secrets.token_hex(16))
     return (home / "machine-id").read_text().strip()
-
-
-def _link(target: Path, link: Path) -> None:
-    """Make or mend a symbolic link, in one step for whoever uses it now."""
-    if not (link.is_symlink() and link.readlink() == target):
-        new = link.with_name(f"{link.name}.{secrets.token_hex(4)}")
-        new.symlink_to(target)
-        new.rename(link)
-
-
-def _discard(folder: Path) -> None:
-    """Remove a folder, also where a job took its own right to write away; what resists stays for later."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        for path, _, _ in os.walk(folder):
-            with contextlib.suppress(OSError):
-                Path(path).chmod(0o700)
-        shutil.rmtree(folder, ignore_errors=True)

@@ -159,7 +159,7 @@ class Minder:
             attempt=launch.number,
             datasets=[(one.dataset, one.version, one.part, one.file) for one in launch.datasets],
         )
-        resources = function.resources
+        resources = launch.resources
         return base.JobSpec(
             name=launch.name,
             command=function.command,
@@ -170,6 +170,7 @@ class Minder:
             environment={**around.environment(launch), **function.environment},
             workers=launch.workers,
             resources=base.Resources(resources.cpus, resources.memory_bytes, resources.gpus),
+            devices=launch.devices,
         )
 
     async def _drain(self, rank: int) -> None:

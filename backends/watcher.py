@@ -5,7 +5,7 @@ until then forks a watcher a job, which takes 1 ms where an interpreter takes 7.
 server: it claims the attempt's folder, spawns the workers, frames what they print, obeys the stop file, ends
 every descendant and writes durably how it ended. `zygote.py` is the server's end of the socket.
 """
-# ruff: noqa: PTH112, PTH118, PTH119, PTH208
+# ruff: noqa: PTH110, PTH112, PTH118, PTH119, PTH123, PTH208
 
 import contextlib
 import ctypes
@@ -17,13 +17,14 @@ import signal
 import socket
 import time
 
-from backends import attempts, workers
+from backends import attempts, bounds, workers
 
 HINTS = f"../../{attempts.HINTS}"  # seen from an attempt's folder: a socket's address holds 108 bytes
 HINT_SECONDS = 0.005  # between two hints of one attempt
 TICK_SECONDS = 1.0  # how often the stop file is looked for without a signal
 GRACE_SECONDS = 10.0  # what workers are given when another failed, or the host is shut down
-KILL_SECONDS = 0.01  # between two rounds of killing
+KILL_SECONDS = 0.01  # between two rounds of killing, or of stopping what is suspended
+EXPENDABLE = b"500"  # when memory runs out, the kernel ends a job before it ends the server
 NEVER = float("inf")
 PR_SET_CHILD_SUBREAPER = 36
 BOOT = attempts.boot_id()
@@ -39,6 +40,8 @@ def main(jobs: str, descriptor: int) -> None:
     server = socket.socket(fileno=descriptor)
     server.set_inheritable(False)
     os.chdir(jobs)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as score:
+        score.write(EXPENDABLE)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forked watchers need no waiting for
     gc.collect()
     gc.freeze()
@@ -105,17 +108,20 @@ def attend(folder: str) -> attempts.Record:
     """Run the attempt in `folder` to its end and say how it ended. Whatever happens, nothing is left."""
     if attempts.read_record(attempts.STOP) is not None:
         return attempts.end_record("EXIT_CODE", None, {}, "stopped before it started")
+    attempt = None
     try:
         attempt = Attempt(folder)
         attempt.start()
         attempt.run()
         attempt.sync()
-        return attempt.result()
+        outcome = attempt.result()
     except workers.Unlaunchable as error:
         outcome = attempts.end_record("LAUNCH_REJECTED", None, {}, str(error))
     except Exception as error:  # noqa: BLE001
         outcome = attempts.end_record("LOST", None, {}, f"its watcher failed: {error!r}")
     end_descendants()
+    if attempt is not None:
+        attempt.bounds.remove()
     return outcome
 
 
@@ -161,11 +167,18 @@ class Attempt:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        spec = attempts.read_record(attempts.SPEC)
+        assert spec is not None
+        self.spec = spec
+        self.bounds = bounds.Bounds(spec["limits"], os.path.basename(folder))
         self.workers: list[workers.Worker] = []
         self.pipes: dict[int, workers.Pipe] = {}
         self.poll = select.poll()
         self.hints = Hints(os.path.basename(folder))
         self.decisive: workers.Worker | None = None
+        self.starved: int | None = None
+        self.suspended = False
+        self.still = False
         self.stopping = False
         self.kill_at = NEVER
         self.next_look = 0.0
@@ -179,14 +192,14 @@ class Attempt:
 
     def start(self) -> None:
         """Spawn all workers, or raise Unlaunchable."""
-        spec = attempts.read_record(attempts.SPEC)
-        assert spec is not None
+        spec = self.spec
         started = []
         for rank, variables in enumerate(workers.rank_variables(spec["workers"])):
             worker = workers.Worker(rank)
             self.workers.append(worker)
             names = spec["environment"] | variables | {attempts.MARK: self.folder}
-            for pipe in worker.spawn(spec["command"], spec["source"], names):
+            enter = self.bounds.enter(rank)
+            for pipe in worker.spawn(spec["command"], spec["source"], names, enter):
                 self.pipes[pipe.end] = pipe
                 self.poll.register(pipe.end, select.POLLIN)
             born = attempts.process(worker.pid)
@@ -205,6 +218,7 @@ class Attempt:
                 attempts.kill(attempts.descendants([os.getpid()], attempts.processes()))
             self._read(self._patience())
             self._look()
+            self._keep()
             self.hints.send()
         for end in list(self.pipes):
             self._drain(end)
@@ -224,8 +238,9 @@ class Attempt:
                     self._worker_ended(worker)
 
     def _worker_ended(self, worker: workers.Worker) -> None:
-        if worker.code != 0 and self.decisive is None:
-            self.decisive = worker
+        if worker.code != 0:
+            self.decisive = self.decisive or worker
+            self._keep(at_once=True)
         if self.stopping:
             return
         if all(each.code is not None for each in self.workers):
@@ -237,7 +252,9 @@ class Attempt:
         now = time.monotonic()
         if now >= self.kill_at:
             return KILL_SECONDS  # what was forked while we looked is killed in the next round
-        return max(0.0, min(TICK_SECONDS, self.kill_at - now, self.hints.due - now))
+        if self.suspended and not self.still:
+            return KILL_SECONDS
+        return max(0.0, min(TICK_SECONDS, self.kill_at - now, self.hints.due - now, self.bounds.patience))
 
     def _read(self, seconds: float) -> None:
         for end, _ in self.poll.poll(seconds * 1000):
@@ -275,6 +292,25 @@ class Attempt:
             self.stop(stop["grace_seconds"])
         elif not os.path.isdir(self.folder):
             self.stop(0.0)
+        elif os.path.exists(os.path.join(self.folder, attempts.SUSPEND)) and not self.stopping:
+            self.suspended = True
+            self.still = False  # looked at again now and then: others may let it go on
+        elif self.suspended:
+            self._resume()
+
+    def _keep(self, *, at_once: bool = False) -> None:
+        """Keep a suspended attempt still, and end one that wants more memory than it asked for."""
+        if self.suspended and not self.still:
+            self.still = self.bounds.freeze()
+        if self.starved is None and not self.stopping:
+            running = {worker.rank: worker.pid for worker in self.workers if worker.code is None}
+            self.starved = self.bounds.starved(running, at_once=at_once)
+            if self.starved is not None:
+                self.stop(0.0)
+
+    def _resume(self) -> None:
+        self.suspended = False
+        self.bounds.thaw()
 
     def stop(self, grace_seconds: float) -> None:
         """SIGTERM to the workers' groups the first time; the shortest grace asked for counts."""
@@ -284,6 +320,8 @@ class Attempt:
                 if worker.code is None:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(worker.pid, signal.SIGTERM)
+            if self.suspended:
+                self._resume()  # it is to hear of its end
         self.kill_at = min(self.kill_at, time.monotonic() + grace_seconds)
 
     def sync(self) -> None:
@@ -296,8 +334,16 @@ class Attempt:
         worker = self.decisive
         if worker is None or worker.code is None:
             return attempts.end_record("COMPLETED", 0, codes, None)
+        if self.starved is not None:
+            words = self._where(self.workers[self.starved]) + self.bounds.words(self.starved)
+            code = self.workers[self.starved].code
+            return attempts.end_record("OUT_OF_MEMORY", code, codes, words)
         starved = not self.stopping and worker.code in (-9, 137) and attempts.oom_kills() > self.oom_kills
-        where = f"rank {worker.rank}: " if len(self.workers) > 1 else ""
         message = f"killed by signal {workers.describe(-worker.code)}" if worker.code < 0 else None
+        if message is None and len(self.workers) > 1:
+            message = f"exited with {worker.code}"
         reason = "OUT_OF_MEMORY" if starved else "EXIT_CODE"
-        return attempts.end_record(reason, worker.code, codes, message and where + message)
+        return attempts.end_record(reason, worker.code, codes, message and self._where(worker) + message)
+
+    def _where(self, worker: workers.Worker) -> str:
+        return f"rank {worker.rank}: " if len(self.workers) > 1 else ""

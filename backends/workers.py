@@ -7,7 +7,7 @@ Runs inside the watcher: standard library alone. `watcher.py` decides when these
 import os
 import signal
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from backends import attempts
 
@@ -28,10 +28,26 @@ class Worker:
         self.code: int | None = None
         self.frames = os.open(f"{rank}.frames", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
 
-    def spawn(self, command: list[str], source: str, variables: Mapping[str, str]) -> "list[Pipe]":
-        """Start the process in `source`, in a group of its own; the pipes it prints to."""
+    def spawn(
+        self,
+        command: list[str],
+        source: str,
+        variables: Mapping[str, str],
+        enter: Callable[[], None] | None = None,
+    ) -> "list[Pipe]":
+        """Start the process in `source`, in a group of its own; the pipes it prints to.
+
+        With something to `enter` first, a control group say, it is forked, which takes a little longer.
+        """
         path = find_command(command[0], source, variables.get("PATH", ""))
         pipes = [Pipe(self, stream) for stream in (STDOUT, STDERR)]
+        if enter is not None:
+            try:
+                self.pid = _fork(path, command, source, variables, [pipe.theirs for pipe in pipes], enter)
+            finally:
+                for pipe in pipes:
+                    os.close(pipe.theirs)
+            return pipes
         here = os.open(".", os.O_RDONLY)
         os.chdir(source)  # posix_spawn knows no working folder; we have one thread
         try:
@@ -84,6 +100,42 @@ class Pipe:
             frame = attempts.FRAME.pack(self.stream, flags, len(data), at_us) + data
             if os.write(self.worker.frames, frame) != len(frame):
                 raise OSError("no space left for what the job prints")
+
+
+def _fork(
+    path: str,
+    command: list[str],
+    source: str,
+    variables: Mapping[str, str],
+    streams: Sequence[int],
+    enter: Callable[[], None],
+) -> int:
+    """What posix_spawn does, with a step in between. We have one thread, so a fork is safe."""
+    told, telling = os.pipe()  # closed by a successful exec, as Python opens everything so
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            for each in CATCHABLE:
+                signal.signal(each, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            enter()
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            for theirs, stream in zip(streams, (STDOUT, STDERR), strict=True):
+                os.dup2(theirs, stream)
+            os.chdir(source)
+            os.execve(path, command, variables)
+        except BaseException as error:  # noqa: BLE001
+            os.write(telling, str(error).encode()[:1000])
+        os._exit(127)
+    os.close(telling)
+    refusal = os.read(told, 1000)
+    os.close(told)
+    if refusal:
+        os.waitpid(pid, 0)
+        raise Unlaunchable(f"{path} could not be started: {refusal.decode(errors='replace')}")
+    return pid
 
 
 def find_command(command: str, source: str, path: str) -> str:

@@ -61,6 +61,7 @@ class Launch:
     workers: int
     timeout_seconds: float | None
     inputs: tuple[Input, ...]
+    resources: manifests.Resources
     devices: tuple[tuple[int, ...], ...] = ()
     """The GPUs of each worker, by rank; empty when the job asks for none."""
     datasets: tuple[Placed, ...] = ()
@@ -285,6 +286,8 @@ _DESCRIBE = (
         Job.feed_id,
         Job.arguments,
         Job.workers,
+        Job.cpus,
+        Job.memory_bytes,
         Job.gpus,
         Job.timeout_seconds,
         Function.spec,
@@ -336,6 +339,7 @@ async def describe(session: Session, attempt_ids: Collection[bytes]) -> list[Lau
             workers=row.workers,
             timeout_seconds=row.timeout_seconds,
             inputs=tuple(given[row.job_id]),
+            resources=manifests.Resources(row.cpus, row.memory_bytes, row.gpus),
             devices=devices.get(row.id, ()),
             datasets=_placed(given[row.job_id], placed.get(row.run_id, ())),
         )

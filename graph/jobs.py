@@ -30,6 +30,7 @@ class Worker(Node):
     phase: states.WorkerPhase = strawberry.field(description="Where it is in its life.")
     node: str | None = strawberry.field(description="The machine it runs on.")
     address: str | None = strawberry.field(description="Where others reach it.")
+    devices: list[int] = strawberry.field(description="The GPUs it has to itself, by index.")
     exit_code: int | None = strawberry.field(description="Negative for a signal.")
     started_at: datetime | None = strawberry.field(description="When its process existed.")
     ended_at: datetime | None = strawberry.field(description="When it was gone.")
@@ -42,6 +43,7 @@ class Worker(Node):
             phase=row.phase,
             node=row.node,
             address=row.address,
+            devices=row.devices or [],
             exit_code=row.exit_code,
             started_at=row.started_at,
             ended_at=row.ended_at,

@@ -294,6 +294,52 @@ async def test_a_worker_that_fails_ends_the_others(ground: Ground, adapter: Back
         ended = await witness.ended(handle)
     assert (ended.reason, ended.exit_code, ended.exit_codes[1]) == (EndReason.EXIT_CODE, 5, 5)
     assert ended.exit_codes[0] != 0
+    assert ended.message == "rank 1: exited with 5"
+
+
+ALLREDUCE = """
+import os, socket, time
+rank, size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
+address = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+if rank == 0:
+    server = socket.create_server(address)
+    peers = [server.accept()[0] for _ in range(size - 1)]
+    total = rank + sum(peer.recv(1)[0] for peer in peers)
+    for peer in peers: peer.send(bytes([total]))
+else:
+    while True:
+        try: mine = socket.create_connection(address); break
+        except ConnectionRefusedError: time.sleep(0.01)
+    mine.send(bytes([rank]))
+    total = mine.recv(1)[0]
+print(total)
+"""
+
+
+async def test_workers_meet_at_the_address_they_are_told(ground: Ground, adapter: Backend) -> None:
+    async with Witness(adapter) as witness:
+        handles = [await adapter.launch(ground.job(ALLREDUCE, workers=4)) for _ in range(2)]
+        for handle in handles:
+            assert (await witness.ended(handle)).reason == EndReason.COMPLETED
+            for rank in range(4):
+                assert lines(await pieces(adapter, handle, rank=rank), Stream.STDOUT) == [b"6"]
+
+
+async def test_all_workers_start_or_none(ground: Ground, adapter: Backend) -> None:
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.command("nowhere", workers=3))
+        ended = await witness.ended(handle)
+    assert (ended.reason, ended.exit_codes) == (EndReason.LAUNCH_REJECTED, {})
+    assert not witness.of(WorkerStarted, handle["name"])
+
+
+async def test_workers_are_given_their_gpus(ground: Ground, adapter: Backend) -> None:
+    code = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code, workers=2, devices=((3,), (1,))))
+        assert (await witness.ended(handle)).reason == EndReason.COMPLETED
+    for rank in range(2):
+        assert lines(await pieces(adapter, handle, rank=rank), Stream.STDOUT) == [b"3,1"]
 
 
 async def test_nothing_to_prepare_costs_nothing(ground: Ground, adapter: Backend) -> None:

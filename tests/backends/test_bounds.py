@@ -1,0 +1,208 @@
+"""What a worker asked for is what it gets: memory and cores, by the kernel's hand and by the watcher's."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from backends import attempts, bounds, cgroups
+from backends.base import EndReason, Handle, HasOutput, Resources, Stream
+from backends.local import Local
+from tests.backends import localground
+from tests.backends.grounds import FOREVER, Ground, Witness, eventually, lines, pieces
+
+MIB = 1 << 20
+HOG = "held = []\nwhile True: held.append(b'x' * (1 << 20))"
+CHILD = (
+    "import os, subprocess, sys\nsubprocess.run([sys.executable, '-S', '-c', '''" + HOG + "'''])\n" + FOREVER
+)
+
+
+@pytest.fixture(params=["grouped", "watched"])
+async def ground(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ground]:
+    """This machine with control groups and without."""
+    grouped = request.param == "grouped"
+    if grouped and not {cgroups.MEMORY, cgroups.CPU} <= cgroups.places("rungraph-test").keys():
+        pytest.skip("no control groups can be made here")
+    async with localground.stand(tmp_path) as ground:
+        ground.make = lambda: Local(tmp_path / "home", grouped=grouped)
+        yield ground
+        assert not _groups(ground)
+
+
+def _groups(ground: Ground) -> list[str]:
+    tag = _tag(ground)
+    folders = {folder for folder, _ in cgroups.places(tag).values()}
+    return [each.name for folder in folders for each in Path(folder).iterdir() if each.name.startswith(tag)]
+
+
+def _tag(ground: Ground) -> str:
+    (adapter, *_) = ground.opened
+    assert isinstance(adapter, Local)
+    return adapter._tag
+
+
+@pytest.mark.parametrize("code", [HOG, CHILD], ids=["itself", "its child"])
+async def test_a_worker_over_its_memory_ends_the_attempt_in_words(ground: Ground, code: str) -> None:
+    adapter = await ground.open()
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code, resources=Resources(memory_bytes=64 * MIB)))
+        ended = await witness.ended(handle)
+    assert ended.reason is EndReason.OUT_OF_MEMORY, ended
+    assert "wanted more than the 64 MiB of memory it asked for" in (ended.message or "")
+
+
+async def test_a_worker_within_its_memory_is_left_alone(ground: Ground) -> None:
+    adapter = await ground.open()
+    code = "held = b'x' * (20 << 20)\nimport time; time.sleep(0.5)"
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code, resources=Resources(cpus=1.0, memory_bytes=64 * MIB)))
+        assert (await witness.ended(handle)).reason is EndReason.COMPLETED
+
+
+async def test_of_several_workers_the_one_that_starved_is_named(ground: Ground) -> None:
+    adapter = await ground.open()
+    code = (
+        f"import os\nif os.environ['RANK'] == '1':\n    {HOG.replace(chr(10), chr(10) + '    ')}\n{FOREVER}"
+    )
+    async with Witness(adapter) as witness:
+        job = ground.job(code, workers=2, resources=Resources(memory_bytes=64 * MIB))
+        ended = await witness.ended(await adapter.launch(job))
+    assert ended.reason is EndReason.OUT_OF_MEMORY
+    assert (ended.message or "").startswith("rank 1: used ")
+
+
+async def test_cores_are_limited(ground: Ground) -> None:
+    adapter = await ground.open()
+    code = "import os; print(len(os.sched_getaffinity(0)), open('/proc/self/cgroup').read())"
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code, resources=Resources(cpus=0.5)))
+        assert (await witness.ended(handle)).reason is EndReason.COMPLETED
+    text = b"\n".join(lines(await pieces(adapter, handle), Stream.STDOUT))
+    if adapter.capabilities.cpus == "a set of whole cores":
+        assert text.split()[0] == b"1"
+    else:
+        assert f"{_tag(ground)}-{handle['name']}-0".encode() in text
+
+
+async def test_a_command_that_cannot_be_executed_is_rejected_with_limits_too(ground: Ground) -> None:
+    adapter = await ground.open()
+    (ground.source / "noise").write_bytes(b"\0\1\2")
+    (ground.source / "noise").chmod(0o755)
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.command("./noise", resources=Resources(cpus=1.0)))
+        ended = await witness.ended(handle)
+    assert ended.reason is EndReason.LAUNCH_REJECTED
+    assert "noise could not be started" in (ended.message or "")
+
+
+async def test_groups_of_a_killed_watcher_are_taken_away(ground: Ground) -> None:
+    adapter = await ground.open()
+    limits = Resources(cpus=1.0, memory_bytes=64 * MIB)
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(FOREVER, resources=limits))
+        await witness.started(handle)
+        assert bool(_groups(ground)) == ("control" in (adapter.capabilities.memory or ""))
+        attempts.kill([handle["pid"]])
+        assert (await witness.ended(handle)).reason is EndReason.LOST
+
+
+async def test_groups_that_nobody_took_away_are_swept_by_the_next_server(ground: Ground) -> None:
+    adapter = await ground.open()
+    tag = _tag(ground)
+    stale = cgroups.Group(f"{tag}-job-gone-0", cgroups.places(tag))
+    stale.make(MIB, 1.0)
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(FOREVER, resources=Resources(cpus=1.0)))
+        await witness.started(handle)
+        before = set(_groups(ground))
+        await ground.open()
+        assert set(_groups(ground)) == {name for name in before if "gone" not in name}
+        await adapter.stop(handle, 0)
+        await witness.ended(handle)
+
+
+TICKING = "import itertools, time\nfor i in itertools.count(): print(i, flush=True); time.sleep(0.005)"
+"""Prints as long as it may run."""
+
+
+@pytest.mark.parametrize("limits", [Resources(), Resources(memory_bytes=256 * MIB)], ids=["free", "limited"])
+async def test_a_suspended_attempt_stands_still_until_it_is_resumed(
+    ground: Ground, limits: Resources
+) -> None:
+    adapter = await ground.open()
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(TICKING, resources=limits))
+        await witness.sees(HasOutput, handle)
+        for _ in range(2):
+            await adapter.suspend(handle)
+        await eventually(lambda: _is_still(handle))
+        fresh = await ground.open()
+        before = len(await pieces(fresh, handle))
+        await fresh.resume(handle)
+        await fresh.resume(handle)
+
+        async def goes_on() -> bool:
+            return len(await pieces(fresh, handle)) > before + 3
+
+        assert await eventually(goes_on)
+        await adapter.stop(handle, 5)
+        ended = await witness.ended(handle)
+    assert ended.exit_code == -15
+
+
+async def test_a_suspended_attempt_can_be_stopped(ground: Ground) -> None:
+    adapter = await ground.open()
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('heard', flush=True), sys.exit(3)))\n"
+        "print('ready', flush=True)\n" + FOREVER
+    )
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code))
+        await witness.sees(HasOutput, handle)
+        await adapter.suspend(handle)
+        await eventually(lambda: _is_still(handle))
+        await adapter.stop(handle, 10)
+        ended = await witness.ended(handle)
+    assert (ended.reason, ended.exit_code) == (EndReason.EXIT_CODE, 3)
+    assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"ready", b"heard"]
+
+
+async def _is_still(handle: Handle) -> bool:
+    """Whether every process of an attempt is stopped, or has nothing to run in a frozen group."""
+    living = attempts.processes()
+    family = attempts.descendants([handle["pid"]], living)
+    return bool(family) and all(living[pid].state == "T" or _is_frozen(pid) for pid in family)
+
+
+def _is_frozen(pid: int) -> bool:
+    for version, _, _ in cgroups._own():
+        if version == 2:
+            path = next(
+                line[3:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line[:3] == "0::"
+            )
+            mounted = next(
+                line.split()[4]
+                for line in Path("/proc/self/mountinfo").read_text().splitlines()
+                if " - cgroup2 " in line
+            )
+            events = Path(mounted + path) / "cgroup.events"
+            return events.exists() and "frozen 1" in events.read_text()
+    return False
+
+
+async def test_what_a_family_holds_is_counted_once() -> None:
+    code = "held = bytearray(30 << 20); print('ready', flush=True); import time; time.sleep(60)"
+    child = await asyncio.create_subprocess_exec("python3", "-S", "-c", code, stdout=asyncio.subprocess.PIPE)
+    assert child.stdout is not None
+    await child.stdout.readline()
+    try:
+        held = bounds.resident_bytes(child.pid)
+        assert 30 * MIB < held < 60 * MIB
+        assert child.pid in set(bounds.family(os.getpid()))
+    finally:
+        child.kill()
+        await child.wait()
