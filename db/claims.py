@@ -307,7 +307,9 @@ _DESCRIBE = (
     .order_by(Attempt.id)
 )
 _INPUTS = (
-    select(JobFile.job_id, File.id, File.name, File.sha256, File.tags)
+    select(
+        JobFile.job_id, File.id, func.coalesce(JobFile.name, File.name).label("name"), File.sha256, File.tags
+    )
     .join(File, File.id == JobFile.file_id)
     .where(JobFile.job_id.in_(bindparam("jobs", expanding=True)), JobFile.direction == Direction.INPUT)
     .order_by(JobFile.job_id, JobFile.position)

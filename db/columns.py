@@ -108,9 +108,12 @@ def moment(value: int) -> datetime:
     return _EPOCH + timedelta(microseconds=value)
 
 
-def insert_once(postgresql: bool, table: type[Base], unique: tuple[str, ...]) -> Any:
-    """An insert that does nothing where a row with these unique columns exists already."""
-    return _insert(postgresql)(table).on_conflict_do_nothing(index_elements=unique)
+def insert_once(postgresql: bool, table: type[Base], unique: tuple[str, ...], where: Any = None) -> Any:
+    """An insert that does nothing where a row with these unique columns exists already.
+
+    `where` is the condition of the unique index, if it has one.
+    """
+    return _insert(postgresql)(table).on_conflict_do_nothing(index_elements=unique, index_where=where)
 
 
 def upsert(postgresql: bool, table: type[Base], unique: tuple[str, ...]) -> Any:

@@ -1,15 +1,14 @@
 """Jobs: the steps of a run, and the one guarded way in which they change state.
 
-`move` changes rows by compare-and-set and emits; `settle` makes whatever follows from how a run's jobs
-stand: ready ones are queued with their inputs recorded, others skipped or cancelled. It runs in the same
-transaction as the change it follows from, under the run's feed lock, so no separate pass is needed and
-two parents that end at once both count.
+`move` changes rows by compare-and-set and emits. What follows from how a run's jobs stand is made in
+settling.py.
 """
 
 import enum
 import functools
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -20,22 +19,22 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     Text,
     UniqueConstraint,
     bindparam,
-    insert,
+    false,
     select,
     text,
     update,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, contracts, feeds, manifests, states, viewers
+from db import columns, feeds, states, viewers
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
 from db.files import File
-from db.modules import Function
-from db.states import EndReason, JobState, Standing
+from db.states import EndReason, JobState
 from db.viewers import Viewer
 
 
@@ -50,7 +49,9 @@ class Job(Base):
     """One step of a run, with everything frozen that its launch depends on. `attempts` counts launches.
 
     Jobs of one `kind` ask for the same of the same version; a claim looks at the first of each kind.
-    What is `suspended` is not claimed.
+    What is `suspended` is not claimed. `needs` are positions of jobs that must have succeeded before, `awaits`
+    of those that must only have ended; `inputs` are selections and `condition` a condition, both bound to
+    positions, `matrix` its combination. What has `headlines` took them with its outputs from `reused_from`.
     `pipeline_id` is its run's, for the durations of the same step's former jobs (expectations.py).
     """
 
@@ -60,6 +61,14 @@ class Job(Base):
         UniqueConstraint("run_id", "step"),
         columns.one_of("state", JobState),
         Index("ix_jobs_version", "version_id", "run_id"),
+        Index(
+            "ix_jobs_reuse",
+            "project_id",
+            "reuse_key",
+            "id",
+            sqlite_where=text("state = 'SUCCEEDED' AND reuse_key IS NOT NULL"),
+            postgresql_where=text("state = 'SUCCEEDED' AND reuse_key IS NOT NULL"),
+        ),
         Index(
             "ix_jobs_claim",
             "backend_id",
@@ -97,6 +106,11 @@ class Job(Base):
     backend_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("backends.id"))
     arguments: Mapped[dict[str, Any]] = mapped_column(Json)
     needs: Mapped[list[int]] = mapped_column(Json)
+    awaits: Mapped[list[int] | None] = mapped_column(Json)
+    inputs: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    condition: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    matrix: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    cache: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     priority: Mapped[int] = mapped_column(Integer, default=0)
     workers: Mapped[int] = mapped_column(Integer, default=1)
     cpus: Mapped[float | None] = mapped_column(Float)
@@ -113,7 +127,9 @@ class Job(Base):
     message: Mapped[str | None] = mapped_column(Text)
     exit_code: Mapped[int | None] = mapped_column(Integer)
     output: Mapped[Any] = mapped_column(Json, nullable=True)
+    reuse_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     reused_from: Mapped[bytes | None] = mapped_column(Id)
+    headlines: Mapped[dict[str, list[Any]] | None] = mapped_column(Json)
     queued_at: Mapped[datetime | None] = mapped_column(Timestamp)
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)
     ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -128,7 +144,7 @@ def _kind(context: Any) -> int:
 
 
 class JobFile(Base):
-    """A file that a job reads or hands on, in order."""
+    """A file that a job reads or hands on, in order; `name` is the one it sees, where that is not the file's."""
 
     __tablename__ = "job_files"
     __table_args__ = (columns.one_of("direction", Direction),)
@@ -137,6 +153,7 @@ class JobFile(Base):
     direction: Mapped[Direction] = mapped_column(Choice(Direction), primary_key=True)
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
     file_id: Mapped[bytes] = mapped_column(Id, ForeignKey("files.id"), index=True)
+    name: Mapped[str | None] = mapped_column(Text)
 
 
 _JOBS = Job.__table__
@@ -146,14 +163,28 @@ _MOVE = (
     .values(state=bindparam("to"))
 )
 _OF_RUN = select(Job).where(Job.run_id == bindparam("run")).order_by(Job.position)
-_OUTPUTS = (
-    select(File.id, File.name, File.tags, Job.step, JobFile.job_id)
-    .join(JobFile, JobFile.file_id == File.id)
-    .join(Job, Job.id == JobFile.job_id)
-    .where(JobFile.job_id.in_(bindparam("jobs", expanding=True)), JobFile.direction == Direction.OUTPUT)
-    .order_by(Job.position, JobFile.position)
+_MEMBERS = (
+    select(Job.id, Job.position, Job.step, Job.state, Job.needs, Job.awaits)
+    .where(Job.run_id == bindparam("run"))
+    .order_by(Job.position)
 )
-_INSERT_FILES = insert(JobFile.__table__)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A job as far as others of its run depend on it, and it on them."""
+
+    id: bytes
+    position: int
+    step: str
+    state: JobState
+    needs: Sequence[int]
+    awaits: Sequence[int] | None = None
+
+
+async def members_of(session: Session, run_id: bytes) -> list[Member]:
+    """The jobs of a run, in order, without what a large run's are heavy with."""
+    return await session.all(Member, _MEMBERS, {"run": run_id})
 
 
 async def of_run(session: Session, run_id: bytes) -> list[Job]:
@@ -187,19 +218,31 @@ async def files_of(session: Session, jobs: Collection[bytes], direction: Directi
 async def move(
     session: Transaction,
     head: feeds.Head,
-    moved: Sequence[tuple[Job, JobState]],
+    moved: Sequence[tuple[Job | Member, JobState]],
     at: datetime,
     **values: Any,
 ) -> None:
     """Move jobs to new states, each from the one it was read in, under the feed's lock; emits each."""
-    given = {f"new_{name}": value for name, value in values.items()}
-    rows = [{"job": job.id, "was": job.state, "to": to, **given} for job, to in moved]
-    for job, to in moved:
+    await move_each(session, head, [(job, to, values) for job, to in moved], at)
+
+
+async def move_each(
+    session: Transaction,
+    head: feeds.Head,
+    moved: Sequence[tuple[Job | Member, JobState, Mapping[str, Any]]],
+    at: datetime,
+) -> None:
+    """As `move`, with values of its own for each job, of the same columns for all."""
+    rows: list[dict[str, Any]] = []
+    for job, to, values in moved:
         assert to in states.JOB_MOVES[job.state], f"{job.state} → {to}"
-    changed = await session.change(_move(*values), rows if len(rows) > 1 else rows[0])
+        given = {f"new_{name}": value for name, value in values.items()}
+        rows.append({"job": job.id, "was": job.state, "to": to, **given})
+    changed = await session.change(_move(*moved[0][2]), rows if len(rows) > 1 else rows[0])
     assert changed in (len(rows), -1), "a job changed without its feed's lock"
-    for job, to in moved:
-        emit(head, job, to, at, **{k: values[k] for k in ("reason", "message", "exit_code") if k in values})
+    for job, to, values in moved:
+        said = {name: values[name] for name in ("reason", "message", "exit_code") if name in values}
+        emit(head, job, to, at, **said)
 
 
 @functools.cache
@@ -208,91 +251,6 @@ def _move(*names: str) -> Any:
     return _MOVE.values({name: bindparam(f"new_{name}") for name in names}) if names else _MOVE
 
 
-def emit(head: feeds.Head, job: Job, state: JobState, at: datetime, **data: Any) -> None:
+def emit(head: feeds.Head, job: Job | Member, state: JobState, at: datetime, **data: Any) -> None:
     """Say what a job's state is now."""
     head.emit(feeds.Subject.JOB, job.id, at, state=state, step=job.step, **data)
-
-
-async def settle(
-    session: Transaction,
-    head: feeds.Head,
-    jobs: Sequence[Job],
-    at: datetime,
-    *,
-    fail_fast: bool,
-    cancelling: bool,
-    run_files: Sequence[Any],
-) -> list[JobState]:
-    """Make every move that follows from how the jobs stand; returns all states, in order of position.
-
-    A job whose inputs cannot be right ends BAD_INPUT here, before any launch, and what needs it is skipped
-    in the same pass. `run_files` are the rows (id, name, tags) that steps which need nothing read.
-    """
-    state = {job.position: job.state for job in jobs}
-    by_position = {job.position: job for job in jobs}
-    while True:
-        standings = [Standing(job.position, state[job.position], tuple(job.needs)) for job in jobs]
-        moves = states.advance(standings, fail_fast=fail_fast, cancelling=cancelling)
-        if not moves:
-            return [state[job.position] for job in jobs]
-        ready = [by_position[p] for p, to in moves.items() if to is JobState.QUEUED]
-        bad = await _give_inputs(session, ready, by_position, run_files)
-        for to in (JobState.SKIPPED, JobState.CANCELLED):
-            over = [(by_position[p], to) for p, wanted in moves.items() if wanted is to]
-            if over:
-                reason = EndReason.CANCELLED if to is JobState.CANCELLED else None
-                await move(session, head, over, at, ended_at=at, reason=reason)
-        queued = [(job, JobState.QUEUED) for job in ready if job.id not in bad]
-        if queued:
-            await move(session, head, queued, at, queued_at=at)
-            session.wake()
-        for job in ready:
-            if message := bad.get(job.id):
-                ended = {"ended_at": at, "reason": EndReason.BAD_INPUT, "message": message}
-                await move(session, head, [(job, JobState.FAILED)], at, **ended)
-        for position, to in moves.items():
-            state[position] = JobState.FAILED if by_position[position].id in bad else to
-
-
-async def _give_inputs(
-    session: Transaction, ready: Sequence[Job], by_position: Mapping[int, Job], run_files: Sequence[Any]
-) -> dict[bytes, str]:
-    """Record the inputs of jobs that become ready; returns why, for those whose inputs cannot be right."""
-    if not ready:
-        return {}
-    needed = {by_position[position].id for job in ready for position in job.needs}
-    made = (await session.execute(_OUTPUTS, {"jobs": list(needed)})).all() if needed else []
-    specs = await _specs(session, {job.function_id for job in ready if job.function_id})
-    rows: list[dict[str, Any]] = []
-    bad: dict[bytes, str] = {}
-    for job in ready:
-        if job.needs:
-            parents = {by_position[position].id for position in job.needs}
-            files = [
-                (row.id, contracts.JobFile(row.name, row.tags, f"step {row.step}"))
-                for row in made
-                if row.job_id in parents
-            ]
-        else:
-            files = [(row.id, contracts.JobFile(row.name, row.tags, "the run")) for row in run_files]
-        spec = specs.get(job.function_id)
-        problems = contracts.check_inputs(spec, job.arguments, [file for _, file in files]) if spec else ()
-        if problems:
-            bad[job.id] = "; ".join(f"{'.'.join(map(str, p.path))}: {p.message}" for p in problems)
-        for position, (file_id, _) in enumerate(files):
-            rows.append(
-                {"job_id": job.id, "direction": Direction.INPUT, "position": position, "file_id": file_id}
-            )
-    if rows:
-        await session.execute(_INSERT_FILES, rows)
-    return bad
-
-
-_SPECS = select(Function.id, Function.spec).where(Function.id.in_(bindparam("ids", expanding=True)))
-
-
-async def _specs(session: Session, functions: Collection[bytes]) -> dict[bytes | None, manifests.Function]:
-    if not functions:
-        return {}
-    rows = (await session.execute(_SPECS, {"ids": list(functions)})).all()
-    return {row.id: manifests.decode_function(row.spec) for row in rows}

@@ -6,7 +6,18 @@ An edit of the steps makes a new revision; what runs or ran keeps its own. Steps
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Integer, Text, UniqueConstraint, bindparam, insert, select, update
+from sqlalchemy import (
+    ForeignKey,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+    bindparam,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -14,15 +25,24 @@ from db import columns, errors, ids, manifests, paging, projects, viewers
 from db.columns import Base, Id, Timestamp
 from db.database import Session, Transaction
 from db.paging import Page, Slice
-from db.steps import Step, StepSpec, check_steps, name_problems
+from db.steps import Step, StepSpec, check_steps, name_problems, row_of
 from db.viewers import Viewer
 
 
 class Pipeline(Base):
-    """A named graph of steps; `revision` is the number of its latest one."""
+    """A named graph of steps; `revision` is the number of its latest one. Once deleted its name is free."""
 
     __tablename__ = "pipelines"
-    __table_args__ = (UniqueConstraint("project_id", "name"),)
+    __table_args__ = (
+        Index(
+            "ix_pipelines_name",
+            "project_id",
+            "name",
+            unique=True,
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+    )
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
     project_id: Mapped[bytes] = mapped_column(Id, ForeignKey("projects.id"))
@@ -31,6 +51,7 @@ class Pipeline(Base):
     revision: Mapped[int] = mapped_column(Integer)
     created_by: Mapped[bytes | None] = mapped_column(Id, ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(Timestamp)
+    deleted_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
 
 class Revision(Base):
@@ -69,7 +90,9 @@ async def create(
         "created_by": viewer.user_id,
         "created_at": at,
     }
-    once = columns.insert_once(session.postgresql, Pipeline, ("project_id", "name"))
+    once = columns.insert_once(
+        session.postgresql, Pipeline, ("project_id", "name"), Pipeline.deleted_at.is_(None)
+    )
     if not await session.change(once, values):
         raise errors.Conflict(f"there is a pipeline named {name!r} already", path=("name",))
     await _insert_revision(session, viewer, pipeline_id, 1, checked, at)
@@ -112,8 +135,9 @@ async def revise(
 async def find_pipeline(
     session: Session, viewer: Viewer, *, pipeline_id: bytes | None = None, name: str | None = None
 ) -> Pipeline | None:
-    """The pipeline of this id, or of this name."""
-    wanted = Pipeline.id == pipeline_id if pipeline_id is not None else Pipeline.name == name
+    """The pipeline of this id, also a deleted one, or of this name."""
+    by_name = (Pipeline.name == name) & Pipeline.deleted_at.is_(None)
+    wanted = Pipeline.id == pipeline_id if pipeline_id is not None else by_name
     seen = viewers.visible(viewer, Pipeline.project_id)
     return await session.find(Pipeline, select(Pipeline).where(wanted, seen).limit(1))
 
@@ -126,7 +150,8 @@ async def find_pipelines(session: Session, viewer: Viewer, keys: Collection[byte
 
 async def list_pipelines(session: Session, viewer: Viewer, page: Page) -> Slice[Pipeline]:
     """Pipelines, newest first."""
-    statement = select(Pipeline).where(viewers.visible(viewer, Pipeline.project_id))
+    seen = viewers.visible(viewer, Pipeline.project_id)
+    statement = select(Pipeline).where(seen, Pipeline.deleted_at.is_(None))
     return await paging.fetch(session, Pipeline, statement, Pipeline.id, page)
 
 
@@ -189,15 +214,7 @@ async def _insert_revision(
     }
     await session.execute(insert(Revision).values(values))
     rows = [
-        {
-            "revision_id": revision_id,
-            "position": position,
-            "name": step.name,
-            "address": step.address,
-            "module_id": module_id,
-            "arguments": dict(step.arguments),
-            "needs": needs,
-        }
+        {"revision_id": revision_id, "position": position, "module_id": module_id, **row_of(step, needs)}
         for position, (step, needs, module_id) in enumerate(steps)
     ]
     await session.execute(insert(Step), rows)

@@ -12,13 +12,15 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from db import dataset_uses, errors, ids, labels, manifests, modules, pipelines, steps
+from db import dataset_uses, errors, expansions, ids, labels, manifests, matrices, modules, pipelines, steps
 from db.backends import Backend
 from db.database import Session
 from db.dataset_uses import DatasetUse
 from db.errors import Problem
+from db.expansions import Member
 from db.files import File, FileState
 from db.states import JobState
+from db.steps import StepSpec
 from db.viewers import Viewer
 
 PRIORITIES = range(-1000, 1001)
@@ -28,7 +30,8 @@ PRIORITIES = range(-1000, 1001)
 class StartSpec:
     """What a user asks for. `arguments` overrides per step name what the pipeline says.
 
-    Without `revision_id` it is the pipeline's latest revision.
+    Without `revision_id` it is the pipeline's latest revision. Without `cache` no job takes its outputs from
+    another, whatever its step says.
     """
 
     pipeline_id: bytes
@@ -43,6 +46,7 @@ class StartSpec:
     revision_id: bytes | None = None
     datasets: Sequence[DatasetUse] = ()
     parent_id: bytes | None = None
+    cache: bool = True
 
     def sha256(self) -> bytes:
         """The digest that tells a repeated request from another one under the same key.
@@ -65,20 +69,25 @@ class StartSpec:
             content.append(["datasets", *(use.document() for use in self.datasets)])
         if self.parent_id is not None:
             content.append(["parent", self.parent_id.hex()])
+        if not self.cache:
+            content.append(["cache", False])
         return hashlib.sha256(json.dumps(content).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The revision that is executed, the rows of its jobs without what all of a run share, its files.
+    """The revision that is executed, what its jobs are, their rows without what all of a run share, its files.
 
-    `datasets` are the versions whose files are among these, each with the chosen parts.
+    `datasets` are the versions whose files are among these, each with the chosen parts. With `problems` it
+    cannot be started, and rows and files are only those that are right.
     """
 
     revision_id: bytes
+    members: list[Member]
     jobs: list[dict[str, Any]]
     files: list[File]
     datasets: list[tuple[bytes, list[str]]]
+    problems: list[Problem]
 
 
 # Built once: building a statement costs as much as running it.
@@ -86,28 +95,31 @@ _BACKEND = select(Backend.id).where(Backend.name == bindparam("backend"))
 
 
 async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, spec: StartSpec) -> Plan:
-    """Check and freeze everything; raises Invalid with every mistake, NotFound for a revision of another."""
+    """Check and freeze everything; every mistake is told. Raises NotFound for a revision of another pipeline."""
     revision = await _revision(session, viewer, pipeline, spec)
-    members = await steps.steps_of(session, [revision.id])
-    problems = _spec_problems(spec, [step.name for step in members])
+    written = steps.specs_of(await steps.steps_of(session, [revision.id]))
+    problems = _spec_problems(spec, [step.name for step in written])
     files, missing = await _files(session, viewer, pipeline.project_id, spec.files)
     problems += missing
     chosen = await dataset_uses.choose(session, pipeline.project_id, spec.datasets)
     problems += chosen.problems
-    names = {step.address.partition("/")[0] for step in members}
+    names = {step.address.partition("/")[0] for step in written}
     functions = await modules.addressed(session, pipeline.project_id, names)
     backend: bytes | None = await session.scalar(_BACKEND, {"backend": spec.backend})
     if backend is None:
         problems.append(Problem(("backend",), f"there is no backend named {ids.shorten(spec.backend)!r}"))
     overrides = {step: (index, given) for index, (step, given) in enumerate(spec.arguments)}
+    members = expansions.expand(written)
+    of_step: dict[str, list[Member]] = {}
+    for member in members:
+        of_step.setdefault(member.step.name, []).append(member)
     planned: list[dict[str, Any]] = []
-    for step in members:
-        job, wrong = _job(step, functions, *overrides.get(step.name, (None, {})))
+    for step in written:
+        rows, wrong = _jobs(step, of_step[step.name], functions, *overrides.get(step.name, (None, {})))
         problems += wrong
-        planned.append({**job, "backend_id": backend})
-    if problems:
-        raise errors.Invalid(problems=problems)
-    return Plan(revision.id, planned, dataset_uses.joined(files, chosen), chosen.versions)
+        planned += [{**row, "backend_id": backend, "cache": step.cache and spec.cache} for row in rows]
+    given_files = dataset_uses.joined(files, chosen)
+    return Plan(revision.id, members, planned, given_files, chosen.versions, problems)
 
 
 async def _revision(
@@ -121,29 +133,35 @@ async def _revision(
     return found[0]
 
 
-def _job(
-    step: steps.Step, functions: Mapping[str, Any], index: int | None, given: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[Problem]]:
-    """The row of a step's job, or what is wrong with it."""
+def _jobs(
+    step: StepSpec,
+    members: Sequence[Member],
+    functions: Mapping[str, Any],
+    index: int | None,
+    given: Mapping[str, Any],
+) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """The rows of a step's jobs, or what is wrong with them. They differ in what its matrix varies."""
     function = functions.get(step.address)
     if function is None:
         message = f"{step.name}: {steps.unknown_function(step.address, functions)}"
-        return {}, [Problem(("pipeline",), message)]
+        return [], [Problem(("pipeline",), message)]
     spec = manifests.decode_function(function.spec)
-    resolved = manifests.resolve(spec, {**step.arguments, **given})
-    at = ("arguments", "" if index is None else str(index), "arguments")
+    resolved = manifests.resolve(spec, {**step.arguments, **given, **members[0].combination})
+    at = ("arguments", *(() if index is None else (str(index), "arguments")))
     problems = [
-        Problem((*(part for part in at if part), *map(str, p.path)), f"{step.name}: {p.path[0]} {p.message}")
+        Problem((*at, *map(str, p.path)), f"{step.name}: {p.path[0]} {p.message}")
         for p in resolved.problems
+        if p.path[0] not in step.matrix
     ]
-    job = {
-        "id": ids.new(),
-        "position": step.position,
-        "step": step.name,
+    unfit = matrices.option_problems(spec, step.matrix, {})
+    problems += [Problem(("pipeline",), f"{step.name}: {p.message}, in its matrix") for p in unfit]
+    varied = [name for name in given if name in step.matrix]
+    problems += [Problem((*at, name), f"{step.name}: {name} is varied by its matrix") for name in varied]
+    if problems:
+        return [], problems
+    common = {
         "function_id": function.id,
         "version_id": function.version_id,
-        "arguments": resolved.arguments,
-        "needs": step.needs,
         "workers": spec.workers,
         "cpus": spec.resources.cpus,
         "memory_bytes": spec.resources.memory_bytes,
@@ -152,7 +170,16 @@ def _job(
         "retries": spec.retries,
         "state": JobState.WAITING,
     }
-    return job, problems
+    rows = [
+        {
+            "id": ids.new(),
+            **common,
+            **member.row(),
+            "arguments": {**resolved.arguments, **matrices.normal(spec, member.combination)},
+        }
+        for member in members
+    ]
+    return rows, []
 
 
 def _spec_problems(spec: StartSpec, names: Sequence[str]) -> list[Problem]:

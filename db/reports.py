@@ -244,13 +244,23 @@ async def _end_job(
     )
 
 
+_RENAMED = select(JobFile.file_id).where(
+    JobFile.job_id == bindparam("job"), JobFile.direction == Direction.INPUT, JobFile.name.is_not(None)
+)
+
+
 async def _hand_on(session: Transaction, job: Job, outputs: Sequence[Made], at: datetime) -> None:
-    """Insert the files a job made and list them, in its order; an input handed on as it was stays itself."""
+    """Insert the files a job made and list them, in its order; an input handed on as it was stays itself.
+
+    Unless the job knew it by another name, which is what it hands it on by.
+    """
+    renamed = set((await session.execute(_RENAMED, {"job": job.id})).scalars())
     made: list[dict[str, Any]] = []
     listed: list[dict[str, Any]] = []
     for position, output in enumerate(outputs):
         unchanged = output.output.kind is contracts.OutputKind.UNCHANGED and not output.output.tags
-        file_id = output.input_id if unchanged and output.input_id else ids.new()
+        same = unchanged and output.input_id is not None and output.input_id not in renamed
+        file_id = output.input_id if same and output.input_id else ids.new()
         if file_id != output.input_id:
             made.append(_file(job, file_id, output, at))
         listed.append(

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import attempts, columns, errors, feeds, jobs, paging, viewers
+from db import attempts, columns, errors, feeds, jobs, paging, settling, viewers
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
 from db.files import File
@@ -151,13 +151,13 @@ async def cancel(session: Transaction, viewer: Viewer, run_id: bytes, *, grace_s
         return run_id
     at = columns.now()
     await session.execute(update(Run).where(Run.id == run_id).values(cancel_requested_at=at))
-    members = await jobs.of_run(session, run_id)
+    members = await jobs.members_of(session, run_id)
     running = [job for job in members if job.state in (JobState.STARTING, JobState.RUNNING)]
     if running:
         await jobs.move(session, head, [(job, JobState.CANCELLING) for job in running], at)
         await _ask_to_stop(session, [job.id for job in running], EndReason.CANCELLED, grace_seconds)
-        members = await jobs.of_run(session, run_id)
-    await settle(session, head, run_id, members, at, run.state, run.fail_fast, True, ())
+        members = await jobs.members_of(session, run_id)
+    await settle(session, head, run_id, members, at, run.state, run.fail_fast, True)
     session.wake()
     return run_id
 
@@ -165,11 +165,9 @@ async def cancel(session: Transaction, viewer: Viewer, run_id: bytes, *, grace_s
 async def follow(session: Transaction, head: feeds.Head, run_id: bytes, at: datetime) -> None:
     """Make everything that follows from a change to a run's jobs, and the run's own state with it."""
     row = (await session.execute(_FOLLOWED, {"run": run_id})).one()
-    members = await jobs.of_run(session, run_id)
-    starting = any(job.state is JobState.WAITING and not job.needs for job in members)
-    files = await input_files(session, run_id) if starting else []
+    members = await jobs.members_of(session, run_id)
     cancelling = row.cancel_requested_at is not None
-    await settle(session, head, run_id, members, at, row.state, row.fail_fast, cancelling, files)
+    await settle(session, head, run_id, members, at, row.state, row.fail_fast, cancelling)
 
 
 _FOLLOWED = select(Run.state, Run.fail_fast, Run.cancel_requested_at).where(Run.id == bindparam("run"))
@@ -188,16 +186,15 @@ async def settle(
     session: Transaction,
     head: feeds.Head,
     run_id: bytes,
-    members: Sequence[jobs.Job],
+    members: Sequence[jobs.Job | jobs.Member],
     at: datetime,
     was: RunState,
     fail_fast: bool,
     cancelling: bool,
-    files: Sequence[Any],
 ) -> None:
     """Make every move that follows from how a run's jobs stand, and derive its state; `was` is the state read."""
-    settled = await jobs.settle(
-        session, head, members, at, fail_fast=fail_fast, cancelling=cancelling, run_files=files
+    settled = await settling.settle(
+        session, head, run_id, members, at, fail_fast=fail_fast, cancelling=cancelling
     )
     state = derive(settled, cancelling=cancelling)
     # A job that waits for its next attempt does not take a run that has begun back to its queue.
@@ -297,8 +294,3 @@ async def files_of(session: Session, runs: Collection[bytes]) -> list[Any]:
         .order_by(RunFile.run_id, RunFile.position)
     )
     return list((await session.execute(statement)).all())
-
-
-async def input_files(session: Session, run_id: bytes) -> list[Any]:
-    """The input files of one run."""
-    return await files_of(session, [run_id])

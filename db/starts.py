@@ -4,6 +4,9 @@ Function versions, arguments with their defaults, resources and limits are decid
 what a module or pipeline becomes later changes no run that has been started.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from sqlalchemy import func, insert, select
 
 from db import (
@@ -24,7 +27,7 @@ from db import (
 from db.database import Transaction
 from db.plans import StartSpec
 from db.runs import Run, RunFile, RunTag
-from db.states import RunState
+from db.states import JobState, RunState
 from db.viewers import Viewer
 
 __all__ = ["StartSpec", "start"]
@@ -51,6 +54,8 @@ async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
             return started
     await families.require_parent(session, viewer, pipeline.project_id, spec.parent_id)
     plan = await plans.make(session, viewer, pipeline, spec)
+    if plan.problems:
+        raise errors.Invalid(problems=plan.problems)
     run_id, at = ids.new(), columns.now()
     head = await feeds.create(session, feeds.Kind.RUN, run_id, pipeline.project_id)
     run = {
@@ -90,11 +95,15 @@ async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
     await session.execute(_INSERT_JOBS, [{**common, **job} for job in plan.jobs])
     steps = ((job["step"], job["arguments"]) for job in plan.jobs)
     await arguments.record(session, pipeline.project_id, run_id, steps)
-    inserted = await jobs.of_run(session, run_id)
-    for job in inserted:
-        jobs.emit(head, job, job.state, at)
-    await runs.settle(session, head, run_id, inserted, at, RunState.QUEUED, spec.fail_fast, False, plan.files)
+    members = [_member(job) for job in plan.jobs]
+    for member in members:
+        jobs.emit(head, member, member.state, at)
+    await runs.settle(session, head, run_id, members, at, RunState.QUEUED, spec.fail_fast, False)
     return run_id
+
+
+def _member(job: Mapping[str, Any]) -> jobs.Member:
+    return jobs.Member(job["id"], job["position"], job["step"], JobState.WAITING, job["needs"], job["awaits"])
 
 
 async def _find_started(session: Transaction, project_id: bytes, spec: StartSpec) -> bytes | None:

@@ -80,7 +80,7 @@ class PreparationState(enum.Enum):
 S = JobState
 
 JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
-    S.WAITING: frozenset({S.QUEUED, S.SKIPPED, S.CANCELLED, S.FAILED}),
+    S.WAITING: frozenset({S.QUEUED, S.SUCCEEDED, S.SKIPPED, S.CANCELLED, S.FAILED}),
     S.QUEUED: frozenset({S.STARTING, S.SKIPPED, S.CANCELLED, S.FAILED}),
     S.STARTING: frozenset({S.RUNNING, S.QUEUED, S.CANCELLING, S.SUCCEEDED, S.FAILED, S.CANCELLED}),
     S.RUNNING: frozenset({S.QUEUED, S.CANCELLING, S.SUCCEEDED, S.FAILED, S.CANCELLED}),
@@ -91,7 +91,8 @@ JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
     S.CANCELLED: frozenset(),
     S.SKIPPED: frozenset(),
 }
-"""Every legal move. WAITING or QUEUED → FAILED is a job that cannot be launched: BAD_INPUT, LAUNCH_REJECTED."""
+"""Every legal move. WAITING or QUEUED → FAILED is a job that cannot be launched: BAD_INPUT, LAUNCH_REJECTED;
+WAITING → SUCCEEDED one that takes its outputs from another."""
 
 TERMINAL_JOB = frozenset(state for state, moves in JOB_MOVES.items() if not moves)
 ACTIVE_JOB = frozenset({S.STARTING, S.RUNNING, S.CANCELLING})
@@ -104,11 +105,14 @@ RETRIED = frozenset({EndReason.EXIT_CODE, EndReason.OUT_OF_MEMORY, EndReason.PRE
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What readiness depends on: a job's position in its run, its state, the positions it needs."""
+    """What readiness depends on: a job's position in its run, its state, the positions it needs to succeed
+    and those it awaits only the end of.
+    """
 
     position: int
     state: JobState
-    needs: tuple[int, ...]
+    needs: Sequence[int]
+    awaits: Sequence[int] = ()
 
 
 def derive(states: Sequence[JobState], *, cancelling: bool) -> RunState:
@@ -132,8 +136,9 @@ def derive(states: Sequence[JobState], *, cancelling: bool) -> RunState:
 def advance(jobs: Sequence[Standing], *, fail_fast: bool, cancelling: bool) -> dict[int, JobState]:
     """The moves that follow from how a run's jobs stand: position → QUEUED, SKIPPED or CANCELLED.
 
-    A waiting job is ready when all it needs succeeded, skipped when any of it ended otherwise. After a
-    failure a `fail_fast` run skips every job that has not been launched. A cancelled run cancels them.
+    A waiting job is ready when all it needs succeeded and all it awaits ended, skipped when any that it needs
+    ended otherwise. After a failure a `fail_fast` run skips every job that has not been launched. A cancelled
+    run cancels them.
     """
     state = {job.position: job.state for job in jobs}
     moves: dict[int, JobState] = {}
@@ -157,4 +162,5 @@ def _next(job: Standing, state: Mapping[int, JobState], *, stop: bool, cancellin
     needed = [state[position] for position in job.needs]
     if any(value in TERMINAL_JOB and value is not S.SUCCEEDED for value in needed):
         return S.SKIPPED
-    return S.QUEUED if all(value is S.SUCCEEDED for value in needed) else None
+    ended = all(state[position] in TERMINAL_JOB for position in job.awaits)
+    return S.QUEUED if ended and all(value is S.SUCCEEDED for value in needed) else None

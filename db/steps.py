@@ -4,18 +4,22 @@ A step names a function by `module/function`; which version that is, is decided 
 are stored so that needs always point backwards: a stored graph has no cycle by construction.
 """
 
+import math
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ForeignKey, Integer, Text, UniqueConstraint, bindparam, select
+from sqlalchemy import Boolean, ForeignKey, Integer, Text, UniqueConstraint, bindparam, false, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import errors, ids, manifests, modules
+from db import conditions, errors, ids, manifests, matrices, modules
 from db.columns import Base, Id, Json
+from db.conditions import Condition
 from db.database import Session
 from db.errors import Problem
+from db.matrices import Matrix
+from db.selections import Selection, Source
 
 MOST_STEPS = 500
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
@@ -23,7 +27,9 @@ _RULE = "must be 1 to 100 letters, digits, '.', '_' or '-', and begin with a let
 
 
 class Step(Base):
-    """A function with arguments, as its author wrote them; `needs` are positions of earlier steps."""
+    """A step as its author wrote it; `needs` are positions of earlier steps, what `inputs` and `condition`
+    name besides is needed too.
+    """
 
     __tablename__ = "steps"
     __table_args__ = (UniqueConstraint("revision_id", "name"),)
@@ -35,16 +41,36 @@ class Step(Base):
     module_id: Mapped[bytes] = mapped_column(Id, ForeignKey("modules.id"), index=True)
     arguments: Mapped[dict[str, Any]] = mapped_column(Json)
     needs: Mapped[list[int]] = mapped_column(Json)
+    inputs: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    condition: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    matrix: Mapped[dict[str, list[Any]] | None] = mapped_column(Json)
+    cache: Mapped[bool] = mapped_column(Boolean, server_default=false())
 
 
 @dataclass(frozen=True, slots=True)
 class StepSpec:
-    """A step as its author gives it. Without `needs` it needs the step above; an empty one needs nothing."""
+    """A step as its author gives it. Without `needs` it needs the step above; an empty one needs nothing.
+
+    Without `inputs` it reads what the steps of `needs` hand on, and the run's files where there are none.
+    """
 
     name: str
     address: str
     arguments: Mapping[str, Any]
     needs: tuple[str, ...] | None = None
+    inputs: tuple[Selection, ...] | None = None
+    when: Condition | None = None
+    matrix: Matrix = field(default_factory=dict)
+    cache: bool = False
+
+    def sources(self) -> Iterator[tuple[tuple[str, ...], Source]]:
+        """What its inputs and its condition name, each with the path to it."""
+        for index, selection in enumerate(self.inputs or ()):
+            if selection.source is not None:
+                yield ("inputs", str(index)), selection.source
+        if self.when is not None:
+            for at, leaf in conditions.leaves(self.when, ("when",)):
+                yield at, leaf.source
 
 
 _STEPS = (
@@ -60,13 +86,18 @@ async def steps_of(session: Session, revisions: Collection[bytes]) -> list[Step]
 
 
 async def check_steps(
-    session: Session, project_id: bytes, name: str, steps: Sequence[StepSpec]
+    session: Session,
+    project_id: bytes,
+    name: str,
+    steps: Sequence[StepSpec],
+    problems: Sequence[Problem] = (),
 ) -> list[tuple[StepSpec, list[int], bytes]]:
     """The steps in order, with the positions they need and their modules; raises Invalid with every mistake.
 
-    `name` is what their pipeline is to be called, checked along with them.
+    `name` is what their pipeline is to be called, checked along with them; `problems` are what was found
+    wrong in reading them.
     """
-    problems = name_problems(name)
+    problems = [*name_problems(name), *problems]
     if not 1 <= len(steps) <= MOST_STEPS:
         problems.append(Problem(("steps",), f"a pipeline has 1 to {MOST_STEPS} steps, not {len(steps)}"))
         raise errors.Invalid(problems=problems)
@@ -74,6 +105,9 @@ async def check_steps(
     names = {step.address.partition("/")[0] for step in steps if manifests.text_refusal(step.address) is None}
     functions = await modules.addressed(session, project_id, names)
     problems += mistakes
+    if (jobs := sum(math.prod(map(len, step.matrix.values())) for step in steps)) > matrices.MOST_JOBS:
+        limit = f"a run has at most {matrices.MOST_JOBS}"
+        problems.append(Problem(("steps",), f"the steps and their matrices make {jobs} jobs; {limit}"))
     for index, step in enumerate(steps):
         problems += _step_problems(index, step, functions)
     if problems:
@@ -86,23 +120,58 @@ def name_problems(name: str) -> list[Problem]:
     return [] if _NAME.match(name) else [Problem(("name",), f"{ids.shorten(name)!r} {_RULE}")]
 
 
+def row_of(step: StepSpec, needs: Sequence[int]) -> dict[str, Any]:
+    """The columns of a step that say what its author wrote."""
+    return {
+        "name": step.name,
+        "address": step.address,
+        "arguments": dict(step.arguments),
+        "needs": list(needs),
+        "inputs": None if step.inputs is None else [selection.encode() for selection in step.inputs],
+        "condition": None if step.when is None else conditions.encode(step.when),
+        "matrix": {name: list(values) for name, values in step.matrix.items()} or None,
+        "cache": step.cache,
+    }
+
+
+def specs_of(rows: Sequence[Step]) -> list[StepSpec]:
+    """The steps of one revision as their author gave them, with `needs` in full."""
+    return [
+        StepSpec(
+            row.name,
+            row.address,
+            row.arguments,
+            tuple(rows[position].name for position in row.needs),
+            None if row.inputs is None else tuple(map(Selection.decode, row.inputs)),
+            None if row.condition is None else conditions.decode(row.condition),
+            row.matrix or {},
+            row.cache,
+        )
+        for row in rows
+    ]
+
+
 def in_order(steps: Sequence[StepSpec]) -> tuple[list[tuple[StepSpec, list[int]]], list[Problem]]:
-    """The steps so that everything needed comes first, with the positions they need; and what is wrong.
+    """The steps so that everything needed comes first, with the positions of their `needs`; and what is wrong.
 
     Stable: steps that could stand anywhere keep the order they were given in.
     """
     needs = {step.name: _needs(steps, index) for index, step in enumerate(steps)}
-    problems = list(_graph_problems(steps, needs))
+    after = {
+        step.name: tuple(dict.fromkeys((*needs[step.name], *(source.step for _, source in step.sources()))))
+        for step in steps
+    }
+    problems = list(_graph_problems(steps))
     if problems:
         return [], problems
     position: dict[str, int] = {}
     ordered: list[tuple[StepSpec, list[int]]] = []
     while len(ordered) < len(steps):
         ready = next(
-            (s for s in steps if s.name not in position and all(n in position for n in needs[s.name])), None
+            (s for s in steps if s.name not in position and all(n in position for n in after[s.name])), None
         )
         if ready is None:
-            return [], [_cycle([s.name for s in steps if s.name not in position], needs, steps)]
+            return [], [_cycle([s.name for s in steps if s.name not in position], after, steps)]
         position[ready.name] = len(ordered)
         ordered.append((ready, sorted(position[name] for name in needs[ready.name])))
     return ordered, []
@@ -115,22 +184,35 @@ def _needs(steps: Sequence[StepSpec], index: int) -> tuple[str, ...]:
     return (steps[index - 1].name,) if index else ()
 
 
-def _graph_problems(steps: Sequence[StepSpec], needs: Mapping[str, tuple[str, ...]]) -> list[Problem]:
+def _graph_problems(steps: Sequence[StepSpec]) -> list[Problem]:
     problems: list[Problem] = []
-    seen: set[str] = set()
+    by_name: dict[str, StepSpec] = {}
     for index, step in enumerate(steps):
+        at = ("steps", str(index))
         if not _NAME.match(step.name):
-            problems.append(Problem(("steps", str(index), "name"), f"{ids.shorten(step.name)!r} {_RULE}"))
-        if step.name in seen:
-            problems.append(
-                Problem(("steps", str(index), "name"), f"{step.name!r} is the name of an earlier step too")
-            )
-        seen.add(step.name)
-        for name in dict.fromkeys(step.needs or ()):
-            if name not in needs:
-                close = manifests.suggestion(name, needs)
-                problems.append(Problem(("steps", str(index), "needs"), f"no step is named {name!r}{close}"))
+            problems.append(Problem((*at, "name"), f"{ids.shorten(step.name)!r} {_RULE}"))
+        if step.name in by_name:
+            problems.append(Problem((*at, "name"), f"{step.name!r} is the name of an earlier step too"))
+        by_name.setdefault(step.name, step)
+    for index, step in enumerate(steps):
+        at = ("steps", str(index))
+        named = [(("needs",), Source(name)) for name in dict.fromkeys(step.needs or ())]
+        sources = [((*path, "step"), source) for path, source in step.sources()]
+        problems += [
+            Problem((*at, *path), message)
+            for path, source in (*named, *sources)
+            if (message := _source_problem(source, by_name))
+        ][: manifests.MOST_PROBLEMS]
     return problems
+
+
+def _source_problem(source: Source, by_name: Mapping[str, StepSpec]) -> str | None:
+    step = by_name.get(source.step)
+    if step is None:
+        return f"no step is named {ids.shorten(source.step)!r}{manifests.suggestion(source.step, by_name)}"
+    if source.matrix and not any(map(source.takes, matrices.combinations(step.matrix))):
+        return f"no combination of the matrix of {step.name} has these values"
+    return None
 
 
 def _cycle(left: Sequence[str], needs: Mapping[str, tuple[str, ...]], steps: Sequence[StepSpec]) -> Problem:
@@ -149,12 +231,16 @@ def _step_problems(index: int, step: StepSpec, functions: Mapping[str, Any]) -> 
     if function is None:
         return [Problem((*at, "function"), unknown_function(step.address, functions))]
     spec = manifests.decode_function(function.spec)
-    return [
+    first = {name: values[0] for name, values in step.matrix.items()}
+    found = [
         Problem(
             (*at, "arguments", *map(str, problem.path)), f"{step.name}: {problem.path[0]} {problem.message}"
         )
-        for problem in manifests.resolve(spec, step.arguments).problems
+        for problem in manifests.resolve(spec, {**step.arguments, **first}).problems
+        if problem.path[0] not in step.matrix
     ]
+    unfit = matrices.option_problems(spec, step.matrix, step.arguments)
+    return found + [Problem((*at, "matrix", *p.path), f"{step.name}: {p.message}") for p in unfit]
 
 
 def unknown_function(address: str, functions: Mapping[str, Any]) -> str:

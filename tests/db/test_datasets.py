@@ -45,7 +45,7 @@ async def version(world: World, version_id: bytes) -> DatasetVersion:
 
 async def inputs(world: World, run_id: bytes) -> list[str]:
     async with world.database.read() as session:
-        return names(await runs.input_files(session, run_id))
+        return names(await runs.files_of(session, [run_id]))
 
 
 @given(TRIPLES, st.randoms())

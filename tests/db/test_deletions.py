@@ -159,7 +159,7 @@ async def test_a_file_that_another_run_uses_stays_as_nobodys_output(database: Da
     await erase(world)
     async with database.read() as session:
         left = {f.name: f for f in await session.all(File, select(File))}
-        assert [f.id for f in await runs.input_files(session, other)] == [own["a.bin"].id]
+        assert [f.id for f in await runs.files_of(session, [other])] == [own["a.bin"].id]
     assert "b.bin" not in left
     assert (left["a.bin"].id, left["a.bin"].run_id, left["a.bin"].job_id) == (own["a.bin"].id, None, None)
 

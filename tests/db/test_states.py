@@ -92,8 +92,7 @@ def test_a_job_moves_only_onward_and_never_out_of_its_end(was: JobState, to: Job
     elif was is S.CANCELLING:
         assert legal is (to is S.CANCELLED)
     elif to in TERMINAL_JOB:
-        launched = was in ACTIVE_JOB
-        never = {S.SKIPPED} if launched else {S.SUCCEEDED}
+        never = {S.SKIPPED} if was in ACTIVE_JOB else {S.SUCCEEDED} if was is S.QUEUED else set()
         assert legal is (to not in never)
     elif to is S.QUEUED:
         assert legal is (was in (S.WAITING, S.STARTING, S.RUNNING))

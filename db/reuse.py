@@ -1,0 +1,123 @@
+"""Reuse: a job that would do what another has done takes its outputs instead of being launched.
+
+What a job does is told by `key_of`: its function in that state of its module, its arguments and its input files
+by name, content, tags and part of a dataset, all that it is shown but for its own ids. The outputs become its
+own as the same files, without a copy, and so do the headline values. A source is locked against being deleted
+meanwhile; one whose files have gone is none.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, insert, select
+
+from db import columns, reported
+from db.database import Transaction
+from db.files import File
+from db.headlines import RunMetric
+from db.jobs import Direction, Job, JobFile
+from db.reported import Reported
+from db.selections import Chosen
+from db.states import JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A job to take outputs from. `origin` was launched; it is the source, or what that took its own from."""
+
+    id: bytes
+    origin: bytes
+    exit_code: int | None
+    output: Any
+    files: tuple[bytes, ...]
+    metrics: Mapping[str, Sequence[Any]]
+
+
+def key_of(
+    digest: str,
+    function: str,
+    arguments: Mapping[str, Any],
+    files: Sequence[Chosen],
+    parts: Mapping[bytes, Sequence[str]],
+) -> bytes:
+    """What tells jobs that do the same, as a digest; `parts` are those of datasets that files belong to."""
+    given = [
+        [one.name, one.file.sha256, sorted(one.file.tags.items()), sorted(parts.get(one.file.file_id, ()))]
+        for one in files
+    ]
+    content = json.dumps([digest, function, sorted(arguments.items()), given])
+    return hashlib.sha256(content.encode()).digest()
+
+
+_JOBS = (
+    select(Job.id, Job.run_id, Job.attempts, Job.exit_code, Job.output, Job.reused_from, Job.headlines)
+    .where(
+        Job.project_id == bindparam("project"),
+        Job.reuse_key == bindparam("key"),
+        # As the partial index has it.
+        Job.state == JobState.SUCCEEDED,
+        Job.reuse_key.is_not(None),
+    )
+    .order_by(Job.id.desc())
+    .limit(1)
+    .with_for_update(read=True, key_share=True)
+)
+_EXISTS = select(Job.id).where(Job.id == bindparam("job"))
+_LISTED = (
+    select(JobFile.file_id, File.id)
+    .outerjoin(File, File.id == JobFile.file_id)
+    .where(JobFile.job_id == bindparam("job"), JobFile.direction == Direction.OUTPUT)
+    .order_by(JobFile.position)
+)
+_LOCKED = (
+    select(File.id)
+    .where(File.id.in_(bindparam("files", expanding=True)))
+    .with_for_update(read=True, key_share=True)
+)
+
+
+async def find(session: Transaction, project_id: bytes, key: bytes) -> Source | None:
+    """The latest job of the project that succeeded in doing this and whose outputs are all there."""
+    row = (await session.execute(_JOBS, {"project": project_id, "key": key})).first()
+    if row is None:
+        return None
+    files = tuple((await session.execute(_LISTED, {"job": row.id})).scalars())
+    if files:
+        kept = set((await session.execute(_LOCKED, {"files": list(files)})).scalars())
+        if not kept.issuperset(files):
+            return None
+    origin = row.reused_from
+    if origin is None or await session.scalar(_EXISTS, {"job": origin}) is None:
+        origin = row.id
+    metrics = row.headlines
+    if metrics is None:
+        found = await reported.of_jobs(session, [row.run_id], [row.id])
+        metrics = {name: value.encode() for (_, name), value in found.items()}
+    return Source(row.id, origin, row.exit_code, row.output, files, metrics)
+
+
+async def take(session: Transaction, job_id: bytes, run_id: bytes, project_id: bytes, source: Source) -> None:
+    """Make a source's outputs and headline values a job's own; the caller moves it to SUCCEEDED."""
+    if source.files:
+        listed = [
+            {"job_id": job_id, "direction": Direction.OUTPUT, "position": position, "file_id": file_id}
+            for position, file_id in enumerate(source.files)
+        ]
+        await session.execute(insert(JobFile), listed)
+    if source.metrics:
+        rows = [
+            {
+                "run_id": run_id,
+                "name": name,
+                "project_id": project_id,
+                "job_id": job_id,
+                "attempt": 0,
+                **Reported(*values).columns(),
+            }
+            for name, values in source.metrics.items()
+        ]
+        upsert = columns.upsert(session.postgresql, RunMetric, ("run_id", "name"))
+        await session.execute(upsert, rows)
