@@ -3,11 +3,12 @@
 import asyncio
 import sys
 
-from tests.bench import launching, metrics, pages, watching
+from tests.bench import launching, logs, metrics, pages, watching
 from tests.bench.rows import show
 
 BENCHES = {
     "launching": launching.rows,
+    "logs": logs.rows,
     "metrics": metrics.rows,
     "pages": pages.rows,
     "watching": watching.rows,

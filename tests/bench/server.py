@@ -26,6 +26,12 @@ functions:
     command: [python, -S, -E, stamp.py]
   wait:
     command: [python, -S, -E, wait.py]
+  flood:
+    command: [python, -S, -E, flood.py, paced]
+  burst:
+    command: [python, -S, -E, flood.py, burst]
+  numbers:
+    command: [python, -S, -E, flood.py, numbers]
 """
 # The first line of user code tells when it runs; nothing is imported that the interpreter has not loaded.
 STAMP = """\
@@ -39,6 +45,26 @@ import time
 print("waiting", flush=True)
 time.sleep(600)
 """
+# 100,000 lines a second for ten seconds; a million lines at once; 300,000 metrics at once.
+FLOOD = """\
+import os, sys, time
+kind = sys.argv[1]
+line = "2026-01-01 12:00:%02d INFO step %07d of the loop, loss %.6f and more\\n"
+if kind == "numbers":
+    line = '{"metric": {"loss": %.6f, "accuracy": 0.5}, "step": %d}\\n'
+    texts = [line % (n * 0.37 % 1, n) for n in range(300_000)]
+else:
+    texts = [line % (n // 1000 % 60, n, n * 0.37 % 1) for n in range(1_000_000)]
+blocks = ["".join(texts[n:n + 100]).encode() for n in range(0, len(texts), 100)]
+begun = time.monotonic()
+for number, block in enumerate(blocks):
+    if kind == "paced":
+        time.sleep(max(0.0, begun + number * 0.001 - time.monotonic()))
+    os.write(1, block)
+with open(os.environ["RUNGRAPH_OUTPUT"] + "/seconds.txt", "w") as file:
+    file.write(str(time.monotonic() - begun))
+"""
+FILES = {"rungraph.yaml": MODULE, "stamp.py": STAMP, "wait.py": WAIT, "flood.py": FLOOD}
 
 
 class Server:
@@ -112,7 +138,7 @@ class Server:
         """Install the benchmark's module, and make a pipeline of one step for each of its functions."""
         folder = self.home / "bench-module"
         folder.mkdir()
-        for name, text in (("rungraph.yaml", MODULE), ("stamp.py", STAMP), ("wait.py", WAIT)):
+        for name, text in FILES.items():
             (folder / name).write_text(text)
         install = "mutation($s: String!) { installModule(input: {source: $s}) { errors { message } } }"
         await self.ask(install, s=str(folder))
@@ -121,7 +147,7 @@ class Server:
         create = """mutation($n: String!, $f: String!) {
             createPipeline(input: {name: $n, steps: [{name: "only", function: $f}]}) {
                 pipeline { id } errors { message } } }"""
-        for name in ("stamp", "wait"):
+        for name in ("stamp", "wait", "flood", "burst", "numbers"):
             made = await self.ask(create, n=name, f=f"bench/{name}")
             self.pipelines[name] = made["createPipeline"]["pipeline"]["id"]
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import orjson
@@ -39,8 +40,8 @@ async def rows() -> list[Row]:
 async def _watched(server: Server, job: str, run: str) -> tuple[list[float], float]:
     delays: list[float] = []
     async with contextlib.AsyncExitStack() as stack:
-        sockets = [await stack.enter_async_context(_socket(server, run)) for _ in range(WATCHERS)]
-        readers = [asyncio.create_task(_read(socket, delays)) for socket in sockets]
+        sockets = [await stack.enter_async_context(follow(server, run)) for _ in range(WATCHERS)]
+        readers = [asyncio.create_task(read(socket, delays)) for socket in sockets]
         used = server.cpu_seconds()
         for _ in range(RATE * SECONDS):
             server.number += 1
@@ -54,7 +55,10 @@ async def _watched(server: Server, job: str, run: str) -> tuple[list[float], flo
 
 
 @contextlib.asynccontextmanager
-async def _socket(server: Server, run: str) -> AsyncIterator[ClientConnection]:
+async def follow(
+    server: Server, run: str = "", *, query: str = WATCH, variables: dict[str, Any] | None = None
+) -> AsyncIterator[ClientConnection]:
+    """A socket that is subscribed to a run's points, or to what `query` says."""
     url = server.url.replace("http", "ws") + "/graphql"
     headers = {"Authorization": f"Bearer {server.token}"}
     protocols = [Subprotocol("graphql-transport-ws")]
@@ -63,12 +67,13 @@ async def _socket(server: Server, run: str) -> AsyncIterator[ClientConnection]:
     ) as socket:
         await socket.send('{"type":"connection_init"}')
         await socket.recv()
-        payload = {"query": WATCH, "variables": {"r": run, "a": 0}}
+        payload = {"query": query, "variables": variables or {"r": run, "a": 0}}
         await socket.send(orjson.dumps({"id": "1", "type": "subscribe", "payload": payload}).decode())
         yield socket
 
 
-async def _read(socket: ClientConnection, delays: list[float]) -> None:
+async def read(socket: ClientConnection, delays: list[float]) -> None:
+    """Take note of how late each point comes."""
     async for text in socket:
         now = time.time()
         message = orjson.loads(text)
