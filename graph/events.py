@@ -4,6 +4,7 @@ A stream that is filtered tells how far it has read at least every 15 s, so that
 again what was not for them.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -14,10 +15,12 @@ from db import errors
 from db.logs import Batch
 from graph import live
 from graph.context import Context
-from graph.logs import LogLine
+from graph.logs import LogGap, LogLine, records
 from graph.scalars import Int64
 
 CURSOR_SECONDS = 15.0
+_MANY_LINES = 100
+"""So many at once come from a flood: whoever reads it leaves the loop to the others for as long as it took."""
 
 
 @strawberry.interface(description="Something that happened, under the next number of a feed.")
@@ -52,9 +55,19 @@ class LinesAdded(FeedEvent):
     lines: list[LogLine] = strawberry.field(description="In the order they were read.")
 
 
-def lines_added(seq: int, step: str, batch: Batch) -> LinesAdded:
-    """A batch of lines as an event."""
-    return LinesAdded(seq=Int64(seq), step=step, lines=[LogLine.of(line) for line in batch.lines])
+@strawberry.type(description="Lines that this watcher had not read are no longer kept.")
+class LinesDropped(FeedEvent):
+    """A gap in the lines of a job."""
+
+    step: str = strawberry.field(description="The job's step.")
+    gap: LogGap = strawberry.field(description="All that is missing up to here, also what was read before.")
+
+
+def lines_added(seq: int, step: str, batch: Batch) -> LinesAdded | LinesDropped:
+    """A batch of lines, or the gap that stands for them, as an event."""
+    if batch.dropped:
+        return LinesDropped(seq=Int64(seq), step=step, gap=LogGap.of(batch))
+    return LinesAdded(seq=Int64(seq), step=step, lines=records(batch.lines))
 
 
 def place(seq: int, *, end: bool = False) -> int:
@@ -90,8 +103,11 @@ async def _events(
             case live.Message(seq=seq):
                 event = told(item)
                 if event is not None:
+                    began = time.thread_time()
                     yield place(seq), event
                     said, at = seq, time.monotonic()
+                    if item.lines is not None and item.lines.count > _MANY_LINES:
+                        await asyncio.sleep(time.thread_time() - began)
             case live.Reached(seq=seq) if seq > said and time.monotonic() - at >= CURSOR_SECONDS:
                 yield place(seq), Cursor(seq=Int64(seq))
                 said, at = seq, time.monotonic()

@@ -10,7 +10,7 @@ from db import attempts, jobs, logs, states
 from graph import functions, nodes, paging
 from graph.context import Context, Info
 from graph.files import File
-from graph.logs import LogLine, connect
+from graph.logs import LogGap, LogLine, connect
 from graph.nodes import Node, found, loads, public
 from graph.paging import Connection
 
@@ -163,6 +163,12 @@ class Job(Node):
         async with info.context.database.read() as session:
             return connect(await logs.of_job(session, self.row.id, page))
 
+    @strawberry.field(
+        description="What is missing in the middle of `logs`, of each worker that printed much."
+    )
+    async def log_gaps(self, info: Info) -> list[LogGap]:
+        return await info.context.load(_gaps_of, self.row.id)
+
 
 @loads("job")
 async def load_jobs(context: Context, keys: list[bytes]) -> list[Job | None]:
@@ -201,6 +207,12 @@ async def _attempts_of(context: Context, keys: list[bytes]) -> list[list[Attempt
     async with context.database.read() as session:
         rows = await attempts.of_jobs(session, keys)
     return nodes.by_owner(keys, rows, lambda row: row.job_id, Attempt.of)
+
+
+async def _gaps_of(context: Context, keys: list[bytes]) -> list[list[LogGap]]:
+    async with context.database.read() as session:
+        rows = await logs.gaps(session, keys)
+    return nodes.by_owner(keys, rows, lambda row: row.job_id or b"", LogGap.of)
 
 
 async def _workers_of(context: Context, keys: list[bytes]) -> list[list[Worker]]:

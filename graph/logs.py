@@ -1,6 +1,9 @@
 """Log lines as the API shows them, and pages of them."""
 
+from collections.abc import Callable, Sequence
 from enum import Enum
+from operator import attrgetter
+from typing import Any
 
 import strawberry
 
@@ -8,7 +11,7 @@ from db import logs
 from db.paging import Slice
 from graph import paging
 from graph.paging import Connection
-from graph.scalars import Int64
+from graph.scalars import Int64, Records
 
 
 @strawberry.enum(description="Where a line came from.")
@@ -28,6 +31,7 @@ class LogLine:
     text: str = strawberry.field(
         description="The line without its newline; bytes that are no UTF-8 are escaped."
     )
+    number: Int64 = strawberry.field(description="Which line of what its worker printed it is, from 1.")
     rank: int = strawberry.field(description="The worker's rank.")
     attempt: int = strawberry.field(description="The attempt's number; 0 for a preparation.")
     seq: Int64 = strawberry.field(description="The number of the feed under which it stands.")
@@ -38,9 +42,50 @@ class LogLine:
             time=Int64(placed.line.time_us),
             stream=LogStream(placed.line.stream),
             text=placed.line.text,
+            number=Int64(placed.number),
             rank=placed.rank,
             attempt=placed.attempt,
             seq=Int64(placed.seq),
+        )
+
+
+_STREAMS = {stream.value: stream.name for stream in LogStream}
+_FIELDS: dict[str, Callable[[logs.Placed], Any]] = {
+    "time": lambda placed: placed.line.time_us,
+    "stream": lambda placed: _STREAMS[placed.line.stream],
+    "text": lambda placed: placed.line.text,
+    "number": attrgetter("number"),
+    "rank": attrgetter("rank"),
+    "attempt": attrgetter("attempt"),
+    "seq": attrgetter("seq"),
+}
+
+
+def records(rows: Sequence[logs.Placed]) -> list[LogLine]:
+    """The lines of a batch: LogLines for the contract, completed as a whole."""
+    return Records(rows, _FIELDS)
+
+
+@strawberry.type(description="Lines of a worker that are no longer kept: of much, the first and last are.")
+class LogGap:
+    """A gap in the middle."""
+
+    attempt: int = strawberry.field(description="The attempt's number.")
+    rank: int = strawberry.field(description="The worker's rank.")
+    from_line: Int64 = strawberry.field(description="The first line that is missing.")
+    to_line: Int64 = strawberry.field(description="The last line that is missing, by now.")
+    size_bytes: Int64 = strawberry.field(description="How much text is missing.")
+    seq: Int64 = strawberry.field(description="The number of the feed under which it stands.")
+
+    @classmethod
+    def of(cls, batch: logs.Batch) -> "LogGap":
+        return cls(
+            attempt=batch.attempt,
+            rank=batch.rank,
+            from_line=Int64(batch.first_line),
+            to_line=Int64(batch.first_line + batch.dropped - 1),
+            size_bytes=Int64(batch.size),
+            seq=Int64(batch.seq),
         )
 
 

@@ -14,7 +14,16 @@ import strawberry
 from db import feeds, states
 from graph import live, nodes
 from graph.context import Context, Info
-from graph.events import Cursor, FeedEnded, FeedEvent, FeedTruncated, LinesAdded, follow, lines_added
+from graph.events import (
+    Cursor,
+    FeedEnded,
+    FeedEvent,
+    FeedTruncated,
+    LinesAdded,
+    LinesDropped,
+    follow,
+    lines_added,
+)
 from graph.jobs import Job, of_run
 from graph.metrics import PointsOfSeries
 from graph.nodes import found
@@ -92,7 +101,15 @@ class PointsAdded(FeedEvent):
 
 
 RunEvent = Annotated[
-    RunChanged | JobChanged | WorkerChanged | PointsAdded | LinesAdded | Cursor | FeedTruncated | FeedEnded,
+    RunChanged
+    | JobChanged
+    | WorkerChanged
+    | PointsAdded
+    | LinesAdded
+    | LinesDropped
+    | Cursor
+    | FeedTruncated
+    | FeedEnded,
     strawberry.union("RunEvent", description="What happens to a run."),
 ]
 

@@ -67,7 +67,7 @@ async def follow(
     ) as socket:
         await socket.send('{"type":"connection_init"}')
         await socket.recv()
-        payload = {"query": query, "variables": variables or {"r": run, "a": 0}}
+        payload = {"query": query, "variables": variables or {"r": run, "a": None}}
         await socket.send(orjson.dumps({"id": "1", "type": "subscribe", "payload": payload}).decode())
         yield socket
 
