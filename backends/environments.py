@@ -16,7 +16,6 @@ import os
 import platform
 import re
 import shutil
-import signal
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -24,15 +23,15 @@ from pathlib import Path
 
 import uv
 
+from backends import commands
 from backends.base import PreparationFailed
 
 Log = Callable[[str], Awaitable[None]]
 
 _MARKER = "rungraph-environment.json"
-_PASSED_ON = re.compile(r"PATH|HOME|UV_\w+|PIP_INDEX\w*|SSL_CERT_\w+|(HTTPS?|ALL|NO)_PROXY", re.IGNORECASE)
+_PASSED_ON = re.compile(rf"UV_\w+|PIP_INDEX\w*|{commands.PASSED_ON}", re.IGNORECASE)
 _REASON = re.compile(r"\s*(error:|×|╰─▶)")
 _POLL_SECONDS = 0.1
-_LONGEST_LINE = 16 << 10
 
 
 async def build(
@@ -154,12 +153,12 @@ class _Uv:
         )
         try:
             await _give(process, given)
-            async for line in _lines(process):
+            async for line in commands.lines(process):
                 lines.append(line)
                 await self.log(line)
             code = await process.wait()
         finally:
-            await _end(process)
+            await commands.end(process)
         if code != 0:
             raise PreparationFailed(_reason(lines, code))
         return lines
@@ -178,27 +177,6 @@ async def _give(process: asyncio.subprocess.Process, text: str) -> None:
         process.stdin.write(text.encode())
         await process.stdin.drain()
     process.stdin.close()
-
-
-async def _lines(process: asyncio.subprocess.Process) -> AsyncIterator[str]:
-    """Lines as they appear; one without end is cut."""
-    assert process.stdout is not None
-    rest = b""
-    while chunk := await process.stdout.read(1 << 16):
-        *whole, rest = (rest + chunk).split(b"\n")
-        if len(rest) > _LONGEST_LINE:
-            whole, rest = [*whole, rest], b""
-        for line in whole:
-            yield line.decode(errors="replace").rstrip()
-    if rest:
-        yield rest.decode(errors="replace").rstrip()
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kills what is left of the process group and waits for the leader."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
 
 
 def _reason(lines: list[str], code: int) -> str:

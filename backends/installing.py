@@ -6,17 +6,22 @@ done again after a crash, and costs nothing where it was done.
 
 import asyncio
 import dataclasses
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 
-from backends import manifests, sources
+from backends import fetching, manifests, sources
 from backends.base import Backend, BackendUnavailable, PreparationFailed, PrepareSpec
-from db import columns, feeds, ids, logs, modules, preparations
+from backends.blobs import Blobs
+from backends.manifest_documents import ManifestProblem
+from db import columns, feeds, files, ids, installations, logs, modules, preparations
 from db import manifests as stored
 from db.database import Database
+from db.installations import Content
 from db.lines import Line
+from db.module_sources import Source, SourceKind
 from db.modules import ModuleVersion
 from db.preparations import Preparation
 from db.viewers import SUPERVISOR
@@ -31,10 +36,17 @@ class Installer:
     """Fetches versions and prepares them on one backend."""
 
     def __init__(
-        self, database: Database, store: Path, adapter: Backend, backend_id: bytes, host: str
+        self,
+        database: Database,
+        store: Path,
+        blobs: Blobs,
+        adapter: Backend,
+        backend_id: bytes,
+        host: str,
     ) -> None:
         self._database = database
         self._store = store
+        self._blobs = blobs
         self._adapter = adapter
         self._backend_id = backend_id
         self._host = host
@@ -43,9 +55,9 @@ class Installer:
     async def step(self) -> None:
         """Begin whatever is to be done and not being done already."""
         async with self._database.read() as session:
-            fetching = await modules.fetching(session)
+            waiting = await installations.fetching(session)
             unfinished = await preparations.unfinished(session, self._backend_id, self._host)
-        for version in fetching:
+        for version in waiting:
             self._begin(version.id, self._fetch(version))
         for preparation in unfinished:
             self._begin(preparation.id, self._prepare(preparation))
@@ -71,23 +83,45 @@ class Installer:
             log.error("installation will be tried again", error=repr(error), exc_info=error)
 
     async def _fetch(self, version: ModuleVersion) -> None:
+        journal = Journal(self._database, version.feed_id)
         try:
-            fetched = await sources.fetch(version.source, self._store)
-            manifest = await asyncio.to_thread(manifests.read, fetched.path)
+            try:
+                content = await self._content(version, journal)
+            finally:
+                await journal.close()
         except sources.SourceInvalid as error:
             async with self._database.begin() as session:
-                await modules.failed(session, version.id, str(error))
+                await installations.failed(session, version.id, str(error))
             return
         except manifests.ManifestInvalid as error:
-            problems = [dataclasses.asdict(problem) for problem in error.problems]
-            count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
             async with self._database.begin() as session:
-                await modules.failed(session, version.id, f"rungraph.yaml has {count}", problems)
+                await installations.failed(session, version.id, error.summary, plain(error.problems))
             return
         async with self._database.begin() as session:
-            recorded = await modules.fetched(session, version.id, fetched.digest, manifest)
-            if recorded is not None:
+            recorded = await installations.fetched(session, version.id, content)
+            if recorded is not None and recorded.id == version.id:
                 await preparations.request(session, recorded, self._backend_id, self._host)
+        if recorded is not None and recorded.id != version.id:
+            async with self._database.begin() as session:
+                await preparations.request(session, recorded, self._backend_id, self._host)
+
+    async def _content(self, version: ModuleVersion, journal: "Journal") -> Content:
+        """What a version's source holds now, at rest in the store."""
+        source = installations.source_of(version)
+        archive = await self._archive(source)
+        async with fetching.obtained(source, self._store, journal.write, archive=archive) as found:
+            fetched = await sources.fetch(str(found.folder), self._store, found.label)
+        manifest = await asyncio.to_thread(manifests.read, fetched.path)
+        if source.name is not None:
+            manifest = dataclasses.replace(manifest, name=source.name)
+        return Content(fetched.digest, manifest, found.commit, [{"message": note} for note in found.notes])
+
+    async def _archive(self, source: Source) -> Path | None:
+        if source.kind is not SourceKind.FILE:
+            return None
+        async with self._database.read() as session:
+            file = await files.find(session, SUPERVISOR, source.file_id)
+        return self._blobs.path(file.sha256) if file is not None and file.sha256 else None
 
     async def _prepare(self, preparation: Preparation) -> None:
         async with self._database.begin() as session:
@@ -117,6 +151,11 @@ class Installer:
             return
         async with self._database.begin() as session:
             await preparations.finish(session, preparation, prepared)
+
+
+def plain(problems: Sequence[ManifestProblem]) -> list[dict[str, Any]]:
+    """Problems, or notes, as they are stored."""
+    return [dataclasses.asdict(problem) for problem in problems]
 
 
 class Journal:

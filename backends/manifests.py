@@ -46,6 +46,12 @@ class ManifestInvalid(Exception):
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
 
+    @property
+    def summary(self) -> str:
+        """How many mistakes, and where."""
+        count = "1 mistake" if len(self.problems) == 1 else f"{len(self.problems)} mistakes"
+        return f"{self.problems[0].file if self.problems else FILE_NAME} has {count}"
+
 
 def read(folder: Path) -> Manifest:
     """The manifest of the module in a folder. Raises ManifestInvalid."""

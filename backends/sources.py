@@ -2,7 +2,8 @@
 
 A version's jobs must see what was checked at its installation, so the folder is copied, read-only, to a
 place named by a digest of names, executable bits and contents. Caches and environments stay behind. The copy
-appears by one rename after everything is on disk: after a crash it is whole or absent. Later git too.
+appears by one rename after everything is on disk: after a crash it is whole or absent. What is not a folder
+yet becomes one in fetching.py.
 """
 
 import asyncio
@@ -24,6 +25,9 @@ _LEFT_BEHIND = frozenset(
     {".git", ".hg", ".svn", "__pycache__", ".venv", "node_modules", ".DS_Store", ".rungraph"}
     | {".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"}
 )
+SCRATCH = ".fetch-"
+"""How the name of what is only there for a while begins; `sweep` removes what a death left of it."""
+
 _READS = 3
 _CHUNK = 1 << 20
 _STALE_SECONDS = 86_400
@@ -43,21 +47,30 @@ class Fetched:
     bytes: int
 
 
-async def fetch(source: str, store: Path) -> Fetched:
+async def fetch(source: str, store: Path, label: str | None = None) -> Fetched:
     """Copy the local folder `source` into `store`, or find there what equals it. Raises SourceInvalid.
+
+    `label` is what messages call it.
 
     Symbolic links to files within the folder become those files. A folder that changes while it is read is
     read again, up to three times.
     """
-    return await asyncio.to_thread(_fetch, source, store)
+    return await asyncio.to_thread(_fetch, source, store, label or source)
 
 
 def sweep(store: Path) -> None:
     """Remove what a crash left half copied, a day after."""
-    for left in store.glob(".fetch-*"):
+    for left in store.glob(f"{SCRATCH}*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - left.stat(follow_symlinks=False).st_mtime > _STALE_SECONDS:
-                _remove(left)
+                remove(left)
+
+
+def remove(folder: Path) -> None:
+    """Removes a copy, read-only folders included; nothing is said of what is gone already."""
+    for path, _, _ in os.walk(folder):
+        Path(path).chmod(0o755)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Changed(Exception):
@@ -75,17 +88,17 @@ class _Entry:
     executable: bool
 
 
-def _fetch(source: str, store: Path) -> Fetched:
+def _fetch(source: str, store: Path, label: str) -> Fetched:
     folder = Path(source)
     if not folder.is_dir():
         raise SourceInvalid(
-            f"{source} is {'no folder' if folder.exists() else 'not there'}: give a local folder"
+            f"{label} is {'no folder' if folder.exists() else 'not there'}: give a folder of this machine"
         )
     folder = folder.resolve()
     store.mkdir(parents=True, exist_ok=True)
     inside = store.resolve().parts[len(folder.parts) :] if store.resolve().is_relative_to(folder) else None
     if inside is not None and _LEFT_BEHIND.isdisjoint(inside):
-        raise SourceInvalid(f"{source} holds the server's own files; install a folder of its own")
+        raise SourceInvalid(f"{label} holds the server's own files; install a folder of its own")
     sweep(store)
     for _ in range(_READS):
         try:
@@ -97,7 +110,7 @@ def _fetch(source: str, store: Path) -> Fetched:
 
 def _copy(folder: Path, store: Path) -> Fetched:
     entries = _listed(folder)
-    temporary = Path(tempfile.mkdtemp(prefix=".fetch-", dir=store))
+    temporary = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=store))
     try:
         digest = _copy_entries(entries, temporary)
         if _listed(folder) != entries:
@@ -105,7 +118,7 @@ def _copy(folder: Path, store: Path) -> Fetched:
         _settle(temporary)
         return Fetched(digest, _place(temporary, store / digest), len(entries), sum(e.size for e in entries))
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def _listed(folder: Path) -> list[_Entry]:
@@ -121,7 +134,7 @@ def _listed(folder: Path) -> list[_Entry]:
         if total > MAX_BYTES:
             raise SourceInvalid(f"the folder is larger than {MAX_BYTES >> 20} MiB, the most a module may be")
     if not entries:
-        raise SourceInvalid(f"{folder} holds no files")
+        raise SourceInvalid("the folder holds no files")
     return sorted(entries, key=lambda entry: os.fsencode(entry.name))
 
 
@@ -233,10 +246,3 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _remove(folder: Path) -> None:
-    """Removes a copy, read-only folders included; nothing is said of what is gone already."""
-    for path, _, _ in os.walk(folder):
-        Path(path).chmod(0o755)
-    shutil.rmtree(folder, ignore_errors=True)

@@ -100,7 +100,9 @@ class Supervisor:
             Turns(),
             self._configuration.log_limit,
         )
-        self._installer = Installer(self._database, self._store, self._adapter, self._backend_id, self._host)
+        self._installer = Installer(
+            self._database, self._store, self._blobs, self._adapter, self._backend_id, self._host
+        )
         self._silence = self._database.bus.listen(self._hear)
         self._spawn(self._recorder.run())
         known = await self._adopt(held)

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Text, UniqueConstraint, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, feeds, ids, modules, viewers
+from db import columns, feeds, ids, module_versions, modules, viewers
 from db.columns import Base, Choice, Id, Timestamp
 from db.database import Session, Transaction
 from db.states import PreparationState
@@ -18,7 +18,10 @@ from db.viewers import Viewer
 
 
 class Preparation(Base):
-    """A version on a backend. `host` is empty where any host will do; `prepared` is the adapter's word for it."""
+    """A version on a backend. `host` is empty where any host will do; `prepared` is the adapter's word for it.
+
+    `freed_at` is when what a removed module left here was let go of.
+    """
 
     __tablename__ = "preparations"
     __table_args__ = (
@@ -36,6 +39,7 @@ class Preparation(Base):
     prepared: Mapped[str | None] = mapped_column(Text)
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)
     ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    freed_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
 
 UNFINISHED = (PreparationState.PENDING, PreparationState.BUILDING)
@@ -84,7 +88,7 @@ async def finish(session: Transaction, preparation: Preparation, prepared: str) 
     """Record the result: the version becomes its module's active one, and jobs that wait for it go on."""
     at = columns.now()
     if await _move(session, preparation, PreparationState.READY, at, None, ended_at=at, prepared=prepared):
-        await modules.activate(session, preparation.version_id)
+        await module_versions.prepared(session, preparation.version_id)
         session.wake()
 
 

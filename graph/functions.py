@@ -13,7 +13,8 @@ from graph.paging import Connection
 from graph.scalars import Int64
 
 if TYPE_CHECKING:
-    from graph.modules import Module, ModuleVersion
+    from graph.module_versions import ModuleVersion
+    from graph.modules import Module
 
 strawberry.enum(manifests.OptionType, description="The type of an option.")
 
@@ -99,7 +100,9 @@ class Function(Node):
         return found
 
     @strawberry.field(description="The version it belongs to.")
-    async def version(self, info: Info) -> Annotated["ModuleVersion", strawberry.lazy("graph.modules")]:
+    async def version(
+        self, info: Info
+    ) -> Annotated["ModuleVersion", strawberry.lazy("graph.module_versions")]:
         found: ModuleVersion = await nodes.get(info.context, "version", self.row.version_id)
         return found
 

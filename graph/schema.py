@@ -29,9 +29,11 @@ from graph.edits import EditMutation
 from graph.errors import Masking
 from graph.files import FileMutation, FileQuery
 from graph.functions import FunctionQuery
+from graph.installations import InstallationMutation
 from graph.jobs import Attempt, JobQuery, Worker
 from graph.metrics import MetricMutation, MetricQuery
-from graph.modules import ModuleMutation, ModuleQuery, ModuleSubscription
+from graph.module_versions import VersionMutation, VersionSubscription
+from graph.modules import ModuleQuery
 from graph.nodes import NodeQuery
 from graph.pipelines import PipelineMutation, PipelineQuery
 from graph.runs import RunQuery
@@ -103,7 +105,8 @@ class Query(
 @strawberry.type(description="Changing. A refusal is data: `errors` of the payload.")
 class Mutation(
     UserMutation,
-    ModuleMutation,
+    InstallationMutation,
+    VersionMutation,
     PipelineMutation,
     StartMutation,
     EditMutation,
@@ -116,7 +119,7 @@ class Mutation(
 
 
 @strawberry.type(description="Following. Resume after the last `seq` you have seen.")
-class Subscription(RunSubscription, ModuleSubscription):
+class Subscription(RunSubscription, VersionSubscription):
     """Following."""
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from rungraph import modules, pipelines, runs
 from rungraph.api import Client
 from rungraph.errors import ApiError, Unreachable
+from rungraph.module_sources import Wanted
 from rungraph.output import Output
 from rungraph.pages import walk
 from rungraph.watching import WATCH
@@ -107,7 +108,7 @@ class Telling:
             path.mkdir()
         (folder / "rungraph.yaml").write_text(MANIFEST)
         (folder / "tell.py").write_text(JOB)
-        return await modules.install(self.client, Output(as_json=True), str(folder))
+        return await modules.install(self.client, Output(as_json=True), Wanted(str(folder)))
 
     async def pipeline(self, steps: Iterable[str] = STEPS, function: str = "tell") -> str:
         """Create a pipeline of these steps, each needing the one above; its id."""

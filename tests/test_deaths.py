@@ -11,6 +11,8 @@ import asyncpg
 
 from backends import attempts
 from rungraph import modules
+from rungraph.module_sources import Wanted
+from rungraph.output import Output
 from tests.processes import until
 from tests.telling import Telling, assert_complete, telling, watched
 
@@ -182,7 +184,9 @@ async def test_a_run_outlives_the_loss_of_every_connection(postgresql_url: str, 
 
 async def test_an_environment_is_finished_after_its_builder_died(database_url: str, tmp_path: Path) -> None:
     async with telling(tmp_path, database_url, **uv_settings(tmp_path)) as told:
-        version = await modules.request_install(told.client, str(unfinished(tmp_path)))
+        version = await modules.request_install(
+            told.client, Output(as_json=True), Wanted(str(unfinished(tmp_path)))
+        )
         await until((tmp_path / "building").exists, "the environment is being built")
         told.server.kill()
         (tmp_path / "go").touch()

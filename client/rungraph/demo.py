@@ -14,6 +14,7 @@ from rungraph import child, exits, modules, pipelines, runs, settings
 from rungraph.api import Client
 from rungraph.errors import ClientError
 from rungraph.links import explorer_path, login_link
+from rungraph.module_sources import Wanted
 from rungraph.output import Output
 from rungraph.screens import screen_for, summarize
 from rungraph.watching import watch
@@ -82,7 +83,7 @@ async def _installed(client: Client, output: Output) -> bool:
     if not folder.is_dir():
         raise ClientError(f"the example is not here: {folder}")
     output.say(f"installing {folder}")
-    version = await modules.install(client, output, str(folder))
+    version = await modules.install(client, output, Wanted(str(folder)))
     return modules.show_version(output, version)
 
 

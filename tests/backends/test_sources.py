@@ -64,7 +64,7 @@ def test_digests_are_equal_exactly_when_the_contents_are(one: Tree, two: Tree) -
         assert (first.files, first.bytes) == (len(one), sum(len(content) for content, _ in one.values()))
         assert {path.name for path in (top / "store").iterdir()} == {first.digest, second.digest}
     finally:
-        sources._remove(top)
+        sources.remove(top)
 
 
 async def test_caches_and_repositories_stay_behind(folder: Path, store: Path) -> None:

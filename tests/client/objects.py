@@ -42,7 +42,12 @@ def version(state: str, **changed: Any) -> Json:
         "message": None,
         "module": {"id": "m", "name": "digits"},
         "problems": [],
+        "notes": [],
         "preparations": [],
+        "sameAs": None,
+        "ref": None,
+        "folder": None,
+        "commit": None,
     }
     function = {"name": "train", "address": "digits/train", "description": "Learns."}
     return {**about, "state": state, **parts, "functions": [function], **changed}
@@ -69,3 +74,12 @@ def events(*given: tuple[str, Json], first: int = 7) -> list[Json]:
         {"__typename": kind, "seq": first + at, "at": LATER, **rest} for at, (kind, rest) in enumerate(given)
     ]
     return [*found, {"__typename": "FeedEnded", "seq": first + len(given)}]
+
+
+def uploading() -> Json:
+    """What a server answers, field by field, to whoever uploads a file."""
+    ready = {"id": FILE, "name": "f", "state": "READY", "sizeBytes": 1, "sha256": "0", "mediaType": "a/b"}
+    return {
+        "createUpload": {"file": ready, "upload": {"url": "/contents/f"}, "errors": []},
+        "completeUpload": {"file": ready, "errors": []},
+    }

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from db import errors, feeds, manifests, modules, preparations
+from db import feeds, installations, manifests, modules, preparations
 from db.database import Database
+from db.installations import Content
 from db.modules import Module, ModuleVersion
 from db.paging import Page
 from db.preparations import Preparation
@@ -47,7 +48,7 @@ async def test_an_installation_goes_from_fetching_to_the_active_version(database
     waiting = await _version(world, version_id)
     assert (waiting.state, waiting.module_id, waiting.number) == (VersionState.FETCHING, None, None)
     async with database.read() as session:
-        assert [row.id for row in await modules.fetching(session)] == [version_id]
+        assert [row.id for row in await installations.fetching(session)] == [version_id]
     await world.fetch(version_id, function("train"), function("test"))
     assert (await _module(world)).active_version_id != version_id
     await world.prepare(version_id)
@@ -97,7 +98,7 @@ async def test_what_cannot_be_fetched_says_why_and_joins_no_module(database: Dat
     problems = [{"path": ["functions", 0], "message": "is no function"}]
     for message in ("rungraph.yaml has mistakes", "something else"):
         async with database.begin() as session:
-            await modules.failed(session, version_id, message, problems)
+            await installations.failed(session, version_id, message, problems)
     version = await _version(world, version_id)
     assert (version.state, version.message) == (VersionState.FAILED, "rungraph.yaml has mistakes")
     assert (version.problems, version.module_id) == (problems, None)
@@ -111,8 +112,8 @@ async def test_what_was_fetched_is_recorded_once(database: Database) -> None:
     await world.fetch(version_id, function("one"))
     async with database.begin() as session:
         manifest = manifests.Manifest("ml", functions=(function("two"),))
-        assert await modules.fetched(session, version_id, "other", manifest) is None
-        await modules.failed(session, version_id, "too late")
+        assert await installations.fetched(session, version_id, Content("other", manifest)) is None
+        await installations.failed(session, version_id, "too late")
     assert (await _version(world, version_id)).state is VersionState.READY
     assert (await _module(world)).versions == 2
 
@@ -180,11 +181,3 @@ async def test_a_preparation_that_has_ended_does_not_begin_again(database: Datab
     async with database.read() as session:
         (row,) = await preparations.of_versions(session, [version_id])
     assert (row.state, row.message) == (PreparationState.READY, None)
-
-
-async def test_an_installation_needs_a_source(database: Database) -> None:
-    world = await World.make(database)
-    with pytest.raises(errors.Invalid) as refused:
-        async with database.begin() as session:
-            await modules.install(session, world.viewer, "  ")
-    assert refused.value.problems[0].path == ("source",)

@@ -22,9 +22,10 @@ from db import (
     feeds,
     files,
     ids,
+    installations,
     jobs,
     manifests,
-    modules,
+    module_sources,
     pipelines,
     preparations,
     projects,
@@ -35,6 +36,7 @@ from db import (
 )
 from db.claims import Launch
 from db.database import Database
+from db.installations import Content
 from db.points import Origin
 from db.reports import End, Made
 from db.starts import StartSpec
@@ -44,6 +46,7 @@ from db.viewers import Kind, Viewer
 
 HOST = "here"
 GIB = 1 << 30
+SOURCE = module_sources.parse("/modules/ml")
 EXIT_CODES = {EndReason.COMPLETED: 0, EndReason.EXIT_CODE: 1, EndReason.OUT_OF_MEMORY: 137}
 
 Needs = Mapping[str, tuple[str, ...] | None]
@@ -100,8 +103,8 @@ class World:
         """A version of a module, fetched and prepared; returns its id."""
         manifest = manifests.Manifest(name, functions=functions)
         async with self.database.begin() as session:
-            version_id = await modules.install(session, self.viewer, "/modules/ml", project_id=project_id)
-            version = await modules.fetched(session, version_id, version_id.hex(), manifest)
+            version_id = await installations.install(session, self.viewer, SOURCE, project_id=project_id)
+            version = await installations.fetched(session, version_id, Content(version_id.hex(), manifest))
             assert version is not None
             await preparations.request(session, version, self.backend.id, HOST)
             (wanted,) = await preparations.of_versions(session, [version_id])
@@ -111,13 +114,13 @@ class World:
     async def request(self, project_id: bytes | None = None) -> bytes:
         """Ask for an installation; returns the version's id."""
         async with self.database.begin() as session:
-            return await modules.install(session, self.viewer, "/modules/ml", project_id=project_id)
+            return await installations.install(session, self.viewer, SOURCE, project_id=project_id)
 
     async def fetch(self, version_id: bytes, *functions: manifests.Function, name: str = "ml") -> None:
         """Record what was fetched, and ask for its preparation."""
         manifest = manifests.Manifest(name, functions=functions)
         async with self.database.begin() as session:
-            version = await modules.fetched(session, version_id, version_id.hex(), manifest)
+            version = await installations.fetched(session, version_id, Content(version_id.hex(), manifest))
             assert version is not None
             await preparations.request(session, version, self.backend.id, HOST)
 

@@ -111,7 +111,11 @@ class Server:
 
     async def install_folder(self, folder: Path | str) -> Any:
         """The version that a folder becomes, when nothing more happens to it."""
-        payload = await self.change("installModule", "version { id }", source=str(folder))
+        return await self.install_source(source=str(folder))
+
+    async def install_source(self, **input: Any) -> Any:
+        """The version that a source becomes, when nothing more happens to it."""
+        payload = await self.change("installModule", "version { id }", **input)
         assert payload["errors"] == [], payload
         version_id = payload["version"]["id"]
         async with asyncio.timeout(PATIENCE_SECONDS):
