@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Text, insert, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, contracts, errors, ids, manifests, projects, viewers
+from db import arrivals, columns, contracts, errors, ids, manifests, projects, viewers
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
 from db.viewers import Viewer
@@ -144,6 +144,9 @@ async def complete_upload(
         file = await find(session, viewer, file_id)
         if file is None or file.state is not FileState.READY:
             raise errors.Conflict("other content has arrived meanwhile", path=("id",))
+        return file_id
+    arrival = arrivals.Arrival(file_id, file.name, file.kind.value, file.tags)
+    await arrivals.files_ready(session, file.project_id, [arrival], columns.now())
     return file_id
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, insert, select, update
 
-from db import columns, contracts, feeds, ids, jobs, runs
+from db import arrivals, columns, contracts, feeds, ids, jobs, runs
 from db.attempts import Attempt, Worker
 from db.backends import Supervisor
 from db.database import Transaction
@@ -268,6 +268,8 @@ async def _hand_on(session: Transaction, job: Job, outputs: Sequence[Made], at: 
         )
     if made:
         await session.execute(insert(File), made)
+        arrived = [arrivals.Arrival(f["id"], f["name"], f["kind"].value, f["tags"]) for f in made]
+        await arrivals.files_ready(session, job.project_id, arrived, at, run_id=job.run_id)
     await session.execute(insert(JobFile), listed)
 
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import attempts, columns, errors, feeds, jobs, paging, settling, viewers
+from db import arrivals, attempts, columns, errors, feeds, jobs, paging, settling, viewers
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
 from db.files import File
@@ -211,6 +211,8 @@ async def settle(
     changed = await session.change(_FOLLOW, values)
     assert changed == 1, "a run changed without its feed's lock"
     head.emit(feeds.Subject.RUN, run_id, at, state=state)
+    if state in TERMINAL_RUN:
+        await arrivals.run_ended(session, run_id, state.value, at)
 
 
 async def _ask_to_stop(

@@ -57,6 +57,10 @@ class Token(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
 
+_STANDING = (TokenKind.ADMINISTRATOR, TokenKind.USER)
+"""Kinds that say what a user may do; a SESSION or a LINK only lasts as long as a browser is at work."""
+
+
 def digest(token: str) -> bytes:
     """What is kept of a token. It is random, so that a plain hash needs no salt and no stretching."""
     return hashlib.sha256(token.encode()).digest()
@@ -108,6 +112,21 @@ async def revoke(session: Transaction, token: str) -> None:
     """End a token at once; an unknown one is nothing to end."""
     ended = update(Token).where(Token.sha256 == digest(token)).values(revoked_at=columns.now())
     await session.execute(ended)
+
+
+async def acting(session: Session, user_id: bytes | None) -> Viewer:
+    """What a user may do now, for what is done in their name while they are not there.
+
+    That is what their standing tokens allow: nothing, once these have expired or are revoked.
+    """
+    if user_id is None:
+        return Viewer(Kind.USER)
+    standing = select(Token).where(Token.user_id == user_id, _alive())
+    tokens = await session.all(Token, standing.where(Token.kind.in_(_STANDING)))
+    if any(token.kind is TokenKind.ADMINISTRATOR for token in tokens):
+        return Viewer(Kind.ADMINISTRATOR, user_id=user_id)
+    allowed = frozenset(token.project_id for token in tokens if token.project_id is not None)
+    return Viewer(Kind.USER, user_id=user_id, projects=allowed)
 
 
 async def get(session: Session, user_id: bytes) -> User | None:

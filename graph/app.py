@@ -19,6 +19,7 @@ from backends.blobs import Blobs
 from backends.janitor import Janitor
 from backends.profiling import Profiler
 from backends.registry import construct
+from backends.scheduler import Scheduler
 from backends.supervisor import Configuration, Supervisor
 from db import claims, ids, projects, schema, users
 from db.bus import Bus
@@ -158,6 +159,9 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     janitor = Janitor(database)
     janitor.open()
     stack.push_async_callback(janitor.close)
+    scheduler = Scheduler(database)
+    await scheduler.open()
+    stack.push_async_callback(scheduler.close)
     return Surroundings(
         database=database,
         hub=hub,

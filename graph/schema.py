@@ -38,6 +38,8 @@ from graph.nodes import NodeQuery
 from graph.pipelines import PipelineMutation, PipelineQuery
 from graph.runs import RunQuery
 from graph.scalars import SCALARS, ColumnExecution
+from graph.schedules import ScheduleQuery
+from graph.scheduling import ScheduleMutation
 from graph.starts import StartMutation
 from graph.users import UserMutation, UserQuery
 from graph.watching import RunSubscription
@@ -94,6 +96,7 @@ class Query(
     FileQuery,
     DatasetQuery,
     MetricQuery,
+    ScheduleQuery,
 ):
     """Reading."""
 
@@ -114,6 +117,7 @@ class Mutation(
     FileMutation,
     DatasetMutation,
     MetricMutation,
+    ScheduleMutation,
 ):
     """Changing."""
 

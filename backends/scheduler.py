@@ -1,0 +1,115 @@
+"""The scheduler: sleeps until something is due, and has it fired.
+
+db/firing.py decides what is due and what becomes of it, each in a transaction of its own, so that a hundred at
+once hold up nobody. Nothing held in memory here matters, and any number of replicas may run: whoever comes
+second finds a fire done. A schedule that cannot fire has that recorded and is moved on; one that meets a fault
+of ours is tried again for a while, and then recorded too. The loop goes on whatever happens.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import structlog
+
+from db import columns, firing
+from db.database import Database
+from db.errors import DomainError, Unavailable
+from db.firing import Due
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 1.0
+"""How late something is found whose hint was lost."""
+_AGAIN_SECONDS = 1.0
+_TRIES = 3
+_FAULT = "an internal error, which the server's log has"
+
+
+class Scheduler:
+    """Fires what is due. `now` is the clock."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        now: Callable[[], datetime] = columns.now,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        self._database = database
+        self._now = now
+        self._poll_seconds = poll_seconds
+        self._woken = asyncio.Event()
+        self._faults: Counter[Due] = Counter()
+
+    async def open(self) -> None:
+        """Begin."""
+        self._silence = self._database.bus.listen(self._hear)
+        self._task = asyncio.create_task(self._run(), name="scheduler")
+
+    async def close(self) -> None:
+        """Stop; what is due meanwhile waits for the next one."""
+        self._silence()
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def step(self) -> datetime | None:
+        """Fire everything that is due now; returns when the next thing is."""
+        while True:
+            async with self._database.read() as session:
+                found = await firing.due(session, self._now())
+            if not found:
+                break
+            tried = [await self._fire(one) for one in found]
+            if not any(tried):
+                break
+        async with self._database.read() as session:
+            return await firing.next_wake(session)
+
+    def _hear(self, _reached: Mapping[int, int], wake: bool) -> None:
+        if wake:
+            self._woken.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._woken.clear()
+            try:
+                await self._wait(await self.step())
+            except Exception as error:
+                # The database may be away; whatever it is, schedules go on.
+                log.error("scheduling goes on after", error=repr(error), exc_info=error)
+                await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def _wait(self, until: datetime | None) -> None:
+        """Sleep until then, a hint, or the next look; what is due already has met a fault and waits a while."""
+        seconds = self._poll_seconds if until is None else (until - self._now()).total_seconds()
+        seconds = _AGAIN_SECONDS if seconds <= 0 else min(seconds, self._poll_seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+
+    async def _fire(self, one: Due) -> bool:
+        """Fire, or record why not; False when it has to be tried again."""
+        try:
+            await self._try(one)
+        except Exception as error:
+            # A bug, or the database is away: neither may stop the others.
+            log.error("a schedule did not fire", schedule=one.schedule_id.hex(), exc_info=error)
+            self._faults[one] += 1
+            return False
+        self._faults.pop(one, None)
+        await asyncio.sleep(0)  # requests come between any two
+        return True
+
+    async def _try(self, one: Due) -> None:
+        refusal: DomainError | None = Unavailable(_FAULT) if self._faults[one] >= _TRIES else None
+        try:
+            async with self._database.begin() as session:
+                await firing.fire(session, one, self._now(), refusal=refusal)
+        except DomainError as error:
+            if error.retryable:
+                raise
+            async with self._database.begin() as session:
+                await firing.fire(session, one, self._now(), refusal=error)
