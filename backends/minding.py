@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -47,6 +47,21 @@ class Surroundings:
     log_limit: logs.Limit
 
 
+@dataclass(slots=True)
+class Clock:
+    """How long an attempt has run: since its process exists, and not while it stands still."""
+
+    started_at: datetime | None = None
+    suspended_at: datetime | None = None
+    suspended_seconds: float = 0.0
+
+    def ran(self, now: datetime) -> timedelta:
+        """Until now; nothing before it has started."""
+        if self.started_at is None:
+            return timedelta()
+        return (self.suspended_at or now) - self.started_at - timedelta(seconds=self.suspended_seconds)
+
+
 class Minder:
     """Minds one attempt."""
 
@@ -54,7 +69,9 @@ class Minder:
         self.launch = launch
         self.handle = handle
         self.stopped = False
-        self.started_at = columns.now()
+        self.clock = Clock()
+        self._still = None if handle else False
+        """Whether the backend has been told to have it stand still; unknown of what was adopted."""
         self._around = around
         self._offsets: dict[int, int] = {}
         self._ended: base.Ended | None = None
@@ -91,7 +108,7 @@ class Minder:
     async def start(self, observation: base.WorkerStarted) -> None:
         """The backend says that a worker's process exists."""
         at = columns.moment(observation.at_us)
-        self.started_at = at
+        self.clock.started_at = at
         await self._around.recorder.record(
             self.launch.feed_id,
             lambda session: reports.started(
@@ -107,9 +124,22 @@ class Minder:
         )
 
     def overdue(self) -> bool:
-        """Whether it has taken longer than its function allows."""
+        """Whether it has run longer than its function allows, not counting when it stood still."""
         allowed = self.launch.timeout_seconds
-        return allowed is not None and columns.now() > self.started_at + timedelta(seconds=allowed)
+        return allowed is not None and self.clock.ran(columns.now()) > timedelta(seconds=allowed)
+
+    async def stand(self, suspended_at: datetime | None, suspended_seconds: float) -> None:
+        """Have it stand still since a moment, or go on, as the database says; a repeat does no harm."""
+        self.clock.suspended_at, self.clock.suspended_seconds = suspended_at, suspended_seconds
+        still, adapter = suspended_at is not None, self._around.adapter
+        if still is self._still or not self.handle or not adapter.capabilities.suspends:
+            return
+        try:
+            await (adapter.suspend if still else adapter.resume)(self.handle)
+        except BackendUnavailable as error:
+            log.warning("neither suspended nor resumed yet", attempt=self.launch.name, error=str(error))
+            return
+        self._still = still
 
     async def stop(self, grace_seconds: float) -> None:
         """Ask the backend to end it; a repeat does no harm."""

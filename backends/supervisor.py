@@ -8,6 +8,7 @@ goes on. One host's backends, one supervisor; minding.py has the life of one att
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,10 +129,21 @@ class Supervisor:
             "kind": made.kind,
             "scope": backends.Scope(self._adapter.capabilities.scope.value),
             "config": {},
+            "enforced": self._enforced(),
+            "devices": [dataclasses.asdict(device) for device in self._adapter.capabilities.devices],
             "slots": made.slots,
             "cpus": made.cpus,
             "memory_bytes": made.memory_bytes,
             "gpus": made.gpus,
+        }
+
+    def _enforced(self) -> dict[str, Any]:
+        can = self._adapter.capabilities
+        return {
+            "memory": can.memory,
+            "cpus": can.cpus,
+            "suspends": can.suspends,
+            "max_workers": can.max_workers,
         }
 
     def _hear(self, _reached: Mapping[int, int], wake: bool) -> None:
@@ -159,7 +171,7 @@ class Supervisor:
         for attempt in alive:
             self._mind(described[attempt.id], attempt.handle)
             if attempt.started_at is not None:
-                self._minders[described[attempt.id].name].started_at = attempt.started_at
+                self._minders[described[attempt.id].name].clock.started_at = attempt.started_at
         return [attempt.handle for attempt in alive if attempt.handle is not None]
 
     def _mind(self, launch: Launch, handle: base.Handle | None) -> None:
@@ -236,7 +248,7 @@ class Supervisor:
                 self._mind(launch, None)
 
     async def _hold(self) -> None:
-        """Mind what was claimed though we were not told, and stop what is to be stopped."""
+        """Mind what was claimed though we were not told; stop what is to be stopped, or to stand still."""
         minded = {minder.launch.attempt_id: minder for minder in self._minders.values()}
         async with self._database.read() as session:
             held = await attempts.held(session, self._lease.id, self._lease.epoch)
@@ -246,7 +258,11 @@ class Supervisor:
         for launch in launches:
             self._mind(launch, None)
         for attempt in held:
-            if attempt.stop_reason is not None and attempt.id in minded:
+            if attempt.id not in minded:
+                continue
+            if attempt.stop_reason is None:
+                await minded[attempt.id].stand(attempt.suspended_at, attempt.suspended_seconds)
+            else:
                 await minded[attempt.id].stop(attempt.stop_grace_seconds or 0.0)
 
     async def _time_out(self) -> None:

@@ -207,7 +207,7 @@ async def _reject(session: Transaction, row: Any, why: str | None, at: datetime)
 
 _TAKE = (
     update(Job)
-    .where(Job.id.in_(bindparam("jobs", expanding=True)), Job.state == JobState.QUEUED)
+    .where(Job.id.in_(bindparam("jobs", expanding=True)), Job.state == JobState.QUEUED, ~Job.suspended)
     .values(state=JobState.STARTING, attempts=Job.attempts + 1, not_before=None)
     .returning(Job.id, Job.attempts)
 )

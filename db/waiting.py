@@ -12,6 +12,7 @@ from db.database import Session
 from db.jobs import Job
 from db.modules import Module, ModuleVersion
 from db.preparations import Preparation
+from db.runs import Run
 from db.states import ACTIVE_JOB, JobState, PreparationState
 
 
@@ -22,6 +23,7 @@ class Code(enum.Enum):
     CAPACITY = "CAPACITY"
     RETRY = "RETRY"
     SUPERVISOR = "SUPERVISOR"
+    SUSPENDED = "SUSPENDED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +35,24 @@ class Why:
 
 
 async def explain(session: Session, runs: Collection[bytes]) -> dict[bytes, Why]:
-    """What the first ready job of each of these runs waits for; runs without a ready job are left out."""
+    """What the first ready job of each of these runs waits for; runs without a ready job are left out.
+
+    A suspended run waits to be resumed, whatever its jobs do.
+    """
+    told = await _suspended(session, runs)
     ready = select(Job).where(Job.run_id.in_(runs), Job.state == JobState.QUEUED)
     first: dict[bytes, Job] = {}
     for job in await session.all(Job, ready.order_by(Job.run_id, Job.position)):
-        first.setdefault(job.run_id, job)
+        if job.run_id not in told:
+            first.setdefault(job.run_id, job)
     if not first:
-        return {}
+        return told
     unprepared = await _unprepared(session, first.values())
     backends = {row.id: row for row in await session.all(Backend, select(Backend))}
     active = select(Job.backend_id, func.count().label("jobs")).where(Job.state.in_(ACTIVE_JOB))
     busy = {
         row.backend_id: row.jobs for row in (await session.execute(active.group_by(Job.backend_id))).all()
     }
-    told: dict[bytes, Why] = {}
     for run_id, job in first.items():
         if job.not_before is not None and job.not_before > columns.now():
             message = f"{job.step} is tried again at {job.not_before:%H:%M:%S} UTC"
@@ -56,6 +62,12 @@ async def explain(session: Session, runs: Collection[bytes]) -> dict[bytes, Why]
         else:
             told[run_id] = _capacity(job, backends.get(job.backend_id or b""), busy.get(job.backend_id, 0))
     return told
+
+
+async def _suspended(session: Session, runs: Collection[bytes]) -> dict[bytes, Why]:
+    still = select(Run.id).where(Run.id.in_(runs), Run.suspended_at.is_not(None))
+    why = Why(Code.SUSPENDED, "it is suspended, until it is resumed")
+    return dict.fromkeys((await session.execute(still)).scalars(), why)
 
 
 async def _unprepared(

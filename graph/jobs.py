@@ -62,6 +62,9 @@ class Attempt(Node):
     created_at: datetime = strawberry.field(description="When its launch was decided.")
     started_at: datetime | None = strawberry.field(description="When all its workers existed.")
     ended_at: datetime | None = strawberry.field(description="When all were gone.")
+    suspended_seconds: float = strawberry.field(
+        description="How long it stood still before it was last resumed; timeouts do not count that."
+    )
 
     @classmethod
     def of(cls, row: attempts.Attempt) -> "Attempt":
@@ -75,6 +78,7 @@ class Attempt(Node):
             created_at=row.created_at,
             started_at=row.started_at,
             ended_at=row.ended_at,
+            suspended_seconds=row.suspended_seconds,
         )
 
     @strawberry.field(description="By rank.")

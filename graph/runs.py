@@ -8,7 +8,7 @@ from datetime import datetime
 
 import strawberry
 
-from db import errors, runs, states, waiting
+from db import errors, runs, states, suspensions, waiting
 from db.paging import Page
 from graph import dataset_versions, jobs, metrics, nodes, paging, pipelines, users
 from graph.context import Context, Info
@@ -47,6 +47,9 @@ class Run(Node):
     row: strawberry.Private[runs.Run]
     name: str = strawberry.field(description="The pipeline's, unless it was given one.")
     state: states.RunState = strawberry.field(description="Derived from its jobs.")
+    suspended: bool = strawberry.field(
+        description="Whether it stands still, whatever its state: resumeRun lets it go on."
+    )
     priority: int = strawberry.field(description="Higher ones are launched first.")
     fail_fast: bool = strawberry.field(description="Whether a failure skips everything not launched yet.")
     external: bool = strawberry.field(description="Whether code outside reports it.")
@@ -68,6 +71,7 @@ class Run(Node):
             id=public("run", row.id),
             name=row.name,
             state=row.state,
+            suspended=suspensions.is_suspended(row),
             priority=row.priority,
             fail_fast=row.fail_fast,
             external=row.external,
@@ -131,9 +135,9 @@ class Run(Node):
     async def timeline(self, info: Info) -> list[TimelineEntry]:
         return await info.context.load(of_feed, self.row.feed_id)
 
-    @strawberry.field(description="Why it is not running; null unless it is QUEUED.")
+    @strawberry.field(description="Why it is not running; null unless it is QUEUED or suspended.")
     async def waiting_for(self, info: Info) -> WaitingFor | None:
-        if self.state is not states.RunState.QUEUED:
+        if self.state is not states.RunState.QUEUED and not self.suspended:
             return None
         return await info.context.load(_waiting_of, self.row.id)
 

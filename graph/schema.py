@@ -41,6 +41,7 @@ from graph.scalars import SCALARS, ColumnExecution
 from graph.schedules import ScheduleQuery
 from graph.scheduling import ScheduleMutation
 from graph.starts import StartMutation
+from graph.suspensions import SuspensionMutation
 from graph.users import UserMutation, UserQuery
 from graph.watching import RunSubscription
 
@@ -112,6 +113,7 @@ class Mutation(
     VersionMutation,
     PipelineMutation,
     StartMutation,
+    SuspensionMutation,
     EditMutation,
     DeletionMutation,
     FileMutation,

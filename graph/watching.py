@@ -48,7 +48,7 @@ class RunChanged(FeedEvent):
     at: datetime = strawberry.field(description="When.")
     run_state: states.RunState = strawberry.field(description="Its state, new unless it was edited.")
     edited: list[str] = strawberry.field(
-        description="What an edit changed: name, notes, tags, archived; empty for a change of state."
+        description="What changed but the state: name, notes, tags, archived, suspended; empty when that did."
     )
 
     @strawberry.field(description="The run as it is now; null if it was deleted.")

@@ -49,6 +49,24 @@ def _told(pid: int) -> bytes:
     return b""
 
 
+async def is_still(watcher: int) -> bool:
+    """Whether every process below a watcher is stopped, or in a frozen group."""
+    living = attempts.processes()
+    family = attempts.descendants([watcher], living)
+    return bool(family) and all(living[pid].state == "T" or _is_frozen(pid) for pid in family)
+
+
+def _is_frozen(pid: int) -> bool:
+    """Whether the group of version 2 that a process is in is frozen."""
+    with contextlib.suppress(OSError):
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        (mounted,) = [line.split()[4] for line in mounts if " - cgroup2 " in line]
+        groups = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        (path,) = [line.removeprefix("0::") for line in groups if line.startswith("0::")]
+        return "frozen 1" in Path(f"{mounted}{path}/cgroup.events").read_text()
+    return False
+
+
 async def gone(pid: int, start: int) -> None:
     """Return when this very process has ended."""
     descriptor = attempts.open_process(pid, start)

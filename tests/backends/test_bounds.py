@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backends import attempts, bounds, cgroups
-from backends.base import EndReason, Handle, HasOutput, Resources, Stream
+from backends.base import EndReason, HasOutput, Resources, Stream
 from backends.local import Local
 from tests.backends import localground
 from tests.backends.grounds import FOREVER, Ground, Witness, eventually, lines, pieces
@@ -138,7 +138,7 @@ async def test_a_suspended_attempt_stands_still_until_it_is_resumed(
         await witness.sees(HasOutput, handle)
         for _ in range(2):
             await adapter.suspend(handle)
-        await eventually(lambda: _is_still(handle))
+        await eventually(lambda: localground.is_still(handle["pid"]))
         fresh = await ground.open()
         before = len(await pieces(fresh, handle))
         await fresh.resume(handle)
@@ -164,34 +164,11 @@ async def test_a_suspended_attempt_can_be_stopped(ground: Ground) -> None:
         handle = await adapter.launch(ground.job(code))
         await witness.sees(HasOutput, handle)
         await adapter.suspend(handle)
-        await eventually(lambda: _is_still(handle))
+        await eventually(lambda: localground.is_still(handle["pid"]))
         await adapter.stop(handle, 10)
         ended = await witness.ended(handle)
     assert (ended.reason, ended.exit_code) == (EndReason.EXIT_CODE, 3)
     assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"ready", b"heard"]
-
-
-async def _is_still(handle: Handle) -> bool:
-    """Whether every process of an attempt is stopped, or has nothing to run in a frozen group."""
-    living = attempts.processes()
-    family = attempts.descendants([handle["pid"]], living)
-    return bool(family) and all(living[pid].state == "T" or _is_frozen(pid) for pid in family)
-
-
-def _is_frozen(pid: int) -> bool:
-    for version, _, _ in cgroups._own():
-        if version == 2:
-            path = next(
-                line[3:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line[:3] == "0::"
-            )
-            mounted = next(
-                line.split()[4]
-                for line in Path("/proc/self/mountinfo").read_text().splitlines()
-                if " - cgroup2 " in line
-            )
-            events = Path(mounted + path) / "cgroup.events"
-            return events.exists() and "frozen 1" in events.read_text()
-    return False
 
 
 async def test_what_a_family_holds_is_counted_once() -> None:

@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import pytest
 from backends import supervisor
 from backends.blobs import Blobs
 from backends.local import Local
+from backends.minding import Clock
 from backends.supervisor import Configuration, Supervisor
-from db import logs, metrics
+from db import columns, logs, metrics
 from db.bus import Bus
 from db.database import Database, Session, Transaction
 from db.runs import Run
@@ -188,3 +190,15 @@ async def test_what_a_death_left_half_written_is_freed_a_day_later(losing: Losin
     async with supervised(world, tmp_path):
         await until(lambda: not half.exists(), "it is freed")
     assert fresh.exists(), "somebody may be writing it"
+
+
+def test_the_clock_of_a_timeout_runs_with_the_process_alone() -> None:
+    start = columns.now()
+    clock, hour = Clock(), timedelta(hours=1)
+    assert clock.ran(start + hour) == timedelta()  # the backend was away: it has not begun
+    clock.started_at = start
+    assert clock.ran(start + hour) == hour
+    clock.suspended_at = start + hour
+    assert clock.ran(start + 5 * hour) == hour
+    clock.suspended_at, clock.suspended_seconds = None, 4 * 3600.0
+    assert clock.ran(start + 6 * hour) == 2 * hour
