@@ -15,6 +15,7 @@ from db.columns import Base, Id, Word
 from db.database import Transaction
 
 LONGEST_TEXT = 500
+MOST_NUMBER = 1e308
 
 
 class RunArgument(Base):
@@ -80,7 +81,7 @@ def plain(value: Any) -> tuple[float | None, str | None]:
     if isinstance(value, bool):
         return None, "true" if value else "false"
     if isinstance(value, int | float):
-        return float(value), None
+        return (float(value), None) if abs(value) <= MOST_NUMBER else (None, None)
     if isinstance(value, str) and len(value) <= LONGEST_TEXT and "\0" not in value:
         return None, value
     return None, None

@@ -10,13 +10,14 @@ On SQLite `read()` and `begin()` run in the event loop (sqlite.py says why); wha
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, Executable, Pool, event, make_url
 from sqlalchemy.engine import URL, CursorResult
-from sqlalchemy.exc import DisconnectionError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from db import errors, feeds, sqlite
@@ -104,10 +105,17 @@ class Database:
             yield Session(connection)
 
     @asynccontextmanager
-    async def scan(self) -> AsyncIterator[Session]:
-        """One snapshot for reads that may take long; the event loop goes on meanwhile."""
+    async def scan(self, *, seconds: float | None = None) -> AsyncIterator[Session]:
+        """One snapshot for reads that may take long; the event loop goes on meanwhile.
+
+        Raises LimitExceeded when they take more than `seconds`.
+        """
         async with self._scanner.connect() as connection, connection.begin():
-            yield Session(connection)
+            if seconds is None:
+                yield Session(connection)
+                return
+            async with _limited(connection, seconds):
+                yield Session(connection)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Transaction]:
@@ -149,6 +157,33 @@ async def _connected(engine: Engine | AsyncEngine) -> AsyncIterator[Connection |
     else:
         with engine.connect() as connection:
             yield connection
+
+
+_STEPS = 20_000
+"""SQLite looks at the clock after so many of its virtual machine's instructions: some 100 µs."""
+
+
+@asynccontextmanager
+async def _limited(connection: AsyncConnection, seconds: float) -> AsyncIterator[None]:
+    """Statements of this transaction end with LimitExceeded after a while, wherever they are."""
+    driver: Any = None
+    if connection.dialect.name == "postgresql":
+        await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+    else:
+        driver = (await connection.get_raw_connection()).driver_connection
+        deadline = time.monotonic() + seconds
+        await driver.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        yield
+    except DBAPIError as error:
+        if "interrupted" not in str(error.orig) and getattr(error.orig, "sqlstate", "") != "57014":
+            raise
+        raise errors.LimitExceeded(
+            f"this takes more than {seconds:g} s: narrow it by a state, a pipeline, a tag or a range of time"
+        ) from error
+    finally:
+        if driver is not None:
+            await driver.set_progress_handler(None, 0)
 
 
 async def _begin(connection: Connection | AsyncConnection) -> None:

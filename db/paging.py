@@ -28,11 +28,17 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Slice(Generic[T]):
-    """The rows of a page in list order, and whether there are more on either side."""
+    """The rows of a page in list order, and whether there are more on either side.
+
+    `keys` are the rows' places in the order, where that is not by id. A search that has met enough ends
+    before its page is full: `resume` says where it goes on, in the direction of the page.
+    """
 
     rows: list[T]
     has_next: bool
     has_previous: bool
+    keys: list[Any] | None = None
+    resume: Any = None
 
 
 async def fetch(

@@ -25,11 +25,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import arrivals, attempts, columns, errors, feeds, jobs, paging, settling, viewers
+from db import arrivals, attempts, columns, errors, feeds, jobs, settling, viewers
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
 from db.files import File
-from db.paging import Page, Slice
 from db.states import TERMINAL_RUN, EndReason, JobState, RunState, derive
 from db.viewers import Viewer
 
@@ -239,46 +238,16 @@ async def get(session: Session, viewer: Viewer, run_id: bytes) -> Run:
 
 async def find(session: Session, viewer: Viewer, run_id: bytes) -> Run | None:
     """The run of this id, if it may be seen."""
-    return await session.find(Run, _READ.where(Run.id == run_id, _seen(viewer)))
+    return await session.find(Run, _READ.where(Run.id == run_id, seen(viewer)))
 
 
 async def find_runs(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Run]:
     """The runs of these ids that may be seen."""
-    return await session.all(Run, _READ.where(Run.id.in_(keys), _seen(viewer)))
+    return await session.all(Run, _READ.where(Run.id.in_(keys), seen(viewer)))
 
 
-def _seen(viewer: Viewer) -> ColumnElement[bool]:
+def seen(viewer: Viewer) -> ColumnElement[bool]:
     return viewers.visible(viewer, Run.project_id, Run.id) & Run.deleted_at.is_(None)
-
-
-async def list_runs(
-    session: Session,
-    viewer: Viewer,
-    page: Page,
-    *,
-    states: Collection[RunState] = (),
-    pipeline_id: bytes | None = None,
-    tags: Sequence[tuple[str, str]] = (),
-    archived: bool | None = False,
-    parent_id: bytes | None = None,
-) -> Slice[Run]:
-    """Runs, newest first; in one of these states, of this pipeline, with all of these tags.
-
-    Archived ones only if asked for (True: those alone, None: both); children of `parent_id` if given.
-    """
-    statement = _READ.where(_seen(viewer))
-    if archived is not None:
-        statement = statement.where(Run.archived == archived)
-    if parent_id is not None:
-        statement = statement.where(Run.parent_id == parent_id)
-    if states:
-        statement = statement.where(Run.state.in_(states))
-    if pipeline_id is not None:
-        statement = statement.where(Run.pipeline_id == pipeline_id)
-    for name, value in tags:
-        tagged = select(RunTag.run_id).where(RunTag.name == name, RunTag.value == value)
-        statement = statement.where(Run.id.in_(tagged))
-    return await paging.fetch(session, Run, statement, Run.id, page)
 
 
 async def tags_of(session: Session, runs: Collection[bytes]) -> list[RunTag]:

@@ -1,0 +1,400 @@
+"""Pages of runs: any filter, any order, at a cost that does not grow with how many runs there are.
+
+A page is found in one of two ways. Where a condition of the filter is true of few runs (an index tells,
+by counting no further than FEW), those are read and sorted. Else the index that has the order is walked
+from the cursor on, and each run met is judged by its own rows, until the page is full or EXAMINED runs
+were met: then the page ends early, and its cursor says where to go on. So a filter that matches nothing
+costs no more than one that matches much, and nothing sorts or scans what it does not show.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Float, Select, and_, func, literal, select, text, true, tuple_
+
+from db import errors, filters, paging, runs, viewers
+from db.columns import Id
+from db.database import Session
+from db.feeds import Feed
+from db.filters import (
+    Argument,
+    Belongs,
+    Condition,
+    During,
+    Flag,
+    InStates,
+    Mentions,
+    Metric,
+    Named,
+    Some,
+    Tagged,
+)
+from db.matching import RUN, compared, holds, made, source, within
+from db.paging import Page, Slice
+from db.projects import Project
+from db.runs import Run
+from db.sorting import Key, Segment, Sort, lacks
+from db.viewers import Viewer
+
+FEW = 4_000
+"""So many runs are read and sorted at once: some 20 ms."""
+EXAMINED = 40_000
+"""So many runs are judged for one page at most: some 150 ms."""
+MOST_PROJECTS = 50
+SECONDS = 3.0
+"""What no statement of a list takes; who asks opens its session with this limit."""
+
+LIVE = (Flag("archived", False),)
+_READ: Any = select(Run, Feed.seq).join(Feed, Feed.id == Run.feed_id)
+
+
+def is_short(where: Sequence[Condition], sort: Sort) -> bool:
+    """Whether a page costs no more than its rows, whatever there is: it may be read in the event loop."""
+    return tuple(where) == LIVE and sort.newest_first
+
+
+async def list_runs(
+    session: Session,
+    viewer: Viewer,
+    page: Page,
+    *,
+    where: Sequence[Condition] = LIVE,
+    sort: Sort = Sort(),  # noqa: B008
+) -> Slice[Run]:
+    """The runs of which every condition holds, in an order; `page` begins and ends at keys of that order.
+
+    Raises LimitExceeded where there are more projects than can be merged.
+    """
+    if is_short(where, sort) and (viewer.sees_all or len(viewer.projects) == 1):
+        at = replace(page, after=_id_of(page.after), before=_id_of(page.before))
+        return await paging.fetch(session, Run, _READ.where(runs.seen(viewer), ~Run.archived), Run.id, at)
+    return await _Search(session, viewer, page, where, sort).page()
+
+
+async def matching(
+    session: Session, viewer: Viewer, ids: Sequence[bytes], where: Sequence[Condition]
+) -> set[bytes]:
+    """Those of a few runs that may be seen and of which every condition holds."""
+    judged = and_(true(), *(holds(one, session.postgresql) for one in where))
+    chosen = select(RUN.c.id).where(RUN.c.id.in_(ids), runs.seen(viewer, RUN.c), judged)
+    return set((await session.execute(chosen)).scalars())
+
+
+async def prepare(session: Session) -> None:
+    """Keep PostgreSQL to the plans that are meant: statistics that are old or missing change nothing."""
+    if session.postgresql:
+        for setting in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"):
+            await session.execute(text(f"SET LOCAL {setting} = off"))
+
+
+def _id_of(key: Any) -> Any:
+    return key.id if isinstance(key, Key) else key
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A part of a segment that one index has in order, and what each of its runs must be."""
+
+    segment: Segment
+    judged: tuple[ColumnElement[bool], ...]
+
+
+class _Search:
+    """Finds one page."""
+
+    def __init__(
+        self, session: Session, viewer: Viewer, page: Page, where: Sequence[Condition], sort: Sort
+    ) -> None:
+        self.session = session
+        self.viewer = viewer
+        self.wanted = page
+        self.where = tuple(where)
+        self.sort = sort
+        self.descending = sort.descending is not page.backward
+        start = page.before if page.backward else page.after
+        self.start: Key | None = Key(0, None, start) if isinstance(start, bytes) else start
+        self.projects: list[bytes] = []
+
+    async def page(self) -> Slice[Run]:
+        """The page."""
+        await prepare(self.session)
+        self.projects = await self._projects()
+        keys: list[Key] = []
+        stop: Key | None = None
+        if self.projects:
+            few = await self._few()
+            keys, stop = await self._walk() if few is None else (await self._sorted(few), None)
+        size = self.wanted.size
+        more = len(keys) > size or stop is not None
+        keys = keys[:size][:: -1 if self.wanted.backward else 1]
+        return await self._slice(keys, more, stop)
+
+    async def _slice(self, keys: list[Key], more: bool, stop: Key | None) -> Slice[Run]:
+        found = await self.session.all(Run, _READ.where(Run.id.in_([key.id for key in keys]))) if keys else []
+        rows = {row.id: row for row in found}
+        kept = [key for key in keys if key.id in rows]
+        begun = self.start is not None
+        backward = self.wanted.backward
+        return Slice(
+            [rows[key.id] for key in kept],
+            has_next=begun if backward else more,
+            has_previous=more if backward else begun,
+            keys=[self.sort.place(key) for key in kept],
+            resume=None if stop is None else self.sort.place(stop),
+        )
+
+    async def _projects(self) -> list[bytes]:
+        """The projects to look in, those that are named if any are."""
+        named = {one.key for one in self.where if isinstance(one, Belongs) and one.to == "project"}
+        if self.viewer.kind is viewers.Kind.JOB:
+            own = select(Run.project_id).where(Run.id == self.viewer.run_id)
+            return list((await self.session.execute(own)).scalars())
+        if self.viewer.sees_all:
+            statement = select(Project.id).limit(MOST_PROJECTS + 1)
+            statement = statement.where(Project.id.in_(named)) if named else statement
+            found = set((await self.session.execute(statement)).scalars())
+        else:
+            found = set(self.viewer.projects)
+        chosen = sorted(found & named if named else found)
+        if len(chosen) > MOST_PROJECTS:
+            rule = f"runs of more than {MOST_PROJECTS} projects are not sorted together: name a project"
+            raise errors.LimitExceeded(rule, path=("filter", "project"))
+        return chosen
+
+    async def _few(self) -> Select[Any] | None:
+        """The ids of the runs that one condition is true of, if they are few."""
+        if self.viewer.kind is viewers.Kind.JOB:
+            return select(Run.id.label("id")).where(Run.id == self.viewer.run_id)
+        if self._absorbs_all():
+            return None
+        for condition in sorted(self.where, key=_eagerness):
+            rows = self._rows(condition)
+            if rows is None:
+                continue
+            counted = select(func.count()).select_from(rows.limit(FEW + 1).subquery())
+            if await self.session.scalar(counted) <= FEW:
+                return rows
+        return None
+
+    def _rows(self, condition: Condition) -> Select[Any] | None:
+        """The ids of the runs that a condition is true of, from an index; maybe more, never fewer."""
+        match condition:
+            case Some(parts) if parts:
+                chosen = [self._first(part) for part in parts]
+                if any(rows is None for rows in chosen):
+                    return None
+                tables = [rows.limit(FEW + 1).subquery() for rows in chosen if rows is not None]
+                first, *rest = [select(table.c.id) for table in tables]
+                together = first.union(*rest).subquery() if rest else tables[0]
+                return select(together.c.id.label("id"))
+            case filters.Every(parts):
+                return self._first(condition)
+            case _:
+                found = source(condition, self.session.postgresql)
+                return None if found is None else found.rows(self.projects)
+
+    def _first(self, condition: Condition) -> Select[Any] | None:
+        parts = condition.parts if isinstance(condition, filters.Every) else (condition,)
+        found = (self._rows(part) for part in sorted(parts, key=_eagerness))
+        return next((rows for rows in found if rows is not None), None)
+
+    async def _sorted(self, few: Select[Any]) -> list[Key]:
+        """The keys of a few runs, sorted here, from the cursor on."""
+        rows = few.distinct().subquery("w")
+        judged = self._judged(rows.c.id, self.where)
+        ids = list((await self.session.execute(select(rows.c.id).where(*judged))).scalars())
+        keys = self.sort.arrange(await self._keys(ids))
+        if self.wanted.backward:
+            keys.reverse()
+        if self.start is not None:
+            order = self.sort.arrange([*keys, self.start])
+            at = order.index(self.start)
+            keys = order[:at][::-1] if self.wanted.backward else order[at + 1 :]
+        return keys
+
+    async def _keys(self, ids: Sequence[bytes]) -> list[Key]:
+        """Where runs stand in the order."""
+        found: dict[bytes, Key] = {}
+        for number, segment in enumerate(self.sort.segments()):
+            left = [one for one in ids if one not in found]
+            if not left:
+                break
+            if segment.lacking:
+                found |= {one: Key(number, None, one) for one in left}
+                continue
+            value = literal(None) if segment.value is None else segment.value
+            statement = select(segment.id.label("id"), value.label("value"))
+            for at in range(0, len(left), 500):
+                some = statement.where(segment.id.in_(left[at : at + 500]), *segment.where)
+                rows = (await self.session.execute(some)).all()
+                found |= {row.id: Key(number, row.value, row.id) for row in rows}
+        return list(found.values())
+
+    async def _walk(self) -> tuple[list[Key], Key | None]:
+        """The keys of a page and one more, and where the walk stopped if it had met enough before that."""
+        needed = self.wanted.size + 1
+        segments = list(enumerate(self.sort.segments()))[:: -1 if self.wanted.backward else 1]
+        if self.start is not None:
+            at = next(i for i, (number, _) in enumerate(segments) if number == self.start.segment)
+            segments = segments[at:]
+        found: list[Key] = []
+        for number, segment in segments:
+            start = self.start if self.start is not None and number == self.start.segment else None
+            got, stop = await self._met(number, segment, start, needed - len(found))
+            found += got
+            if len(found) >= needed:
+                return found[:needed], None
+            if stop is not None:
+                return found, stop
+        return found, None
+
+    async def _met(
+        self, number: int, segment: Segment, start: Key | None, needed: int
+    ) -> tuple[list[Key], Key | None]:
+        """The next keys of one segment, merged from its streams."""
+        streams = self._streams(segment)
+        most = max(EXAMINED // max(len(streams), 1), 1_000)
+        got: list[Key] = []
+        stop: Key | None = None
+        for stream in streams:
+            met = self._range(stream.segment, start).limit(most).subquery("w")
+            judged = self._among(met.c.id, stream.judged)
+            rows = (
+                await self.session.execute(select(met.c.value, met.c.id).where(*judged).limit(needed))
+            ).all()
+            got += [Key(number, row.value, row.id) for row in rows]
+            if len(rows) < needed:
+                last = self._range(stream.segment, start).limit(1).offset(most - 1)
+                end = (await self.session.execute(last)).first()
+                if end is not None:
+                    stop = self._ordered([*([stop] if stop else []), Key(number, end.value, end.id)])[0]
+        ordered = self._ordered(got)
+        if stop is not None:
+            ordered = [key for key in ordered if key == stop or self._ordered([key, stop])[0] == key]
+        return ordered, stop if len(ordered) < needed else None
+
+    def _ordered(self, keys: Sequence[Key]) -> list[Key]:
+        return self.sort.arrange(keys)[:: -1 if self.wanted.backward else 1]
+
+    def _streams(self, segment: Segment) -> list[_Stream]:
+        """One stream a project, or one alone where the rows are not kept by project."""
+        left = list(self.where)
+        if segment.rest and any(_has(one, self.sort) for one in left):
+            return []  # nothing that is lacking here satisfies that
+        left_out = tuple(lacks(one) for one in segment.lacking)
+        narrowed, absorbed = self._narrowed(segment)
+        left = [one for one in left if one not in absorbed]
+        judged = (*left_out, *(holds(one, self.session.postgresql) for one in left))
+        if narrowed.project is None:
+            return [_Stream(narrowed, judged)]
+        kept = [replace(narrowed, where=(*narrowed.where, narrowed.project == one)) for one in self.projects]
+        return [_Stream(one, judged) for one in kept]
+
+    def _narrowed(self, segment: Segment) -> tuple[Segment, tuple[Condition, ...]]:
+        """A segment that begins and ends where conditions say, and those that it answers for."""
+        if self.sort.by == "CREATED":
+            return self._narrowed_by_equality(segment)
+        if segment.value is not None:
+            for one in self.where:
+                bounds = _bounds(one, segment, self.sort)
+                if bounds is not None:
+                    return replace(segment, where=(*segment.where, *bounds)), (one,)
+        return segment, ()
+
+    def _narrowed_by_equality(self, segment: Segment) -> tuple[Segment, tuple[Condition, ...]]:
+        """By id alone any index that has equal things by id will do; and ids tell when they were made."""
+        absorbed: tuple[Condition, ...] = ()
+        if LIVE[0] in self.where:
+            segment = replace(segment, where=(~Run.archived,))
+        for one in sorted(self.where, key=_eagerness):
+            found = None if isinstance(one, During) else source(one, self.session.postgresql)
+            if found is not None and found.ordered:
+                segment, absorbed = Segment(found.id, found.project, where=found.where), (one,)
+                break
+        for one in self.where:
+            if isinstance(one, During) and one.of == "created_at":
+                segment = replace(segment, where=(*segment.where, *made(segment.id, one.since, one.before)))
+        return segment, absorbed
+
+    def _absorbs_all(self) -> bool:
+        """Whether the walk meets only runs that the filter is true of, but for archived ones."""
+        first = self.sort.segments()[0]
+        _, absorbed = self._narrowed(first)
+        return all(
+            one in absorbed
+            or one in LIVE
+            or (isinstance(one, Belongs) and one.to == "project")
+            or (isinstance(one, During) and one.of == "created_at" and self.sort.by == "CREATED")
+            for one in self.where
+        )
+
+    def _range(self, segment: Segment, start: Key | None) -> Select[Any]:
+        """The rows of a segment past a key, in order."""
+        value = literal(None) if segment.value is None else segment.value
+        statement = select(value.label("value"), segment.id.label("id")).where(*segment.where)
+        columns = [segment.id] if segment.value is None else [segment.value, segment.id]
+        if start is not None:
+            statement = statement.where(*_past(segment, start, self.descending))
+        return statement.order_by(*(one.desc() if self.descending else one.asc() for one in columns))
+
+    def _judged(self, run_id: Any, where: Sequence[Condition]) -> list[ColumnElement[bool]]:
+        return self._among(run_id, [holds(one, self.session.postgresql) for one in where])
+
+    def _among(self, run_id: Any, judged: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
+        """That the run of this id may be seen and is as it is judged."""
+        seen = runs.seen(self.viewer, RUN.c)
+        rows = select(literal(1)).select_from(RUN).where(RUN.c.id == run_id, seen, *judged)
+        return [rows.limit(1).scalar_subquery().is_not(None)]
+
+
+def _eagerness(condition: Condition) -> int:
+    """Which conditions are asked first how many runs they are true of: those that tend to say few."""
+    order = (Tagged, Argument, Named, Belongs, Mentions, Metric, During, InStates, Some)
+    if isinstance(condition, Tagged) and condition.value is None:
+        return len(order)
+    return next((at for at, kind in enumerate(order) if isinstance(condition, kind)), len(order))
+
+
+def _has(condition: Condition, sort: Sort) -> bool:
+    """Whether all runs that a condition is true of have what is sorted by."""
+    match condition:
+        case Metric(name):
+            return sort.by == "METRIC" and name == sort.name
+        case Tagged(name):
+            return sort.by == "TAG" and name == sort.name
+        case Argument(step, name):
+            return sort.by == "ARGUMENT" and name == sort.name and sort.step in (None, step)
+        case During(of):
+            return of == _TIMES.get(sort.by)
+        case _:
+            return False
+
+
+def _bounds(condition: Condition, segment: Segment, sort: Sort) -> list[ColumnElement[bool]] | None:
+    """Where a segment begins and ends for a condition on what is sorted by."""
+    match condition:
+        case Metric(name, of, bounds) if sort.by == "METRIC" and (name, of) == (sort.name, sort.of):
+            return compared(segment.value, bounds)
+        case During(of, since, before) if of == _TIMES.get(sort.by):
+            return within(getattr(Run, of), since, before)
+        case Argument(str() as step, name, None, bounds) if sort.by == "ARGUMENT" and bounds:
+            same = (step, name) == (sort.step, sort.name) and isinstance(segment.kind, Float)
+            return compared(segment.value, bounds) if same else None
+        case _:
+            return None
+
+
+_TIMES = {"STARTED": "started_at", "ENDED": "ended_at"}
+
+
+def _past(segment: Segment, start: Key, descending: bool) -> list[ColumnElement[bool]]:
+    """That a row comes after a key. The first condition is a part of the second, for planners to see."""
+    at = literal(start.id, Id)
+    if segment.value is None:
+        return [segment.id < at if descending else segment.id > at]
+    value = literal(start.value, segment.kind)
+    here, there = tuple_(segment.value, segment.id), tuple_(value, at)
+    if descending:
+        return [segment.value <= value, here < there]
+    return [segment.value >= value, here > there]

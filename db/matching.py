@@ -1,0 +1,256 @@
+"""What conditions on runs mean in SQL, in two ways.
+
+`holds` judges one run, by looking at its own rows alone: a plan that walks an order and judges each run it
+meets costs the same for each. Every look is a scalar subquery, so that PostgreSQL cannot turn it into a
+join of whole tables. `source` is where the runs that satisfy a condition stand together in an index, and
+how few those are decides the plan (listing.py).
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    column,
+    func,
+    literal,
+    literal_column,
+    not_,
+    or_,
+    select,
+    table,
+    true,
+)
+
+from db import columns
+from db.arguments import RunArgument
+from db.filters import (
+    Argument,
+    Belongs,
+    Bounds,
+    Condition,
+    During,
+    Every,
+    Flag,
+    InStates,
+    Mentions,
+    Metric,
+    Named,
+    Not,
+    Some,
+    Tagged,
+)
+from db.headlines import RunMetric
+from db.jobs import Job
+from db.modules import ModuleVersion
+from db.runs import Run, RunTag
+
+RUN: Any = Run.__table__.alias("r")
+"""The run that is judged."""
+
+SLACK = timedelta(minutes=1)
+"""An id is made in the moment of `created_at`; clocks that are set meanwhile are allowed this much."""
+
+TRIGRAM = 3
+_COMPARE: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+    "eq": operator.eq,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "gt": operator.gt,
+    "gte": operator.ge,
+}
+_OWNERS = {"pipeline": "pipeline_id", "createdBy": "created_by", "parent": "parent_id"}
+_WORDS = table("run_words", column("rowid"))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where runs stand together: `id` of the rows for which `where` holds, project by project if it has one.
+
+    In an `ordered` one they stand by id, each once.
+    """
+
+    id: Any
+    where: tuple[ColumnElement[bool], ...]
+    project: Any = None
+    ordered: bool = False
+
+    def rows(self, projects: Sequence[bytes]) -> Select[Any]:
+        """The ids, of these projects."""
+        statement = select(self.id.label("id")).where(*self.where)
+        return statement if self.project is None else statement.where(among(self.project, projects))
+
+
+def among(column: Any, values: Sequence[Any]) -> ColumnElement[bool]:
+    """Equality where one value is enough: an index goes on behind it in order."""
+    found: ColumnElement[bool] = column == values[0] if len(values) == 1 else column.in_(values)
+    return found
+
+
+def compared(column: Any, bounds: Bounds) -> list[ColumnElement[bool]]:
+    """The comparisons of a column with numbers."""
+    return [_COMPARE[name](column, number) for name, number in bounds]
+
+
+def present(statement: Select[Any]) -> ColumnElement[bool]:
+    """Whether a statement about the judged run gives any row."""
+    one = statement.correlate(RUN).limit(1).scalar_subquery()
+    return one.is_not(None)
+
+
+def holds(condition: Condition, postgresql: bool) -> ColumnElement[bool]:
+    """Whether a condition holds of the judged run; true or false, never null."""
+    match condition:
+        case Every(parts):
+            return and_(true(), *(holds(part, postgresql) for part in parts))
+        case Some(parts):
+            return or_(*(holds(part, postgresql) for part in parts)) if parts else ~true()
+        case Not(part):
+            return not_(holds(part, postgresql))
+        case InStates(states):
+            return _sure(among(RUN.c.state, states))
+        case Belongs("module", key):
+            return present(_module(key).where(Job.run_id == RUN.c.id))
+        case Belongs("project", key):
+            return _sure(RUN.c.project_id == key)
+        case Belongs(to, key):
+            return _sure(RUN.c[_OWNERS[to]] == key)
+        case Named(name):
+            return _sure(RUN.c.name == name)
+        case Mentions(words):
+            wanted = f"%{_escaped(words)}%"
+            parts = (RUN.c.name, RUN.c.notes)
+            return or_(*(_like(part, wanted, postgresql) for part in parts))
+        case Tagged(name, value):
+            tagged = select(literal(1)).where(RunTag.run_id == RUN.c.id, RunTag.name == name)
+            return present(tagged if value is None else tagged.where(RunTag.value == value))
+        case During(of, since, before):
+            return _sure(and_(true(), *within(RUN.c[of], since, before)))
+        case Argument():
+            rows = select(literal(1)).where(RunArgument.run_id == RUN.c.id, *argument(condition))
+            return present(rows)
+        case Metric(name, of, bounds):
+            rows = select(literal(1)).where(RunMetric.run_id == RUN.c.id, RunMetric.name == name)
+            return present(rows.where(*compared(getattr(RunMetric, of), bounds)))
+        case Flag(of, value):
+            return and_(RUN.c[of] if value else ~RUN.c[of])
+
+
+def source(condition: Condition, postgresql: bool) -> Source | None:
+    """Where the runs of which a condition holds stand together, if an index has them so."""
+    match condition:
+        case InStates(states) if states:
+            chosen = (among(_run.state, states),)
+            return Source(_run.id, chosen, _run.project_id, ordered=len(states) == 1)
+        case Belongs("module", key):
+            versions = select(ModuleVersion.id).where(ModuleVersion.module_id == key)
+            return Source(_job.run_id, (_job.version_id.in_(versions),))
+        case Belongs(to, key) if to in _OWNERS:
+            return Source(_run.id, (getattr(_run, _OWNERS[to]) == key,), ordered=True)
+        case Named(name):
+            return Source(_run.id, (_run.name == name,), _run.project_id, ordered=True)
+        case Mentions(words) if len(words) >= TRIGRAM:
+            return Source(_run.id, (_mentions(words, postgresql),))
+        case Tagged(name, None):
+            return Source(_tag.run_id, (_tag.name == name,), _tag.project_id)
+        case Tagged(name, value):
+            return Source(
+                _tag.run_id, (_tag.name == name, _tag.value == value), _tag.project_id, ordered=True
+            )
+        case During("created_at", since, before):
+            return Source(_run.id, tuple(made(_run.id, since, before)), _run.project_id, ordered=True)
+        case During(of, since, before):
+            return Source(_run.id, tuple(within(getattr(_run, of), since, before)), _run.project_id)
+        case Argument(step):
+            exact = step is not None and all(name == "eq" for name, _ in condition.bounds)
+            rows = tuple(argument(condition))
+            return Source(_argument.run_id, rows, _argument.project_id, ordered=exact)
+        case Metric(name, of, bounds):
+            where = (_metric.name == name, *compared(getattr(_metric, of), bounds))
+            return Source(_metric.run_id, where, _metric.project_id)
+        case Flag(of, True):
+            return Source(_run.id, (getattr(_run, of),), _run.project_id, ordered=True)
+        case _:
+            return None
+
+
+_run: Any = Run
+_job: Any = Job
+_tag: Any = RunTag
+_metric: Any = RunMetric
+_argument: Any = RunArgument
+
+
+def argument(wanted: Argument) -> list[ColumnElement[bool]]:
+    """The rows of arguments that are what is wanted."""
+    where = [RunArgument.name == wanted.name]
+    if wanted.step is not None:
+        where.append(RunArgument.step == wanted.step)
+    if wanted.text is not None:
+        where.append(RunArgument.text == wanted.text)
+    return [*where, *compared(RunArgument.number, wanted.bounds)]
+
+
+def within(column: Any, since: Any, before: Any) -> list[ColumnElement[bool]]:
+    """The comparisons of a range of time."""
+    bounds = [] if since is None else [column >= since]
+    bounds += [] if before is None else [column < before]
+    return bounds or [column.is_not(None)]
+
+
+def made(key: Any, since: Any, before: Any) -> list[ColumnElement[bool]]:
+    """That ids were made in a range of time, give or take some: they begin with the milliseconds of their making."""
+    bounds = [] if since is None else [key >= _first_id(since - SLACK)]
+    return bounds + ([] if before is None else [key < _first_id(before + SLACK)])
+
+
+def _first_id(moment: Any) -> bytes:
+    milliseconds = min(max(columns.microseconds(moment) // 1000, 0), 2**48 - 1)
+    return milliseconds.to_bytes(6) + bytes(10)
+
+
+def _module(key: bytes) -> Select[Any]:
+    return (
+        select(literal(1))
+        .select_from(Job)
+        .join(ModuleVersion, ModuleVersion.id == Job.version_id)
+        .where(ModuleVersion.module_id == key)
+    )
+
+
+def _sure(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Not known is no."""
+    return func.coalesce(condition, literal_column("false"))
+
+
+def _escaped(words: str) -> str:
+    return words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _like(column: Any, wanted: str, postgresql: bool) -> ColumnElement[bool]:
+    # Collation C and SQLite's LIKE alike: the 26 letters are the same in either case, others are not.
+    kept = column.collate("C") if postgresql else column
+    found: ColumnElement[bool] = (
+        kept.ilike(wanted, escape="\\") if postgresql else kept.like(wanted, escape="\\")
+    )
+    return found
+
+
+def _mentions(words: str, postgresql: bool) -> ColumnElement[bool]:
+    """Runs whose name or notes have all these trigrams; who asks judges them once more."""
+    if postgresql:
+        indexed: Any = literal_column("run_trigrams((runs.name || ' ') || runs.notes)")
+        contains = indexed.op("@>", is_comparison=True)
+        wanted: ColumnElement[bool] = contains(func.run_trigrams(bindparam(None, words, unique=True)))
+        return wanted
+    pieces = dict.fromkeys(words[at : at + TRIGRAM] for at in range(len(words) - TRIGRAM + 1))
+    phrase = " AND ".join('"' + piece.replace('"', '""') + '"' for piece in list(pieces)[:16])
+    rows = select(_WORDS.c.rowid).where(literal_column("run_words").op("MATCH")(phrase))
+    found: ColumnElement[bool] = _run.feed_id.in_(rows)
+    return found
