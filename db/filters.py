@@ -128,7 +128,7 @@ Condition = Every | Some | Not | Leaf
 def parse(document: Mapping[str, Any] | None, path: Path = ("filter",)) -> tuple[Condition, ...]:
     """The conditions of a filter, all of which must hold; raises Invalid with every mistake.
 
-    Archived runs are left out unless the filter says anything of `archived`.
+    Archived runs are left out unless the filter says anything of `archived`, be it null: either.
     """
     reader = _Reader()
     found = reader.read(document or {}, path, 1)
@@ -136,8 +136,7 @@ def parse(document: Mapping[str, Any] | None, path: Path = ("filter",)) -> tuple
         reader.problems.append(Problem(path, f"a filter has at most {MOST} conditions"))
     if reader.problems:
         raise errors.Invalid(problems=reader.problems)
-    mentioned = any(isinstance(leaf, Flag) and leaf.of == "archived" for leaf in leaves(found))
-    return found if mentioned else (*found, Flag("archived", False))
+    return found if reader.says_archived else (*found, Flag("archived", False))
 
 
 def leaves(conditions: Sequence[Condition]) -> Iterator[Leaf]:
@@ -157,6 +156,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self.says_archived = False
         self._fields: dict[str, Callable[[Any, Path], list[Condition]]] = {
             "states": self._states,
             "tags": lambda given, at: [self._tag(one, (*at, str(i))) for i, one in enumerate(given)],
@@ -184,6 +184,7 @@ class _Reader:
         found: list[Condition] = []
         for name, given in document.items():
             at = (*path, name)
+            self.says_archived |= name == "archived"
             if given is None:
                 continue
             if name == "and":

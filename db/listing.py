@@ -11,26 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, and_, func, literal, select, text, true, tuple_
+from sqlalchemy import ColumnElement, Select, and_, func, literal, select, text, true
 
-from db import errors, filters, paging, runs, viewers
-from db.columns import Id
+from db import errors, filters, narrowing, paging, runs, viewers
 from db.database import Session
 from db.feeds import Feed
 from db.filters import (
-    Argument,
     Belongs,
     Condition,
     During,
     Flag,
-    InStates,
-    Mentions,
-    Metric,
-    Named,
     Some,
-    Tagged,
 )
-from db.matching import RUN, compared, holds, made, source, within
+from db.matching import RUN, holds, made, source
 from db.paging import Page, Slice
 from db.projects import Project
 from db.runs import Run
@@ -142,6 +135,7 @@ class _Search:
             has_previous=more if backward else begun,
             keys=[self.sort.place(key) for key in kept],
             resume=None if stop is None else self.sort.place(stop),
+            backward=backward,
         )
 
     async def _projects(self) -> list[bytes]:
@@ -168,7 +162,7 @@ class _Search:
             return select(Run.id.label("id")).where(Run.id == self.viewer.run_id)
         if self._absorbs_all():
             return None
-        for condition in sorted(self.where, key=_eagerness):
+        for condition in sorted(self.where, key=narrowing.eagerness):
             rows = self._rows(condition)
             if rows is None:
                 continue
@@ -196,7 +190,7 @@ class _Search:
 
     def _first(self, condition: Condition) -> Select[Any] | None:
         parts = condition.parts if isinstance(condition, filters.Every) else (condition,)
-        found = (self._rows(part) for part in sorted(parts, key=_eagerness))
+        found = (self._rows(part) for part in sorted(parts, key=narrowing.eagerness))
         return next((rows for rows in found if rows is not None), None)
 
     async def _sorted(self, few: Select[Any]) -> list[Key]:
@@ -280,7 +274,7 @@ class _Search:
     def _streams(self, segment: Segment) -> list[_Stream]:
         """One stream a project, or one alone where the rows are not kept by project."""
         left = list(self.where)
-        if segment.rest and any(_has(one, self.sort) for one in left):
+        if segment.rest and any(narrowing.has(one, self.sort) for one in left):
             return []  # nothing that is lacking here satisfies that
         left_out = tuple(lacks(one) for one in segment.lacking)
         narrowed, absorbed = self._narrowed(segment)
@@ -297,7 +291,7 @@ class _Search:
             return self._narrowed_by_equality(segment)
         if segment.value is not None:
             for one in self.where:
-                bounds = _bounds(one, segment, self.sort)
+                bounds = narrowing.bounds(one, segment, self.sort)
                 if bounds is not None:
                     return replace(segment, where=(*segment.where, *bounds)), (one,)
         return segment, ()
@@ -307,7 +301,7 @@ class _Search:
         absorbed: tuple[Condition, ...] = ()
         if LIVE[0] in self.where:
             segment = replace(segment, where=(~Run.archived,))
-        for one in sorted(self.where, key=_eagerness):
+        for one in sorted(self.where, key=narrowing.eagerness):
             found = None if isinstance(one, During) else source(one, self.session.postgresql)
             if found is not None and found.ordered:
                 segment, absorbed = Segment(found.id, found.project, where=found.where), (one,)
@@ -335,7 +329,7 @@ class _Search:
         statement = select(value.label("value"), segment.id.label("id")).where(*segment.where)
         columns = [segment.id] if segment.value is None else [segment.value, segment.id]
         if start is not None:
-            statement = statement.where(*_past(segment, start, self.descending))
+            statement = statement.where(*narrowing.past(segment, start, self.descending))
         return statement.order_by(*(one.desc() if self.descending else one.asc() for one in columns))
 
     def _judged(self, run_id: Any, where: Sequence[Condition]) -> list[ColumnElement[bool]]:
@@ -346,55 +340,3 @@ class _Search:
         seen = runs.seen(self.viewer, RUN.c)
         rows = select(literal(1)).select_from(RUN).where(RUN.c.id == run_id, seen, *judged)
         return [rows.limit(1).scalar_subquery().is_not(None)]
-
-
-def _eagerness(condition: Condition) -> int:
-    """Which conditions are asked first how many runs they are true of: those that tend to say few."""
-    order = (Tagged, Argument, Named, Belongs, Mentions, Metric, During, InStates, Some)
-    if isinstance(condition, Tagged) and condition.value is None:
-        return len(order)
-    return next((at for at, kind in enumerate(order) if isinstance(condition, kind)), len(order))
-
-
-def _has(condition: Condition, sort: Sort) -> bool:
-    """Whether all runs that a condition is true of have what is sorted by."""
-    match condition:
-        case Metric(name):
-            return sort.by == "METRIC" and name == sort.name
-        case Tagged(name):
-            return sort.by == "TAG" and name == sort.name
-        case Argument(step, name):
-            return sort.by == "ARGUMENT" and name == sort.name and sort.step in (None, step)
-        case During(of):
-            return of == _TIMES.get(sort.by)
-        case _:
-            return False
-
-
-def _bounds(condition: Condition, segment: Segment, sort: Sort) -> list[ColumnElement[bool]] | None:
-    """Where a segment begins and ends for a condition on what is sorted by."""
-    match condition:
-        case Metric(name, of, bounds) if sort.by == "METRIC" and (name, of) == (sort.name, sort.of):
-            return compared(segment.value, bounds)
-        case During(of, since, before) if of == _TIMES.get(sort.by):
-            return within(getattr(Run, of), since, before)
-        case Argument(str() as step, name, None, bounds) if sort.by == "ARGUMENT" and bounds:
-            same = (step, name) == (sort.step, sort.name) and isinstance(segment.kind, Float)
-            return compared(segment.value, bounds) if same else None
-        case _:
-            return None
-
-
-_TIMES = {"STARTED": "started_at", "ENDED": "ended_at"}
-
-
-def _past(segment: Segment, start: Key, descending: bool) -> list[ColumnElement[bool]]:
-    """That a row comes after a key. The first condition is a part of the second, for planners to see."""
-    at = literal(start.id, Id)
-    if segment.value is None:
-        return [segment.id < at if descending else segment.id > at]
-    value = literal(start.value, segment.kind)
-    here, there = tuple_(segment.value, segment.id), tuple_(value, at)
-    if descending:
-        return [segment.value <= value, here < there]
-    return [segment.value >= value, here > there]

@@ -39,6 +39,7 @@ class Slice(Generic[T]):
     has_previous: bool
     keys: list[Any] | None = None
     resume: Any = None
+    backward: bool = False
 
 
 async def fetch(

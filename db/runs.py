@@ -246,8 +246,10 @@ async def find_runs(session: Session, viewer: Viewer, keys: Collection[bytes]) -
     return await session.all(Run, _READ.where(Run.id.in_(keys), seen(viewer)))
 
 
-def seen(viewer: Viewer) -> ColumnElement[bool]:
-    return viewers.visible(viewer, Run.project_id, Run.id) & Run.deleted_at.is_(None)
+def seen(viewer: Viewer, run: Any = Run) -> ColumnElement[bool]:
+    """The condition that a run is there and may be seen; `run` has the columns of the table or of an alias."""
+    there: ColumnElement[bool] = run.deleted_at.is_(None)
+    return viewers.visible(viewer, run.project_id, run.id) & there
 
 
 async def tags_of(session: Session, runs: Collection[bytes]) -> list[RunTag]:

@@ -5,8 +5,9 @@ import strawberry
 from db import edits
 from graph.context import Info
 from graph.errors import UserError, refusing
+from graph.filters import TagInput
 from graph.nodes import key
-from graph.runs import Run, TagInput, load_runs
+from graph.runs import Run, load_runs
 
 
 @strawberry.input(description="How a run's tags change; those that are not named stay.")

@@ -100,15 +100,21 @@ def cursor(key: Any) -> str:
 
 def connect(rows: Slice[Any], key: Callable[[Any], Any], node: Callable[[Any], T]) -> "Connection[T]":
     """A connection from a slice of rows."""
-    edges = [Edge(cursor=cursor(key(row)), node=node(row)) for row in rows.rows]
+    keys = [key(row) for row in rows.rows] if rows.keys is None else rows.keys
+    cursors = [cursor(one) for one in keys]
+    edges = [Edge(cursor=at, node=node(row)) for at, row in zip(cursors, rows.rows, strict=True)]
+    start, end = (cursors[0], cursors[-1]) if cursors else (None, None)
+    if rows.resume is not None:
+        # A search that ended early goes on behind what it has met, not behind what it shows.
+        start, end = (cursor(rows.resume), end) if rows.backward else (start, cursor(rows.resume))
     return Connection(
         edges=edges,
         nodes=[edge.node for edge in edges],
         page_info=PageInfo(
             has_next_page=rows.has_next,
             has_previous_page=rows.has_previous,
-            start_cursor=edges[0].cursor if edges else None,
-            end_cursor=edges[-1].cursor if edges else None,
+            start_cursor=start,
+            end_cursor=end,
         ),
     )
 

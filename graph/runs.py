@@ -1,26 +1,24 @@
-"""Runs as the API shows them, found and listed.
+"""Runs as the API shows them.
 
-Starting and cancelling them is in starts.py, editing in edits.py, deleting in deletions.py; following them in
-watching.py.
+Listing them is in listing.py, starting and cancelling in starts.py, editing in edits.py, deleting in deletions.py,
+following in watching.py.
 """
 
 from datetime import datetime
 
 import strawberry
 
-from db import errors, runs, states, suspensions, waiting
-from db.paging import Page
+from db import runs, states, suspensions, waiting
 from graph import dataset_versions, jobs, metrics, nodes, paging, pipelines, users
 from graph.context import Context, Info
 from graph.files import File
 from graph.jobs import Job
 from graph.metrics import RunMetric
-from graph.nodes import Node, found, key, lists, loads, public
+from graph.nodes import Node, found, loads, public
 from graph.paging import Connection
 from graph.scalars import Int64
 from graph.timeline import TimelineEntry, of_feed
 
-strawberry.enum(states.RunState, description="The state of a run, derived from its jobs.")
 strawberry.enum(waiting.Code, name="WaitingCode", description="What a run waits for.")
 
 
@@ -166,33 +164,8 @@ class Run(Node):
         before: str | None = None,
     ) -> Connection["Run"]:
         page = paging.page(first, after, last, before)
-        async with info.context.database.read() as session:
-            rows = await runs.list_runs(
-                session, info.context.viewer, page, archived=None, parent_id=self.row.id
-            )
-        return paging.connect(rows, lambda row: row.id, Run.of)
-
-
-@strawberry.input(description="A name and a value.")
-class TagInput:
-    """A tag."""
-
-    name: str = strawberry.field(description="1 to 100 characters.")
-    value: str = strawberry.field(default="", description="Up to 500 characters.")
-
-
-@strawberry.input(description="Which runs; all that is given must hold.")
-class RunFilter:
-    """A filter."""
-
-    in_states: list[states.RunState] | None = strawberry.field(
-        name="states", default=None, description="In one of these states."
-    )
-    pipeline: strawberry.ID | None = strawberry.field(default=None, description="Of this pipeline.")
-    tags: list[TagInput] | None = strawberry.field(default=None, description="With all of these tags.")
-    archived: bool | None = strawberry.field(
-        default=False, description="Archived ones alone, or no archived ones; both when null."
-    )
+        found: Connection[Run] = await nodes.listing("run")(info.context, page, parent_id=self.row.id)
+        return found
 
 
 @loads("run")
@@ -201,35 +174,6 @@ async def load_runs(context: Context, keys: list[bytes]) -> list[Run | None]:
     async with context.database.read() as session:
         rows = await runs.find_runs(session, context.viewer, keys)
     return nodes.by_key(keys, rows, Run.of)
-
-
-@lists("run")
-async def list_runs(
-    context: Context,
-    page: Page,
-    pipeline_id: bytes | None = None,
-    filter: RunFilter | None = None,
-) -> Connection[Run]:
-    """A page of runs, newest first."""
-    asked = filter or RunFilter()
-    if asked.pipeline is not None:
-        pipeline_id = key("pipeline", asked.pipeline, "filter", "pipeline")
-    for index, tag in enumerate(asked.tags or ()):
-        if "\0" in tag.name + tag.value:
-            path = ("filter", "tags", str(index))
-            raise errors.Invalid("a tag has no characters that cannot be stored", path=path)
-    async with context.database.read() as session:
-        rows = await runs.list_runs(
-            session,
-            context.viewer,
-            page,
-            states=asked.in_states or (),
-            pipeline_id=pipeline_id,
-            tags=[(tag.name, tag.value) for tag in asked.tags or ()],
-            archived=asked.archived,
-        )
-    made: Connection[Run] = paging.connect(rows, lambda row: row.id, Run.of)
-    return made
 
 
 async def _tags_of(context: Context, keys: list[bytes]) -> list[list[Tag]]:
@@ -260,17 +204,3 @@ class RunQuery:
     async def run(self, info: Info, id: strawberry.ID) -> Run | None:
         wanted = found(info.context, "run", id)
         return None if wanted is None else await info.context.load(load_runs, wanted)
-
-    @strawberry.field(description="Runs, newest first.")
-    async def runs(
-        self,
-        info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
-        filter: RunFilter | None = None,
-    ) -> Connection[Run]:
-        page = paging.page(first, after, last, before)
-        found: Connection[Run] = await list_runs(info.context, page, filter=filter)
-        return found

@@ -14,8 +14,9 @@ from db.states import RunState
 from graph import pipelines, runs
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
+from graph.filters import TagInput
 from graph.nodes import key
-from graph.runs import Run, TagInput
+from graph.runs import Run
 from graph.schedules import Schedule, aware, load_schedules
 from graph.starts import StepArgumentsInput
 

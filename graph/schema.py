@@ -31,6 +31,7 @@ from graph.files import FileMutation, FileQuery
 from graph.functions import FunctionQuery
 from graph.installations import InstallationMutation
 from graph.jobs import Attempt, JobQuery, Worker
+from graph.listing import RunListQuery
 from graph.metrics import MetricMutation, MetricQuery
 from graph.module_versions import VersionMutation, VersionSubscription
 from graph.modules import ModuleQuery
@@ -93,6 +94,7 @@ class Query(
     FunctionQuery,
     PipelineQuery,
     RunQuery,
+    RunListQuery,
     JobQuery,
     FileQuery,
     DatasetQuery,

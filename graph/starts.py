@@ -10,8 +10,9 @@ from db.errors import DomainError
 from graph import pipelines
 from graph.context import Context, Info
 from graph.errors import UserError, refusing, told
+from graph.filters import TagInput
 from graph.nodes import key
-from graph.runs import Run, TagInput, load_runs
+from graph.runs import Run, load_runs
 
 
 @strawberry.input(description="Arguments for one step of a run.")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
-from db import attempts, columns, deletions, errors, feeds, jobs, logs, metrics, runs
+from db import attempts, columns, deletions, errors, feeds, jobs, listing, logs, metrics, runs
 from db.attempts import Attempt
 from db.columns import Base
 from db.database import Database
@@ -105,7 +105,7 @@ async def test_a_deleted_run_is_hidden_at_once_with_all_that_hangs_below_it(data
     async with database.read() as session:
         assert await runs.find(session, world.viewer, run_id) is None
         assert await runs.find_runs(session, world.viewer, [run_id]) == []
-        assert (await runs.list_runs(session, world.viewer, Page(10))).rows == []
+        assert (await listing.list_runs(session, world.viewer, Page(10))).rows == []
         assert await jobs.find_jobs(session, world.viewer, [job.id]) == []
         keys = [attempt.id for attempt in launched]
         assert await attempts.find_attempts(session, world.viewer, keys) == []

@@ -1,15 +1,10 @@
 """Lists of runs: every filter and every order, page by page, against a model that looks at each run."""
 
-import asyncio
 from typing import Any
 
-import pytest
-
-from db import filters, listing, runs, sorting
+from db import filters, listing, sorting
 from db.database import Database
 from db.paging import Page
-from db.runs import Run
-from db.states import RunState
 from tests.db.world import World
 
 

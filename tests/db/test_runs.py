@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from db import errors, feeds, projects, runs
 from db.database import Database
-from db.paging import Page
-from db.runs import Run
 from db.states import EndReason, JobState, RunState
 from db.viewers import Kind, Viewer
 from tests.db.interleaving import until_somebody_waits
@@ -180,60 +178,6 @@ async def test_a_job_sees_its_own_run_and_a_user_those_of_their_projects(databas
         for name, viewer in seen.items():
             seen[name] = {run.id for run in await runs.find_runs(session, viewer, [one, other])}
     assert seen == {"job": {one}, "user": {one, other}, "stranger": set()}
-
-
-async def test_runs_are_found_by_state_pipeline_and_every_tag(database: Database) -> None:
-    world = await World.make(database)
-    pipeline_id = await world.draw({"a": ()})
-    both = await world.start(pipeline_id, tags=[("team", "a"), ("kind", "x")])
-    one = await world.start({"a": ()}, tags=[("team", "a"), ("kind", "y")])
-    await world.cancel(one)
-
-    async def found(**wanted: Any) -> list[bytes]:
-        async with database.read() as session:
-            page = await runs.list_runs(session, world.viewer, Page(10), **wanted)
-        return [run.id for run in page.rows]
-
-    assert await found() == [one, both]
-    assert await found(states=[RunState.CANCELLED]) == [one]
-    assert await found(pipeline_id=pipeline_id) == [both]
-    assert await found(tags=[("team", "a")]) == [one, both]
-    assert await found(tags=[("team", "a"), ("kind", "x")]) == [both]
-    assert await found(tags=[("team", "x")]) == []
-
-
-@pytest.mark.parametrize("backward", [False, True])
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 8])
-async def test_a_walk_meets_every_run_once_from_either_end(
-    database: Database, size: int, backward: bool
-) -> None:
-    world = await World.make(database)
-    pipeline_id = await world.draw({"a": ()})
-    started = [await world.start(pipeline_id) for _ in range(7)]
-    walked: list[Run] = []
-    more, at = True, None
-    while more:
-        page = Page(size, **{"before" if backward else "after": at}, backward=backward)
-        async with database.read() as session:
-            part = await runs.list_runs(session, world.viewer, page)
-        walked = [*part.rows, *walked] if backward else [*walked, *part.rows]
-        more, at = (part.has_previous, part.rows[0].id) if backward else (part.has_next, part.rows[-1].id)
-    assert [run.id for run in walked] == started[::-1]
-
-
-async def test_what_is_started_during_a_walk_neither_repeats_nor_hides_a_run(database: Database) -> None:
-    world = await World.make(database)
-    pipeline_id = await world.draw({"a": ()})
-    started = [await world.start(pipeline_id) for _ in range(3)]
-    walked: list[bytes] = []
-    more, page = True, Page(1)
-    while more:
-        async with database.read() as session:
-            part = await runs.list_runs(session, world.viewer, page)
-        walked += [run.id for run in part.rows]
-        more, page = part.has_next, Page(1, after=walked[-1])
-        await world.start(pipeline_id)
-    assert walked == started[::-1]
 
 
 async def test_the_default_project_is_made_once(database: Database) -> None:

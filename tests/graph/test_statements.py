@@ -54,7 +54,7 @@ async def test_a_page_of_twenty_runs_costs_what_a_page_of_two_costs(server: Serv
     writing = "import os; open(os.environ['RUNGRAPH_OUTPUT'] + '/a', 'w'); print('{\"metric\": {\"x\": 1}}')"
     pipeline = await server.pipeline({"one": writing, "two": "pass"})
     file = await server.upload("in.txt")
-    runs = [await server.start(pipeline, files=[file], tags=[{"name": "a"}]) for _ in range(20)]
+    runs = [await server.start(pipeline, files=[file], tags=[{"name": "a"}]) for _ in range(21)]
     for run in runs:
         await server.finish(run["id"])
     few, many = await statements(server, pipeline, 2), await statements(server, pipeline, 20)
@@ -64,7 +64,7 @@ async def test_a_page_of_twenty_runs_costs_what_a_page_of_two_costs(server: Serv
 async def test_waiting_runs_are_explained_together(serve: Serve) -> None:
     async with serve(slots=1) as server:
         pipeline = await server.pipeline({"one": "import time; print('up', flush=True); time.sleep(600)"})
-        runs = [await server.start(pipeline) for _ in range(20)]
+        runs = [await server.start(pipeline) for _ in range(21)]
         await server.until(runs[0]["id"], "LinesAdded")
         few, many = await statements(server, pipeline, 2), await statements(server, pipeline, 20)
         for run in reversed(runs):
