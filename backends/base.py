@@ -242,6 +242,9 @@ class Backend(Protocol):
         not there has no output.
         """
 
+    async def stored(self, handle: Handle, rank: int, offset: int) -> None:
+        """What lies before an offset is kept elsewhere and is not read again: the adapter may free it."""
+
     async def outputs(self, handle: Handle) -> Path:
         """The output folder of an ended attempt, on this host."""
 

@@ -26,7 +26,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from pathlib import Path
 from typing import Any
 
-from backends import attempts, base, cgroups, folders
+from backends import attempts, backlog, base, cgroups, folders
 from backends.environments import build
 from backends.following import Following
 from backends.zygote import INTERPRETER, Zygote
@@ -73,6 +73,7 @@ class Local:
         self._hints: socket.socket | None = None
         self._following: Following | None = None
         self._launched: dict[str, base.Handle] = {}
+        self._frees = False
         self._tag = f"rungraph-{hashlib.sha256(os.fsencode(self._home)).hexdigest()[:8]}"
         self._places: dict[str, cgroups.Place] = {}
 
@@ -95,6 +96,7 @@ class Local:
             for name in ("python", "python3"):
                 folders.link(INTERPRETER, self._home / "bin" / name)
             self._listen()
+            self._frees = backlog.can_free(str(self._home))
         except OSError as error:
             raise base.BackendUnavailable(f"{self._home} cannot be used: {error}") from error
         self._places = cgroups.places(self._tag) if self._grouped else {}
@@ -152,6 +154,10 @@ class Local:
         finally:
             os.close(file)
         return _parse(data, offset, limit_bytes)
+
+    async def stored(self, handle: base.Handle, rank: int, offset: int) -> None:
+        path = self._jobs / handle["name"] / f"{rank}.frames"
+        await asyncio.to_thread(backlog.free, str(path), offset)
 
     async def outputs(self, handle: base.Handle) -> Path:
         return self._jobs / str(handle["name"]) / "output"
@@ -214,6 +220,7 @@ class Local:
             "workers": spec.workers,
             "environment": self._variables(spec, folder),
             "limits": self._limits(spec.resources),
+            "backlog_bytes": backlog.MOST_BYTES if self._frees else None,
         }
         try:
             if spec.inputs:

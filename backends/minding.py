@@ -29,6 +29,8 @@ from db.states import EndReason
 log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
+_FREE_BYTES = 8 << 20
+"""Of output that is stored, between two times that the backend may free it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Minder:
         """Whether the backend has been told to have it stand still; unknown of what was adopted."""
         self._around = around
         self._offsets: dict[int, int] = {}
+        self._freed: dict[int, int] = {}
         self._ended: base.Ended | None = None
         self._recorded = False
         self._news = asyncio.Event()
@@ -246,10 +249,18 @@ class Minder:
         )
         if stored:
             self._offsets[rank] = output.next_offset
+            await self._free(rank)
             return size
         # Stored before, by a commit whose answer was lost; or somebody else minds it by now.
         del self._offsets[rank]
         return None if await self._offset(rank) == was else size
+
+    async def _free(self, rank: int) -> None:
+        """Now and then, let the backend free what has been stored."""
+        stored, freed = self._offsets[rank], self._freed.get(rank, 0)
+        if stored - freed >= _FREE_BYTES and self.handle:
+            self._freed[rank] = stored
+            await self._around.adapter.stored(self.handle, rank, stored)
 
     async def _offset(self, rank: int) -> int:
         """How far a worker's output has been stored."""

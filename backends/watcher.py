@@ -17,10 +17,12 @@ import signal
 import socket
 import time
 
-from backends import attempts, bounds, workers
+from backends import attempts, backlog, bounds, workers
 
 HINTS = f"../../{attempts.HINTS}"  # seen from an attempt's folder: a socket's address holds 108 bytes
 HINT_SECONDS = 0.005  # between two hints of one attempt
+BURST_SECONDS = 0.004  # reads that follow one another faster than this, so many times, are a burst
+BURST_READS = 8
 TICK_SECONDS = 1.0  # how often the stop file is looked for without a signal
 GRACE_SECONDS = 10.0  # what workers are given when another failed, or the host is shut down
 KILL_SECONDS = 0.01  # between two rounds of killing, or of stopping what is suspended
@@ -175,6 +177,9 @@ class Attempt:
         self.pipes: dict[int, workers.Pipe] = {}
         self.poll = select.poll()
         self.hints = Hints(os.path.basename(folder))
+        self.backlog = backlog.Backlog(self.poll, None)
+        self.burst = 0
+        self.read_at = 0.0
         self.decisive: workers.Worker | None = None
         self.starved: int | None = None
         self.suspended = False
@@ -254,18 +259,34 @@ class Attempt:
             return KILL_SECONDS  # what was forked while we looked is killed in the next round
         if self.suspended and not self.still:
             return KILL_SECONDS
-        return max(0.0, min(TICK_SECONDS, self.kill_at - now, self.hints.due - now, self.bounds.patience))
+        tick = backlog.LOOK_SECONDS if self.backlog.waits else TICK_SECONDS
+        return max(0.0, min(tick, self.kill_at - now, self.hints.due - now, self.bounds.patience))
 
     def _read(self, seconds: float) -> None:
+        largest = 0
         for end, _ in self.poll.poll(seconds * 1000):
             if end == self.woken:
                 os.read(end, 4096)
                 self.next_look = 0.0
                 continue
-            if self.pipes[end].read():
-                self.hints.waiting = True
+            pipe = self.pipes[end]
+            if size := pipe.read():
+                largest = max(largest, size)
+                self.backlog.check(pipe)
             else:
                 self._close(end)
+        self.backlog.look()
+        if largest:
+            self.hints.waiting = True
+            self._gather(largest)
+
+    def _gather(self, size: int) -> None:
+        """Let some lines of a burst come together: a frame of many costs what a frame of one does."""
+        now = time.monotonic()
+        self.burst = self.burst + 1 if now - self.read_at < BURST_SECONDS else 0
+        if self.burst > BURST_READS and size < attempts.HELD_BYTES:
+            time.sleep(BURST_SECONDS / 2)
+        self.read_at = time.monotonic()
 
     def _drain(self, end: int) -> None:
         """Read what lies in a pipe that somebody who is no descendant may still hold open."""
@@ -279,7 +300,7 @@ class Attempt:
         pipe.finish()
 
     def _close(self, end: int) -> None:
-        self.poll.unregister(end)
+        self.backlog.close(end)
         del self.pipes[end]
         os.close(end)
 

@@ -4,6 +4,8 @@ Runs inside the watcher: standard library alone. `watcher.py` decides when these
 """
 # ruff: noqa: PTH112, PTH113, PTH110, PTH118
 
+import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from backends import attempts
 
 STDOUT, STDERR = 1, 2
+PIPE_BYTES = 1 << 20  # so that who prints much need not wait for us between two lines
 CATCHABLE = [each for each in signal.valid_signals() if each not in (signal.SIGKILL, signal.SIGSTOP)]
 
 
@@ -79,16 +82,23 @@ class Pipe:
         self.worker = worker
         self.stream = stream
         self.end, self.theirs = os.pipe()
+        with contextlib.suppress(OSError):  # there is a bound for all pipes of a user together
+            fcntl.fcntl(self.end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._lines = attempts.Lines()
 
-    def read(self) -> bool:
-        """Move what is there into the worker's file; False at the end of the stream."""
+    @property
+    def file(self) -> int:
+        """Where what it brings is written."""
+        return self.worker.frames
+
+    def read(self) -> int:
+        """Move what is there into the worker's file; how many bytes, 0 at the end of the stream."""
         data = os.read(self.end, attempts.HELD_BYTES)
         if not data:
             self.finish()
-            return False
+            return 0
         self._write(self._lines.feed(data))
-        return True
+        return len(data)
 
     def finish(self) -> None:
         self._write(self._lines.finish())
