@@ -47,12 +47,17 @@ class StartSpec:
     datasets: Sequence[DatasetUse] = ()
     parent_id: bytes | None = None
     cache: bool = True
+    based_on: bytes | None = None
+    digest: bytes | None = None
 
     def sha256(self) -> bytes:
         """The digest that tells a repeated request from another one under the same key.
 
-        Of anything that JSON can say, as it is taken before anything is checked.
+        Of anything that JSON can say, as it is taken before anything is checked. It is `digest` for what
+        another request was made into.
         """
+        if self.digest is not None:
+            return self.digest
         content: list[Any] = [
             self.pipeline_id.hex(),
             self.backend,

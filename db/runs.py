@@ -29,7 +29,7 @@ from db import arrivals, attempts, columns, errors, feeds, jobs, settling, viewe
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
 from db.files import File
-from db.states import TERMINAL_RUN, EndReason, JobState, RunState, derive
+from db.states import ACTIVE_JOB, TERMINAL_RUN, EndReason, JobState, RunState, derive
 from db.viewers import Viewer
 
 
@@ -198,6 +198,9 @@ async def settle(
     state = derive(settled, cancelling=cancelling)
     # A job that waits for its next attempt does not take a run that has begun back to its queue.
     if state is RunState.QUEUED and was is not RunState.QUEUED:
+        state = was
+    # Nor does one that ended without a launch (it was reused, skipped or refused) begin it: a claim does.
+    if state is RunState.RUNNING and was is RunState.QUEUED and ACTIVE_JOB.isdisjoint(settled):
         state = was
     if state is was:
         return

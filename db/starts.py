@@ -4,7 +4,7 @@ Function versions, arguments with their defaults, resources and limits are decid
 what a module or pipeline becomes later changes no run that has been started.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, insert, select
@@ -27,7 +27,7 @@ from db import (
 from db.database import Transaction
 from db.plans import StartSpec
 from db.runs import Run, RunFile, RunTag
-from db.states import JobState, RunState
+from db.states import RunState
 from db.viewers import Viewer
 
 __all__ = ["StartSpec", "start"]
@@ -49,75 +49,99 @@ async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
         raise errors.NotFound("there is no such pipeline", path=("pipeline",))
     viewers.require_writer(viewer, pipeline.project_id)
     if spec.idempotency_key is not None:
-        started = await _find_started(session, pipeline.project_id, spec)
+        started = await find_started(session, pipeline.project_id, spec.idempotency_key, spec.sha256())
         if started is not None:
             return started
     await families.require_parent(session, viewer, pipeline.project_id, spec.parent_id)
     plan = await plans.make(session, viewer, pipeline, spec)
     if plan.problems:
         raise errors.Invalid(problems=plan.problems)
-    run_id, at = ids.new(), columns.now()
-    head = await feeds.create(session, feeds.Kind.RUN, run_id, pipeline.project_id)
     run = {
-        "id": run_id,
         "project_id": pipeline.project_id,
-        "feed_id": head.id,
         "pipeline_id": pipeline.id,
         "revision_id": plan.revision_id,
         "name": spec.name or pipeline.name,
-        "state": RunState.QUEUED,
         "priority": spec.priority,
         "fail_fast": spec.fail_fast,
         "idempotency_key": spec.idempotency_key,
         "request_sha256": spec.sha256(),
         "overrides": [[step, dict(given)] for step, given in spec.arguments],
         "parent_id": spec.parent_id,
+        "based_on": spec.based_on,
         "created_by": viewer.user_id,
-        "created_at": at,
     }
-    await session.execute(_INSERT_RUN, run)
-    head.emit(feeds.Subject.RUN, run_id, at, state=RunState.QUEUED)
-    if spec.tags:
-        owner = {"run_id": run_id, "project_id": pipeline.project_id}
-        tags = [{**owner, "name": name, "value": value} for name, value in spec.tags]
-        await session.execute(_INSERT_TAGS, tags)
-    if plan.files:
-        rows = [{"run_id": run_id, "position": i, "file_id": file.id} for i, file in enumerate(plan.files)]
-        await session.execute(_INSERT_FILES, rows)
+    files = [file.id for file in plan.files]
+    head, run_id = await insert_run(session, run, plan.jobs, tags=spec.tags, files=files)
     await dataset_uses.record(session, run_id, plan.datasets)
-    common = {
-        "run_id": run_id,
-        "project_id": pipeline.project_id,
-        "feed_id": head.id,
-        "pipeline_id": pipeline.id,
-        "priority": spec.priority,
-    }
-    await session.execute(_INSERT_JOBS, [{**common, **job} for job in plan.jobs])
-    steps = ((job["step"], job["arguments"]) for job in plan.jobs)
-    await arguments.record(session, pipeline.project_id, run_id, steps)
-    members = [_member(job) for job in plan.jobs]
-    for member in members:
-        jobs.emit(head, member, member.state, at)
-    await runs.settle(session, head, run_id, members, at, RunState.QUEUED, spec.fail_fast, False)
+    await begin(session, head, run_id, plan.jobs, spec.fail_fast)
     return run_id
 
 
+async def insert_run(
+    session: Transaction,
+    run: Mapping[str, Any],
+    members: Sequence[Mapping[str, Any]],
+    *,
+    tags: Sequence[tuple[str, str]],
+    files: Sequence[bytes],
+) -> tuple[feeds.Head, bytes]:
+    """Insert a run that is QUEUED with its jobs, tags and files; `begin` it in the same transaction."""
+    run_id, at = ids.new(), columns.now()
+    project_id = run["project_id"]
+    head = await feeds.create(session, feeds.Kind.RUN, run_id, project_id)
+    new = {"id": run_id, "feed_id": head.id, "state": RunState.QUEUED, "created_at": at}
+    await session.execute(_INSERT_RUN, {**run, **new})
+    head.emit(feeds.Subject.RUN, run_id, at, state=RunState.QUEUED)
+    if tags:
+        owner = {"run_id": run_id, "project_id": project_id}
+        await session.execute(_INSERT_TAGS, [{**owner, "name": name, "value": value} for name, value in tags])
+    if files:
+        rows = [{"run_id": run_id, "position": index, "file_id": file} for index, file in enumerate(files)]
+        await session.execute(_INSERT_FILES, rows)
+    common = {
+        "run_id": run_id,
+        "project_id": project_id,
+        "feed_id": head.id,
+        "pipeline_id": run["pipeline_id"],
+        "priority": run["priority"],
+    }
+    await session.execute(_INSERT_JOBS, [{**common, **job} for job in members])
+    steps = ((job["step"], job["arguments"]) for job in members)
+    await arguments.record(session, project_id, run_id, steps)
+    return head, run_id
+
+
+async def begin(
+    session: Transaction,
+    head: feeds.Head,
+    run_id: bytes,
+    inserted: Sequence[Mapping[str, Any]],
+    fail_fast: bool,
+) -> None:
+    """Tell of a new run's jobs and make everything that follows from how they stand."""
+    members, at = [_member(job) for job in inserted], columns.now()
+    for member in members:
+        jobs.emit(head, member, member.state, at)
+    await runs.settle(session, head, run_id, members, at, RunState.QUEUED, fail_fast, False)
+
+
 def _member(job: Mapping[str, Any]) -> jobs.Member:
-    return jobs.Member(job["id"], job["position"], job["step"], JobState.WAITING, job["needs"], job["awaits"])
+    return jobs.Member(job["id"], job["position"], job["step"], job["state"], job["needs"], job["awaits"])
 
 
-async def _find_started(session: Transaction, project_id: bytes, spec: StartSpec) -> bytes | None:
-    if not 1 <= len(spec.idempotency_key or "") <= 200 or manifests.text_refusal(spec.idempotency_key):
+async def find_started(session: Transaction, project_id: bytes, key: str, sha256: bytes) -> bytes | None:
+    """The run that this request started before under this key; raises Conflict if another request did."""
+    if not 1 <= len(key) <= 200 or manifests.text_refusal(key):
         raise errors.Invalid("an idempotency key has 1 to 200 characters", path=("idempotencyKey",))
     if session.postgresql:
         # Two first requests under one key at once: the second waits for the first's commit.
-        lock = func.pg_advisory_xact_lock(func.hashtextextended(spec.idempotency_key, 0))
+        lock = func.pg_advisory_xact_lock(func.hashtextextended(key, 0))
         await session.execute(select(lock))
-    keyed = (Run.project_id == project_id) & (Run.idempotency_key == spec.idempotency_key)
+    keyed = (Run.project_id == project_id) & (Run.idempotency_key == key)
     row = (await session.execute(select(Run.id, Run.request_sha256).where(keyed))).first()
     if row is None:
         return None
-    if row.request_sha256 != spec.sha256():
+    if row.request_sha256 != sha256:
         message = "this key has started another run, from another input"
         raise errors.Conflict(message, path=("idempotencyKey",))
     found: bytes = row.id

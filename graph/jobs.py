@@ -125,6 +125,11 @@ class Job(Node):
     def duration_seconds(self) -> float | None:
         return duration(self.started_at, self.ended_at)
 
+    @strawberry.field(description="The job whose result stands for its own; null when it was executed.")
+    async def reused_from(self, info: Info) -> "Job | None":
+        found: Job | None = await nodes.get(info.context, "job", self.row.reused_from)
+        return found
+
     @strawberry.field(description="Its run.")
     async def run(self, info: Info) -> Annotated["Run", strawberry.lazy("graph.runs")]:
         found: Run = await nodes.get(info.context, "run", self.row.run_id)

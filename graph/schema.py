@@ -37,6 +37,7 @@ from graph.module_versions import VersionMutation, VersionSubscription
 from graph.modules import ModuleQuery
 from graph.nodes import NodeQuery
 from graph.pipelines import PipelineMutation, PipelineQuery
+from graph.retries import RetryMutation
 from graph.runs import RunQuery
 from graph.scalars import SCALARS, ColumnExecution
 from graph.schedules import ScheduleQuery
@@ -116,6 +117,7 @@ class Mutation(
     PipelineMutation,
     StartMutation,
     SuspensionMutation,
+    RetryMutation,
     EditMutation,
     DeletionMutation,
     FileMutation,

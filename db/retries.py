@@ -1,0 +1,243 @@
+"""Running again what has run: exactly as it was (`retry`), or with changes (`rerun`).
+
+A retry is a new run with everything frozen as in the old one: function versions, arguments, limits, files. From
+the failure on, jobs that SUCCEEDED stand with their outputs and say whence (`reused_from`). A rerun starts anew
+from what the old run was asked for, with the functions and defaults of today. Terminal is final: neither
+changes the old run.
+"""
+
+import enum
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, select, update
+
+from db import columns, dataset_uses, errors, ids, jobs, reported, reuse, runs, starts, viewers
+from db.database import Session, Transaction
+from db.dataset_uses import DatasetUse
+from db.files import File, FileState
+from db.jobs import Direction, Job, JobFile
+from db.plans import StartSpec
+from db.reuse import Source
+from db.runs import Run
+from db.states import TERMINAL_RUN, EndReason, JobState, RunState
+from db.viewers import Viewer
+
+
+class From(enum.Enum):
+    """Where a retry begins."""
+
+    START = "START"
+    FAILURE = "FAILURE"
+
+
+class Revised(enum.Enum):
+    """Which revision of the pipeline a rerun executes."""
+
+    ORIGINAL = "ORIGINAL"
+    LATEST = "LATEST"
+
+
+@dataclass(frozen=True, slots=True)
+class RerunSpec:
+    """What to take from a run and what to change; None is as it was there.
+
+    `arguments` are added to those the run was given, or take their place with `only_these`.
+    """
+
+    run_id: bytes
+    backend: str
+    revision: Revised = Revised.ORIGINAL
+    idempotency_key: str | None = None
+    name: str | None = None
+    priority: int | None = None
+    arguments: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    only_these: bool = False
+    files: Sequence[bytes] | None = None
+    datasets: Sequence[DatasetUse] | None = None
+    tags: Sequence[tuple[str, str]] | None = None
+    fail_fast: bool | None = None
+
+    def sha256(self) -> bytes:
+        """The digest that tells a repeated request from another one under the same key."""
+        return _digest(
+            "rerun",
+            self.run_id.hex(),
+            self.backend,
+            self.revision.value,
+            self.name,
+            self.priority,
+            sorted(json.dumps([step, dict(given)], sort_keys=True) for step, given in self.arguments),
+            self.only_these,
+            self.files and [file.hex() for file in self.files],
+            None if self.datasets is None else [use.document() for use in self.datasets],
+            self.tags and sorted(self.tags),
+            self.fail_fast,
+        )
+
+
+_LIFE = {"id", "run_id", "feed_id", "state", "attempts", "not_before", "suspended", "reason", "message"} | {
+    "exit_code",
+    "output",
+    "reuse_key",
+    "reused_from",
+    "headlines",
+    "queued_at",
+    "started_at",
+    "ended_at",
+}
+"""What happens to a job; the rest of its row is frozen at the start."""
+_FROZEN = tuple(column.name for column in Job.__table__.columns if column.name not in _LIFE)
+
+
+async def retry(
+    session: Transaction, viewer: Viewer, run_id: bytes, begin: From, *, idempotency_key: str | None = None
+) -> bytes:
+    """Run an ended run again as it was; returns the new run. Raises NotFound, Invalid or Conflict."""
+    old = await _get(session, viewer, run_id, "retried")
+    sha256 = _digest("retry", run_id.hex(), begin.value)
+    if idempotency_key is not None:
+        started = await starts.find_started(session, old.project_id, idempotency_key, sha256)
+        if started is not None:
+            return started
+    if old.state not in TERMINAL_RUN:
+        raise errors.Conflict(
+            f"the run is {old.state.value}: only one that has ended is retried", path=("id",)
+        )
+    members = await jobs.of_run(session, run_id)
+    kept = await _standing(session, members) if begin is From.FAILURE else frozenset()
+    if old.state is RunState.SUCCEEDED and begin is From.FAILURE and len(kept) == _succeeded(members):
+        raise errors.Invalid("nothing of this run failed: retry it from START", path=("from",))
+    taken = ("project_id", "pipeline_id", "revision_id", "name", "priority", "fail_fast", "overrides")
+    run = {
+        **{name: getattr(old, name) for name in (*taken, "parent_id")},
+        "idempotency_key": idempotency_key,
+        "request_sha256": sha256,
+        "retry_of": run_id,
+        "created_by": viewer.user_id,
+    }
+    files = await runs.files_of(session, [run_id])
+    tags = [(tag.name, tag.value) for tag in await runs.tags_of(session, [run_id])]
+    rows = [_again(job, job.id in kept) for job in members]
+    head, new_id = await starts.insert_run(session, run, rows, tags=tags, files=[file.id for file in files])
+    await dataset_uses.copy(session, run_id, new_id)
+    await _stand_in(
+        session, new_id, {row["id"]: job for job, row in zip(members, rows, strict=True) if job.id in kept}
+    )
+    await starts.begin(session, head, new_id, rows, old.fail_fast)
+    return new_id
+
+
+async def rerun(session: Transaction, viewer: Viewer, asked: RerunSpec) -> bytes:
+    """Start a run from what another was asked for, with changes; returns the new run.
+
+    Raises NotFound, Conflict, or Invalid with every mistake, as a start does.
+    """
+    old = await _get(session, viewer, asked.run_id, "run again")
+    assert old.pipeline_id is not None
+    arguments: dict[str, dict[str, Any]] = {}
+    before = () if asked.only_these else [(step, given) for step, given in old.overrides or ()]
+    # Those asked for come first, so that a mistake in them is told under their own index.
+    for step, given in (*asked.arguments, *before):
+        arguments[step] = {**given, **arguments.get(step, {})}
+    files, datasets = asked.files, asked.datasets
+    if files is None:
+        files = [file.id for file in await runs.files_of(session, [old.id])]
+    if datasets is None:
+        given_to = await dataset_uses.of_runs(session, [old.id])
+        datasets = [DatasetUse(version_id=row.version_id, parts=tuple(row.parts)) for row in given_to]
+    tags = asked.tags
+    if tags is None:
+        tags = [(tag.name, tag.value) for tag in await runs.tags_of(session, [old.id])]
+    spec = StartSpec(
+        pipeline_id=old.pipeline_id,
+        backend=asked.backend,
+        idempotency_key=asked.idempotency_key,
+        name=old.name if asked.name is None else asked.name,
+        priority=old.priority if asked.priority is None else asked.priority,
+        arguments=list(arguments.items()),
+        files=files,
+        datasets=datasets,
+        tags=tags,
+        fail_fast=old.fail_fast if asked.fail_fast is None else asked.fail_fast,
+        revision_id=old.revision_id if asked.revision is Revised.ORIGINAL else None,
+        based_on=old.id,
+        digest=asked.sha256(),
+    )
+    return await starts.start(session, viewer, spec)
+
+
+async def _get(session: Session, viewer: Viewer, run_id: bytes, done: str) -> Run:
+    run = await runs.get(session, viewer, run_id)
+    viewers.require_writer(viewer, run.project_id)
+    if run.external:
+        raise errors.Invalid(f"the run is external: it cannot be {done} from here", path=("id",))
+    return run
+
+
+async def _standing(session: Session, members: Sequence[Job]) -> frozenset[bytes]:
+    """The jobs that succeeded, whose outputs are there, and whose needs and awaited ones stand too."""
+    succeeded = [job for job in members if job.state is JobState.SUCCEEDED]
+    unusable = select(JobFile.job_id).join(File, File.id == JobFile.file_id)
+    unusable = unusable.where(
+        JobFile.job_id.in_([job.id for job in succeeded]),
+        JobFile.direction == Direction.OUTPUT,
+        File.state != FileState.READY,
+    )
+    lost = {row.job_id for row in (await session.execute(unusable)).all()}
+    standing: dict[int, bytes] = {}
+    for job in succeeded:  # in order: needs point backwards
+        if job.id not in lost and standing.keys() >= {*job.needs, *(job.awaits or ())}:
+            standing[job.position] = job.id
+    return frozenset(standing.values())
+
+
+def _again(job: Job, kept: bool) -> dict[str, Any]:
+    """The row of a job that is as this one was before its life, or as it ended where it is kept."""
+    row: dict[str, Any] = {name: getattr(job, name) for name in _FROZEN}
+    row |= {"id": ids.new(), "state": JobState.WAITING, "output": None, "exit_code": None, "reason": None}
+    row |= {"reused_from": None, "reuse_key": None, "headlines": None, "ended_at": None}
+    if kept:
+        row |= {
+            "state": JobState.SUCCEEDED,
+            "output": job.output,
+            "exit_code": job.exit_code,
+            "reason": EndReason.COMPLETED,
+            "reused_from": job.reused_from or job.id,
+            "reuse_key": job.reuse_key,
+            "ended_at": columns.now(),
+        }
+    return row
+
+
+async def _stand_in(session: Transaction, run_id: bytes, kept: Mapping[bytes, Job]) -> None:
+    """Let kept jobs read, hand on and have reported what those did which they stand for."""
+    if not kept:
+        return
+    files = await session.all(
+        JobFile, select(JobFile).where(JobFile.job_id.in_([j.id for j in kept.values()]))
+    )
+    reports = await reported.of_jobs(
+        session, [next(iter(kept.values())).run_id], [j.id for j in kept.values()]
+    )
+    for new_id, job in kept.items():
+        own = sorted((row for row in files if row.job_id == job.id), key=lambda row: row.position)
+        inputs = [row._asdict() | {"job_id": new_id} for row in own if row.direction is Direction.INPUT]  # type: ignore[attr-defined]
+        if inputs:
+            await session.execute(insert(JobFile), inputs)
+        outputs = tuple(row.file_id for row in own if row.direction is Direction.OUTPUT)
+        metrics = {name: value.encode() for (owner, name), value in reports.items() if owner == job.id}
+        source = Source(job.id, job.reused_from or job.id, job.exit_code, job.output, outputs, metrics)
+        await reuse.take(session, new_id, run_id, job.project_id, source)
+        await session.execute(update(Job).where(Job.id == new_id).values(headlines=metrics))
+
+
+def _succeeded(members: Sequence[Job]) -> int:
+    return sum(job.state is JobState.SUCCEEDED for job in members)
+
+
+def _digest(*content: Any) -> bytes:
+    return hashlib.sha256(json.dumps(content).encode()).digest()
