@@ -15,7 +15,7 @@ from pathlib import Path
 from backends import manifest_values as values
 from backends.manifest_documents import MAX_BYTES, ManifestProblem, Node, Problems, parse
 from backends.manifest_options import read_options
-from db import manifests
+from db import manifests, secrets
 from db.manifests import Accept, Function, Manifest, OutputTag, Resources, TagType
 
 FILE_NAME = "rungraph.yaml"
@@ -32,6 +32,7 @@ _FUNCTION_KEYS = (
     "timeout",
     "retries",
     "env",
+    "secrets",
 )
 _MAX_REQUIREMENTS_BYTES = 1 << 20
 _TAG_TYPES = tuple(kind.value for kind in TagType)
@@ -220,7 +221,17 @@ def _function(name: str, node: Node, contained: bool, problems: Problems) -> Fun
         timeout_seconds=values.seconds(parts.get("timeout"), problems),
         retries=values.whole(parts.get("retries"), problems, 0, 0, 100),
         environment=values.environment(parts.get("env"), problems),
+        secrets=_secrets(parts.get("secrets"), problems),
     )
+
+
+def _secrets(node: Node | None, problems: Problems) -> tuple[str, ...]:
+    """Names of the project's secrets, each of which becomes a variable."""
+    names = values.words(node, problems, "names of secrets")
+    for item in node.value if node is not None and isinstance(node.value, list) else ():
+        if isinstance(item.value, str) and (message := secrets.name_problem(item.value)):
+            problems.at(item, "secret", message)
+    return names
 
 
 def _accepts(node: Node | None, problems: Problems) -> Iterator[Accept]:

@@ -19,6 +19,7 @@ from backends.base import Backend, BackendUnavailable, Handle, LaunchRejected
 from backends.blobs import Blobs
 from backends.recorder import Recorder
 from backends.turning import Turns
+from backends.vault import Vault
 from db import attempts, columns, contracts, ids, lines, logs, outputs, reports
 from db.backends import Supervisor
 from db.claims import Launch
@@ -47,6 +48,7 @@ class Surroundings:
     """What every job is told of the server: where it is, and the job's own token."""
     turns: Turns
     log_limit: logs.Limit
+    vault: Vault
 
 
 @dataclass(slots=True)
@@ -80,6 +82,7 @@ class Minder:
         self._ended: base.Ended | None = None
         self._recorded = False
         self._news = asyncio.Event()
+        self._mask = around.vault.mask(launch.grant)
 
     async def run(self) -> None:
         """Launch if need be, then store what the attempt prints, and at last how it ended.
@@ -200,7 +203,11 @@ class Minder:
             prepared=launch.prepared,
             input_document=document,
             inputs=tuple(base.InputFile(file.name, around.blobs.path(file.sha256)) for file in launch.inputs),
-            environment={**around.environment(launch), **function.environment},
+            environment={
+                **around.environment(launch),
+                **function.environment,
+                **around.vault.environment(launch.grant),
+            },
             workers=launch.workers,
             resources=base.Resources(resources.cpus, resources.memory_bytes, resources.gpus),
             devices=launch.devices,
@@ -228,7 +235,7 @@ class Minder:
         size = output.next_offset - was
         if not output.pieces:
             return None
-        told = printed.parse(output.pieces)
+        told = printed.parse(self._mask(output.pieces))
         chunks = lines.pack(told.blocks)
         around.turns.judge(size, time.thread_time() - began)
         stored = await around.recorder.record(

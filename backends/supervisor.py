@@ -23,6 +23,7 @@ from backends.installing import Installer
 from backends.minding import Minder, Surroundings, forget
 from backends.recorder import Recorder
 from backends.turning import Turns
+from backends.vault import Vault
 from db import attempts, backends, claims, columns, logs, reports
 from db.attempts import Attempt
 from db.backends import Supervisor as Lease
@@ -67,6 +68,7 @@ class Supervisor:
         blobs: Blobs,
         store: Path,
         environment: Callable[[Launch], dict[str, str]],
+        vault: Vault | None = None,
         poll_seconds: float = _POLL_SECONDS,
     ) -> None:
         self._database = database
@@ -76,6 +78,7 @@ class Supervisor:
         self._blobs = blobs
         self._store = store
         self._environment = environment
+        self._vault = vault or Vault()
         self._poll_seconds = poll_seconds
         self._recorder = Recorder(database)
         self._minders: dict[str, Minder] = {}
@@ -100,6 +103,7 @@ class Supervisor:
             self._environment,
             Turns(),
             self._configuration.log_limit,
+            self._vault,
         )
         self._installer = Installer(
             self._database, self._store, self._blobs, self._adapter, self._backend_id, self._host

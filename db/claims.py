@@ -12,7 +12,20 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, insert, select, text, update
 
-from db import admission, attempts, backends, columns, dataset_uses, feeds, ids, jobs, manifests, queues, runs
+from db import (
+    admission,
+    attempts,
+    backends,
+    columns,
+    dataset_uses,
+    feeds,
+    grants,
+    ids,
+    jobs,
+    manifests,
+    queues,
+    runs,
+)
 from db.admission import Line, Place
 from db.attempts import Attempt, Worker
 from db.backends import Backend, Supervisor
@@ -65,6 +78,7 @@ class Launch:
     devices: tuple[tuple[int, ...], ...] = ()
     """The GPUs of each worker, by rank; empty when the job asks for none."""
     datasets: tuple[Placed, ...] = ()
+    grant: grants.Grant = grants.NOTHING
 
     @property
     def name(self) -> str:
@@ -284,6 +298,7 @@ _DESCRIBE = (
         Job.id.label("job_id"),
         Job.run_id,
         Job.feed_id,
+        Job.project_id,
         Job.arguments,
         Job.workers,
         Job.cpus,
@@ -327,6 +342,10 @@ async def describe(session: Session, attempt_ids: Collection[bytes]) -> list[Lau
         given[file.job_id].append(Input(file.name, file.sha256, file.tags, file.id))
     devices = await _devices(session, [row.id for row in rows if row.gpus])
     placed = await dataset_uses.placed(session, {row.run_id for row in rows})
+    functions = {row.id: manifests.decode_function(row.spec) for row in rows}
+    granted = await grants.find(
+        session, {row.id: (row.project_id, functions[row.id].secrets) for row in rows}
+    )
     return [
         Launch(
             attempt_id=row.id,
@@ -334,7 +353,7 @@ async def describe(session: Session, attempt_ids: Collection[bytes]) -> list[Lau
             run_id=row.run_id,
             feed_id=row.feed_id,
             number=row.number,
-            function=manifests.decode_function(row.spec),
+            function=functions[row.id],
             arguments=row.arguments,
             digest=row.digest,
             prepared=row.prepared or None,
@@ -344,6 +363,7 @@ async def describe(session: Session, attempt_ids: Collection[bytes]) -> list[Lau
             resources=manifests.Resources(row.cpus, row.memory_bytes, row.gpus),
             devices=devices.get(row.id, ()),
             datasets=_placed(given[row.job_id], placed.get(row.run_id, ())),
+            grant=granted.get(row.id, grants.NOTHING),
         )
         for row in rows
     ]

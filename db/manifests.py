@@ -100,6 +100,7 @@ class Function:
     timeout_seconds: float | None = None
     retries: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +261,7 @@ def decode_function(document: Mapping[str, Any]) -> Function:
             ),
             "resources": Resources(**document.get("resources", {})),
             "environment": dict(document.get("environment", {})),
+            "secrets": tuple(document.get("secrets", ())),
         }
     )
 

@@ -12,7 +12,19 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from db import dataset_uses, errors, expansions, ids, labels, manifests, matrices, modules, pipelines, steps
+from db import (
+    dataset_uses,
+    errors,
+    expansions,
+    ids,
+    labels,
+    manifests,
+    matrices,
+    modules,
+    pipelines,
+    secrets,
+    steps,
+)
 from db.backends import Backend
 from db.database import Session
 from db.dataset_uses import DatasetUse
@@ -113,6 +125,7 @@ async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, s
     backend: bytes | None = await session.scalar(_BACKEND, {"backend": spec.backend})
     if backend is None:
         problems.append(Problem(("backend",), f"there is no backend named {ids.shorten(spec.backend)!r}"))
+    problems += await _unset(session, pipeline.project_id, written, functions)
     overrides = {step: (index, given) for index, (step, given) in enumerate(spec.arguments)}
     members = expansions.expand(written)
     of_step: dict[str, list[Member]] = {}
@@ -136,6 +149,24 @@ async def _revision(
     if not found or found[0].pipeline_id != pipeline.id:
         raise errors.NotFound("this pipeline has no such revision", path=("revision",))
     return found[0]
+
+
+async def _unset(
+    session: Session, project_id: bytes, given: Sequence[StepSpec], functions: Mapping[str, Any]
+) -> list[Problem]:
+    """The secrets that functions need and nobody has set."""
+    needed = [
+        (step.name, name)
+        for step in given
+        if step.address in functions
+        for name in functions[step.address].spec.get("secrets", ())
+    ]
+    missing = await secrets.missing(session, project_id, {name for _, name in needed})
+    return [
+        Problem(("pipeline",), f"{step}: needs the secret {name}, which is not set")
+        for step, name in needed
+        if name in missing
+    ]
 
 
 def _jobs(

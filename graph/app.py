@@ -21,6 +21,7 @@ from backends.profiling import Profiler
 from backends.registry import construct
 from backends.scheduler import Scheduler
 from backends.supervisor import Configuration, Supervisor
+from backends.vault import Vault, new_key
 from db import claims, ids, projects, schema, users
 from db.bus import Bus
 from db.database import Database
@@ -150,7 +151,8 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     blobs = Blobs(settings.files)
     hub = Hub(database)
     stack.callback(hub.close)
-    supervisor = _supervisor(settings, database, blobs, credentials, url)
+    vault = Vault(keep(settings.home / "secrets.key", make=new_key()))
+    supervisor = _supervisor(settings, database, blobs, credentials, vault, url)
     await supervisor.open()
     stack.push_async_callback(supervisor.close)
     profiler = Profiler(database, blobs)
@@ -167,6 +169,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
         hub=hub,
         blobs=blobs,
         credentials=credentials,
+        vault=vault,
         backend=BACKEND,
         allowed_origins=frozenset(settings.allowed_origins),
         max_upload_bytes=settings.max_upload_bytes,
@@ -185,7 +188,7 @@ async def _migrate(settings: Settings) -> None:
 
 
 def _supervisor(
-    settings: Settings, database: Database, blobs: Blobs, credentials: Credentials, url: str
+    settings: Settings, database: Database, blobs: Blobs, credentials: Credentials, vault: Vault, url: str
 ) -> Supervisor:
     def environment(launch: claims.Launch) -> dict[str, str]:
         return {
@@ -212,6 +215,7 @@ def _supervisor(
         blobs=blobs,
         store=settings.home / "modules",
         environment=environment,
+        vault=vault,
     )
 
 

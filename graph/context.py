@@ -13,6 +13,7 @@ from strawberry.dataloader import DataLoader
 from strawberry.types import Info as StrawberryInfo
 
 from backends.blobs import Blobs
+from backends.vault import Vault
 from db import errors
 from db.database import Database
 from db.viewers import Viewer
@@ -35,6 +36,7 @@ class Context:
         database: Database,
         hub: Hub,
         blobs: Blobs,
+        vault: Vault,
         backend: str,
         max_upload_bytes: int,
         request_id: str,
@@ -44,6 +46,7 @@ class Context:
         self._database = database
         self.hub = hub
         self.blobs = blobs
+        self.vault = vault
         self.backend = backend
         self.max_upload_bytes = max_upload_bytes
         self.request_id = request_id

@@ -74,6 +74,7 @@ class Function(Node):
     timeout_seconds: float | None = strawberry.field(description="How long an attempt may take.")
     retries: int = strawberry.field(description="Attempts after the first.")
     environment: JSON = strawberry.field(description="Variables set for it.")
+    secrets: list[str] = strawberry.field(description="The project's secrets it is given as variables.")
 
     @classmethod
     def of(cls, row: modules.Function) -> "Function":
@@ -92,6 +93,7 @@ class Function(Node):
             timeout_seconds=spec.timeout_seconds,
             retries=spec.retries,
             environment=JSON(dict(spec.environment)),
+            secrets=list(spec.secrets),
         )
 
     @strawberry.field(description="The module it belongs to.")

@@ -36,6 +36,7 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
 from backends.blobs import Blobs
+from backends.vault import Vault
 from db.database import Database
 from db.viewers import Viewer
 from graph.context import Context
@@ -64,6 +65,7 @@ class Surroundings:
         hub: Hub,
         blobs: Blobs,
         credentials: Credentials,
+        vault: Vault,
         backend: str,
         allowed_origins: frozenset[str],
         max_upload_bytes: int,
@@ -72,6 +74,7 @@ class Surroundings:
         self.hub = hub
         self.blobs = blobs
         self.credentials = credentials
+        self.vault = vault
         self.backend = backend
         self.allowed_origins = allowed_origins
         self.max_upload_bytes = max_upload_bytes
@@ -186,6 +189,7 @@ class Endpoint(GraphQL[Context, None]):
             database=around.database,
             hub=around.hub,
             blobs=around.blobs,
+            vault=around.vault,
             backend=around.backend,
             max_upload_bytes=around.max_upload_bytes,
             request_id=request.scope.get("request_id") or secrets.token_hex(8),

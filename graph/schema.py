@@ -42,6 +42,7 @@ from graph.runs import RunQuery
 from graph.scalars import SCALARS, ColumnExecution
 from graph.schedules import ScheduleQuery
 from graph.scheduling import ScheduleMutation
+from graph.secrets import SecretMutation, SecretQuery
 from graph.starts import StartMutation
 from graph.suspensions import SuspensionMutation
 from graph.users import UserMutation, UserQuery
@@ -99,6 +100,7 @@ class Query(
     JobQuery,
     FileQuery,
     DatasetQuery,
+    SecretQuery,
     MetricQuery,
     ScheduleQuery,
 ):
@@ -124,6 +126,7 @@ class Mutation(
     DatasetMutation,
     MetricMutation,
     ScheduleMutation,
+    SecretMutation,
 ):
     """Changing."""
 

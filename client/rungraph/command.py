@@ -15,7 +15,7 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("the command needs the extra: pip install 'rungraph[cli]'") from None
 
-from rungraph import datasets, exits, files, modules, pipelines, runs, server, suspensions
+from rungraph import datasets, exits, files, modules, pipelines, runs, secrets, server, suspensions
 from rungraph.invocation import Invocation
 
 EPILOGUE = "Exit codes:\n\n" + "\n\n".join((exits.__doc__ or "").splitlines()[2:])
@@ -44,6 +44,7 @@ app.add_typer(pipelines.app, name="pipeline")
 app.add_typer(runs.app, name="run")
 app.add_typer(files.app, name="file")
 app.add_typer(datasets.app, name="dataset")
+app.add_typer(secrets.app, name="secret")
 server.add_to(app)
 suspensions.add_to(runs.app)
 
