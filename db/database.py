@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL, CursorResult
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from db import errors, feeds, sqlite
+from db import errors, feeds, rows, sqlite
 from db.bus import Bus
 
 T = TypeVar("T")
@@ -44,8 +44,8 @@ class Session:
         return self._connection.execute(statement, parameters)
 
     async def all(self, kind: type[T], statement: Executable, parameters: Parameters = None) -> list[T]:
-        """Every row, as immutable rows with the attributes of `kind`."""
-        return cast("list[T]", (await self.execute(statement, parameters)).all())
+        """Every row, as immutable rows with the attributes of `kind`, read on demand (rows.py)."""
+        return cast("list[T]", rows.fetch_all(await self.execute(statement, parameters)))
 
     async def find(self, kind: type[T], statement: Executable, parameters: Parameters = None) -> T | None:
         """The first row, if there is one."""

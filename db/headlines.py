@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, Text, select
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, Text, bindparam, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns
@@ -93,11 +93,13 @@ def _merged(
     return row
 
 
-async def of_runs(
-    session: Session, runs: Collection[bytes], names: Collection[str] | None = None
-) -> list[RunMetric]:
+_OF_RUNS = (
+    select(RunMetric)
+    .where(RunMetric.run_id.in_(bindparam("runs", expanding=True)))
+    .order_by(RunMetric.run_id, RunMetric.name)
+)
+
+
+async def of_runs(session: Session, runs: Collection[bytes]) -> list[RunMetric]:
     """The headline values of these runs, by name."""
-    statement = select(RunMetric).where(RunMetric.run_id.in_(runs))
-    if names is not None:
-        statement = statement.where(RunMetric.name.in_(names))
-    return await session.all(RunMetric, statement.order_by(RunMetric.run_id, RunMetric.name))
+    return await session.all(RunMetric, _OF_RUNS, {"runs": list(runs)})

@@ -14,6 +14,7 @@ from db import errors
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
 _LENGTH = 26
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 _lock = threading.Lock()
 _last = 0
@@ -36,7 +37,7 @@ def new() -> bytes:
 def encode(kind: str, value: bytes) -> str:
     """The public form of an id: its kind, an underscore, 26 letters and digits."""
     number = int.from_bytes(value)
-    letters = [_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)]
+    letters = [_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)]  # a list shows every id
     return f"{kind}_{''.join(letters)}"
 
 

@@ -163,6 +163,9 @@ _MOVE = (
     .values(state=bindparam("to"))
 )
 _OF_RUN = select(Job).where(Job.run_id == bindparam("run")).order_by(Job.position)
+_OF_RUNS = (
+    select(Job).where(Job.run_id.in_(bindparam("runs", expanding=True))).order_by(Job.run_id, Job.position)
+)
 _MEMBERS = (
     select(Job.id, Job.position, Job.step, Job.state, Job.needs, Job.awaits)
     .where(Job.run_id == bindparam("run"))
@@ -194,8 +197,7 @@ async def of_run(session: Session, run_id: bytes) -> list[Job]:
 
 async def of_runs(session: Session, runs: Collection[bytes]) -> list[Job]:
     """The jobs of several runs, in order."""
-    statement = select(Job).where(Job.run_id.in_(runs)).order_by(Job.run_id, Job.position)
-    return await session.all(Job, statement)
+    return await session.all(Job, _OF_RUNS, {"runs": list(runs)})
 
 
 async def find_jobs(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Job]:

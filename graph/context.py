@@ -18,6 +18,7 @@ from db import errors
 from db.database import Database
 from db.viewers import Viewer
 from graph.live import Hub
+from graph.sweeping import current
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -90,6 +91,10 @@ class Context:
 
     async def load(self, fetch: Callable[["Context", list[K]], Awaitable[list[V]]], key: K) -> V:
         """What `fetch` gives for a key, together with the other keys asked for at the same time."""
+        sweep = current()
+        if sweep is not None:
+            parked: V = await sweep.load(fetch, key)
+            return parked
         loader = self._loaders.get(fetch)
         if loader is None:
 

@@ -11,8 +11,9 @@ from graph import functions, nodes, paging
 from graph.context import Context, Info
 from graph.files import File
 from graph.logs import LogGap, LogLine, connect
-from graph.nodes import Node, found, loads, public
+from graph.nodes import Node, found, loading, loads, own, public
 from graph.paging import Connection
+from graph.rows import OfRow
 
 if TYPE_CHECKING:
     from graph.runs import Run
@@ -50,10 +51,17 @@ class Worker(Node):
         )
 
 
+async def _workers_of(context: Context, keys: list[bytes]) -> list[list[Worker]]:
+    async with context.database.read() as session:
+        rows = await attempts.workers_of(session, keys)
+    return nodes.by_owner(keys, rows, lambda row: row.attempt_id, Worker.of)
+
+
 @strawberry.type(description="One launch of a job.")
-class Attempt(Node):
+class Attempt(OfRow, Node):
     """An attempt."""
 
+    kind = "attempt"
     row: strawberry.Private[attempts.Attempt]
     number: int = strawberry.field(description="From 1.")
     reason: states.EndReason | None = strawberry.field(description="Why it ended.")
@@ -66,30 +74,43 @@ class Attempt(Node):
         description="How long it stood still before it was last resumed; timeouts do not count that."
     )
 
-    @classmethod
-    def of(cls, row: attempts.Attempt) -> "Attempt":
-        return cls(
-            row=row,
-            id=public("attempt", row.id),
-            number=row.number,
-            reason=row.reason,
-            message=row.message,
-            exit_code=row.exit_code,
-            created_at=row.created_at,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-            suspended_seconds=row.suspended_seconds,
-        )
-
     @strawberry.field(description="By rank.")
-    async def workers(self, info: Info) -> list[Worker]:
-        return await info.context.load(_workers_of, self.row.id)
+    @loading(_workers_of, own)
+    def workers(self, found: list[Worker]) -> list[Worker]:
+        return found
+
+
+async def _attempts_of(context: Context, keys: list[bytes]) -> list[list[Attempt]]:
+    async with context.database.read() as session:
+        rows = await attempts.of_jobs(session, keys)
+    return nodes.by_owner(keys, rows, lambda row: row.job_id, Attempt.of)
+
+
+async def _inputs_of(context: Context, keys: list[bytes]) -> list[list[File]]:
+    return await _files_of(context, keys, jobs.Direction.INPUT)
+
+
+async def _outputs_of(context: Context, keys: list[bytes]) -> list[list[File]]:
+    return await _files_of(context, keys, jobs.Direction.OUTPUT)
+
+
+async def _files_of(context: Context, keys: list[bytes], direction: jobs.Direction) -> list[list[File]]:
+    async with context.database.read() as session:
+        rows = await jobs.files_of(session, keys, direction)
+    return nodes.by_owner(keys, rows, lambda row: row.owner, File.of)
+
+
+async def _gaps_of(context: Context, keys: list[bytes]) -> list[list[LogGap]]:
+    async with context.database.read() as session:
+        rows = await logs.gaps(session, keys)
+    return nodes.by_owner(keys, rows, lambda row: row.job_id or b"", LogGap.of)
 
 
 @strawberry.type(description="One step of a run.")
-class Job(Node):
+class Job(OfRow, Node):
     """A job."""
 
+    kind = "job"
     row: strawberry.Private[jobs.Job]
     step: str = strawberry.field(description="The step's name.")
     position: int = strawberry.field(description="Its place in the run, from 0.")
@@ -102,24 +123,6 @@ class Job(Node):
     queued_at: datetime | None = strawberry.field(description="When it was ready.")
     started_at: datetime | None = strawberry.field(description="When its first attempt ran.")
     ended_at: datetime | None = strawberry.field(description="When it ended.")
-
-    @classmethod
-    def of(cls, row: jobs.Job) -> "Job":
-        return cls(
-            row=row,
-            id=public("job", row.id),
-            step=row.step,
-            position=row.position,
-            state=row.state,
-            reason=row.reason,
-            message=row.message,
-            exit_code=row.exit_code,
-            arguments=JSON(row.arguments),
-            output=row.output,
-            queued_at=row.queued_at,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-        )
 
     @strawberry.field(description="From its start to its end, or until now.")
     def duration_seconds(self) -> float | None:
@@ -148,16 +151,19 @@ class Job(Node):
         return [siblings[position].step for position in self.row.needs]
 
     @strawberry.field(description="Its launches, in order.")
-    async def attempts(self, info: Info) -> list[Attempt]:
-        return await info.context.load(_attempts_of, self.row.id)
+    @loading(_attempts_of, own)
+    def attempts(self, found: list[Attempt]) -> list[Attempt]:
+        return found
 
     @strawberry.field(description="The files it reads; known once it is ready.")
-    async def inputs(self, info: Info) -> list[File]:
-        return await info.context.load(_inputs_of, self.row.id)
+    @loading(_inputs_of, own)
+    def inputs(self, found: list[File]) -> list[File]:
+        return found
 
     @strawberry.field(description="The files it hands on.")
-    async def outputs(self, info: Info) -> list[File]:
-        return await info.context.load(_outputs_of, self.row.id)
+    @loading(_outputs_of, own)
+    def outputs(self, found: list[File]) -> list[File]:
+        return found
 
     @strawberry.field(description="What it printed, of all attempts, oldest first.")
     async def logs(
@@ -210,38 +216,6 @@ async def of_run(context: Context, keys: list[bytes]) -> list[list[Job]]:
     async with context.database.read() as session:
         rows = await jobs.of_runs(session, keys)
     return nodes.by_owner(keys, rows, lambda row: row.run_id, Job.of)
-
-
-async def _attempts_of(context: Context, keys: list[bytes]) -> list[list[Attempt]]:
-    async with context.database.read() as session:
-        rows = await attempts.of_jobs(session, keys)
-    return nodes.by_owner(keys, rows, lambda row: row.job_id, Attempt.of)
-
-
-async def _gaps_of(context: Context, keys: list[bytes]) -> list[list[LogGap]]:
-    async with context.database.read() as session:
-        rows = await logs.gaps(session, keys)
-    return nodes.by_owner(keys, rows, lambda row: row.job_id or b"", LogGap.of)
-
-
-async def _workers_of(context: Context, keys: list[bytes]) -> list[list[Worker]]:
-    async with context.database.read() as session:
-        rows = await attempts.workers_of(session, keys)
-    return nodes.by_owner(keys, rows, lambda row: row.attempt_id, Worker.of)
-
-
-async def _inputs_of(context: Context, keys: list[bytes]) -> list[list[File]]:
-    return await _files_of(context, keys, jobs.Direction.INPUT)
-
-
-async def _outputs_of(context: Context, keys: list[bytes]) -> list[list[File]]:
-    return await _files_of(context, keys, jobs.Direction.OUTPUT)
-
-
-async def _files_of(context: Context, keys: list[bytes], direction: jobs.Direction) -> list[list[File]]:
-    async with context.database.read() as session:
-        rows = await jobs.files_of(session, keys, direction)
-    return nodes.by_owner(keys, rows, lambda row: row.owner, File.of)
 
 
 def duration(started_at: datetime | None, ended_at: datetime | None) -> float | None:

@@ -1,6 +1,6 @@
 """Metrics: columns in, columns out.
 
-Points leave as numpy arrays (scalars.ColumnExecution passes them through). JSON has no NaN: in `values` a
+Points leave as numpy arrays (execution.Execution passes them through). JSON has no NaN: in `values` a
 null stands for what is not finite, and `nonFinite` says what was there.
 """
 
@@ -11,7 +11,6 @@ import numpy as np
 import strawberry
 
 from db import columns, errors, headlines, metrics, points, reporting
-from db.headlines import RunMetric as Headline
 from db.points import Column, Floats, Integers, Points
 from graph import nodes
 from graph.context import Context, Info
@@ -131,29 +130,17 @@ class RunMetric:
     name: str = strawberry.field(description="The metric.")
     last: float | None = strawberry.field(description="At the highest step; null when never finite.")
     last_step: Int64 = strawberry.field(description="The step of last.")
-    min: float | None = strawberry.field(description="The least finite value.")
-    min_step: Int64 | None = strawberry.field(description="The step of min.")
-    max: float | None = strawberry.field(description="The greatest finite value.")
-    max_step: Int64 | None = strawberry.field(description="The step of max.")
-
-    @classmethod
-    def of(cls, row: Headline) -> "RunMetric":
-        return cls(
-            name=row.name,
-            last=row.last,
-            last_step=Int64(row.last_step),
-            min=row.minimum,
-            min_step=None if row.minimum_step is None else Int64(row.minimum_step),
-            max=row.maximum,
-            max_step=None if row.maximum_step is None else Int64(row.maximum_step),
-        )
+    minimum: float | None = strawberry.field(name="min", description="The least finite value.")
+    minimum_step: Int64 | None = strawberry.field(name="minStep", description="The step of min.")
+    maximum: float | None = strawberry.field(name="max", description="The greatest finite value.")
+    maximum_step: Int64 | None = strawberry.field(name="maxStep", description="The step of max.")
 
 
-async def headlines_of(context: Context, keys: list[bytes]) -> list[list[Headline]]:
-    """The headline values of runs, by name."""
+async def headlines_of(context: Context, keys: list[bytes]) -> list[list[RunMetric]]:
+    """The headline values of runs, by name: their rows, which have what the type has."""
     async with context.database.read() as session:
         rows = await headlines.of_runs(session, keys)
-    return nodes.by_owner(keys, rows, lambda row: row.run_id, lambda row: row)
+    return nodes.by_owner(keys, rows, lambda row: row.run_id)
 
 
 def non_finite(values: Floats) -> list[NonFinite]:

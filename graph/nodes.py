@@ -4,13 +4,15 @@ A feature registers how its kind is loaded (`loads`); ids carry their kind, so n
 """
 
 import asyncio
+import functools
+import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import strawberry
 
 from db import errors, ids
-from graph.context import Context, Info
+from graph.context import Context, Fetch, Info
 
 T = TypeVar("T")
 
@@ -25,6 +27,37 @@ class Node:
     """What `node(id)` finds."""
 
     id: strawberry.ID = strawberry.field(description="Typed and opaque, good for ever.")
+
+
+def own(node: Any) -> bytes:
+    """The key of an object of a row."""
+    key: bytes = node.row.id
+    return key
+
+
+def loading(
+    fetch: Fetch, key: Callable[[Any], Any]
+) -> Callable[[Callable[..., T]], Callable[..., Awaitable[T]]]:
+    """Make a method a resolver that gets what `fetch` gives for its object's key, batched with all others.
+
+    The method takes that as its first argument, then the field's own. A key of None gives None.
+    """
+
+    def decorate(method: Callable[..., T]) -> Callable[..., Awaitable[T]]:
+        @functools.wraps(method)
+        async def resolve(self: Any, info: Info, **arguments: Any) -> T:
+            wanted = key(self)
+            loaded = None if wanted is None else await info.context.load(fetch, wanted)
+            return method(self, loaded, **arguments)
+
+        signature = inspect.signature(method)
+        itself, _, *rest = signature.parameters.values()
+        asks = inspect.Parameter("info", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Info)
+        resolve.__signature__ = signature.replace(parameters=[itself, asks, *rest])  # type: ignore[attr-defined]
+        resolve.batch = fetch, key, method  # type: ignore[attr-defined]
+        return resolve
+
+    return decorate
 
 
 def loads(kind: str) -> Callable[[Load], Load]:
@@ -84,13 +117,20 @@ def by_key(keys: Iterable[Any], rows: Iterable[Any], make: Callable[[Any], T]) -
 
 
 def by_owner(
-    keys: Iterable[Any], rows: Iterable[Any], owner: Callable[[Any], Any], make: Callable[[Any], T]
-) -> list[list[T]]:
-    """The objects of each key, in the order of the rows: what `make` makes of the rows it owns."""
-    made: dict[Any, list[T]] = {}
+    keys: Iterable[Any],
+    rows: Iterable[Any],
+    owner: Callable[[Any], Any],
+    make: Callable[[Any], Any] | None = None,
+) -> list[list[Any]]:
+    """The objects of each key, in the order of the rows: what `make` makes of the rows it owns, or the rows."""
+    owned: dict[Any, list[Any]] = {}
     for row in rows:
-        made.setdefault(owner(row), []).append(make(row))
-    return [made.get(key, []) for key in keys]
+        key = owner(row)
+        known = owned.get(key)
+        if known is None:
+            known = owned[key] = []
+        known.append(row if make is None else make(row))
+    return [owned.get(key, []) for key in keys]
 
 
 async def get(context: Context, kind: str, key: bytes | None) -> Any:

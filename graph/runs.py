@@ -12,10 +12,11 @@ from db import runs, states, suspensions, waiting
 from graph import dataset_versions, jobs, metrics, nodes, paging, pipelines, users
 from graph.context import Context, Info
 from graph.files import File
-from graph.jobs import Job
+from graph.jobs import Job, of_run
 from graph.metrics import RunMetric
-from graph.nodes import Node, found, loads, public
+from graph.nodes import Node, found, loading, loads, own
 from graph.paging import Connection
+from graph.rows import OfRow
 from graph.scalars import Int64
 from graph.timeline import TimelineEntry, of_feed
 
@@ -38,16 +39,26 @@ class WaitingFor:
     message: str = strawberry.field(description="For people.")
 
 
+async def _tags_of(context: Context, keys: list[bytes]) -> list[list[Tag]]:
+    async with context.database.read() as session:
+        rows = await runs.tags_of(session, keys)
+    return nodes.by_owner(keys, rows, lambda row: row.run_id, lambda row: Tag(name=row.name, value=row.value))
+
+
+async def _files_of(context: Context, keys: list[bytes]) -> list[list[File]]:
+    async with context.database.read() as session:
+        rows = await runs.files_of(session, keys)
+    return nodes.by_owner(keys, rows, lambda row: row.owner, File.of)
+
+
 @strawberry.type(description="One execution of a pipeline's revision on input files.")
-class Run(Node):
+class Run(OfRow, Node):
     """A run."""
 
+    kind = "run"
     row: strawberry.Private[runs.Run]
     name: str = strawberry.field(description="The pipeline's, unless it was given one.")
     state: states.RunState = strawberry.field(description="Derived from its jobs.")
-    suspended: bool = strawberry.field(
-        description="Whether it stands still, whatever its state: resumeRun lets it go on."
-    )
     priority: int = strawberry.field(description="Higher ones are launched first.")
     fail_fast: bool = strawberry.field(description="Whether a failure skips everything not launched yet.")
     external: bool = strawberry.field(description="Whether code outside reports it.")
@@ -62,26 +73,9 @@ class Run(Node):
         description="The last number of the run's feed, as of the same moment: follow the run after it."
     )
 
-    @classmethod
-    def of(cls, row: runs.Run) -> "Run":
-        return cls(
-            row=row,
-            id=public("run", row.id),
-            name=row.name,
-            state=row.state,
-            suspended=suspensions.is_suspended(row),
-            priority=row.priority,
-            fail_fast=row.fail_fast,
-            external=row.external,
-            notes=row.notes,
-            archived=row.archived,
-            edition=row.edition,
-            idempotency_key=row.idempotency_key,
-            created_at=row.created_at,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-            seq=Int64(row.seq),
-        )
+    @strawberry.field(description="Whether it stands still, whatever its state: resumeRun lets it go on.")
+    def suspended(self) -> bool:
+        return suspensions.is_suspended(self.row)
 
     @strawberry.field(description="From its start to its end, or until now.")
     def duration_seconds(self) -> float | None:
@@ -104,38 +98,42 @@ class Run(Node):
         return found
 
     @strawberry.field(description="By name.")
-    async def tags(self, info: Info) -> list[Tag]:
-        return await info.context.load(_tags_of, self.row.id)
+    @loading(_tags_of, own)
+    def tags(self, found: list[Tag]) -> list[Tag]:
+        return found
 
     @strawberry.field(description="Its input files, in the order given.")
-    async def files(self, info: Info) -> list[File]:
-        return await info.context.load(_files_of, self.row.id)
+    @loading(_files_of, own)
+    def files(self, found: list[File]) -> list[File]:
+        return found
 
     @strawberry.field(description="The versions of datasets it was given, in order.")
     async def datasets(self, info: Info) -> list[dataset_versions.RunDataset]:
         return await info.context.load(dataset_versions.of_runs, self.row.id)
 
     @strawberry.field(description="Its steps' jobs, in order.")
-    async def jobs(self, info: Info) -> list[Job]:
-        return await info.context.load(jobs.of_run, self.row.id)
+    @loading(of_run, own)
+    def jobs(self, found: list[Job]) -> list[Job]:
+        return found
 
     @strawberry.field(description="The job of this step, or null.")
-    async def job(self, info: Info, step: str) -> Job | None:
-        members = await info.context.load(jobs.of_run, self.row.id)
-        return next((job for job in members if job.step == step), None)
+    @loading(of_run, own)
+    def job(self, found: list[Job], step: str) -> Job | None:
+        return next((job for job in found if job.step == step), None)
 
     @strawberry.field(description="Its headline values, by name; of these names if given.")
-    async def metrics(self, info: Info, names: list[str] | None = None) -> list[RunMetric]:
-        rows = await info.context.load(metrics.headlines_of, self.row.id)
-        return [RunMetric.of(row) for row in rows if names is None or row.name in names]
+    @loading(metrics.headlines_of, own)
+    def metrics(self, found: list[RunMetric], names: list[str] | None = None) -> list[RunMetric]:
+        return found if names is None else [each for each in found if each.name in names]
 
     @strawberry.field(description="Every change of state, in order.")
-    async def timeline(self, info: Info) -> list[TimelineEntry]:
-        return await info.context.load(of_feed, self.row.feed_id)
+    @loading(of_feed, lambda run: run.row.feed_id)
+    def timeline(self, found: list[TimelineEntry]) -> list[TimelineEntry]:
+        return found
 
     @strawberry.field(description="Why it is not running; null unless it is QUEUED or suspended.")
     async def waiting_for(self, info: Info) -> WaitingFor | None:
-        if self.state is not states.RunState.QUEUED and not self.suspended:
+        if self.state is not states.RunState.QUEUED and not suspensions.is_suspended(self.row):
             return None
         return await info.context.load(_waiting_of, self.row.id)
 
@@ -176,24 +174,12 @@ async def load_runs(context: Context, keys: list[bytes]) -> list[Run | None]:
     return nodes.by_key(keys, rows, Run.of)
 
 
-async def _tags_of(context: Context, keys: list[bytes]) -> list[list[Tag]]:
-    async with context.database.read() as session:
-        rows = await runs.tags_of(session, keys)
-    return nodes.by_owner(keys, rows, lambda row: row.run_id, lambda row: Tag(name=row.name, value=row.value))
-
-
 async def _waiting_of(context: Context, keys: list[bytes]) -> list[WaitingFor | None]:
     async with context.database.read() as session:
         found = await waiting.explain(session, keys)
     return [
         WaitingFor(code=found[key].code, message=found[key].message) if key in found else None for key in keys
     ]
-
-
-async def _files_of(context: Context, keys: list[bytes]) -> list[list[File]]:
-    async with context.database.read() as session:
-        rows = await runs.files_of(session, keys)
-    return nodes.by_owner(keys, rows, lambda row: row.owner, File.of)
 
 
 @strawberry.type

@@ -27,6 +27,7 @@ from graph.datasets import DatasetMutation, DatasetQuery
 from graph.deletions import DeletionMutation
 from graph.edits import EditMutation
 from graph.errors import Masking
+from graph.execution import Execution
 from graph.files import FileMutation, FileQuery
 from graph.functions import FunctionQuery
 from graph.installations import InstallationMutation
@@ -39,7 +40,7 @@ from graph.nodes import NodeQuery
 from graph.pipelines import PipelineMutation, PipelineQuery
 from graph.retries import RetryMutation
 from graph.runs import RunQuery
-from graph.scalars import SCALARS, ColumnExecution
+from graph.scalars import SCALARS
 from graph.schedules import ScheduleQuery
 from graph.scheduling import ScheduleMutation
 from graph.secrets import SecretMutation, SecretQuery
@@ -137,7 +138,7 @@ class Subscription(RunSubscription, VersionSubscription):
 
 
 @cache
-def build(*, sorted: bool = False) -> strawberry.Schema:
+def build(*, sorted: bool = False, execution: type[Execution] = Execution) -> strawberry.Schema:
     """The schema with its execution: typed columns, caches, limits, masked faults.
 
     A sorted one is for printing alone: sorting loses how enumerations are serialized.
@@ -147,7 +148,7 @@ def build(*, sorted: bool = False) -> strawberry.Schema:
         Mutation,
         Subscription,
         types=[Attempt, Worker],
-        execution_context_class=ColumnExecution,
+        execution_context_class=execution,
         config=StrawberryConfig(scalar_map=SCALARS, sort_schema=sorted),
         extensions=[
             lambda: AddValidationRules(list(cost.RULES)),

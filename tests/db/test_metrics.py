@@ -50,7 +50,7 @@ async def read(world: World, launch: Launch, *names: str) -> list[Points]:
 
 async def headline(world: World, launch: Launch, name: str = "loss") -> RunMetric:
     async with world.database.read() as session:
-        (found,) = await headlines.of_runs(session, [launch.run_id], [name])
+        (found,) = [row for row in await headlines.of_runs(session, [launch.run_id]) if row.name == name]
     return found
 
 

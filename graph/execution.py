@@ -1,0 +1,72 @@
+"""How operations are executed: queries a level at a time, all else by graphql-core, columns of numbers as they are.
+
+Columns come as numpy arrays and leave as they are where the schema has a list, so a million floats cost
+orjson's time and no Python object each, and the schema stays honest. sweeping.py has the levels.
+"""
+
+from typing import Any
+
+import numpy as np
+import structlog
+from graphql import ExecutionResult, GraphQLError, get_named_type
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from graph import cost
+from graph.levels import Level, Plans
+from graph.scalars import Records
+from graph.sweeping import Sweep
+
+log = structlog.get_logger(__name__)
+
+_plans = Plans()
+
+
+class Execution(StrawberryGraphQLCoreExecutionContext):
+    """Executes one operation, and bounds what its lists amount to.
+
+    What an operation may touch is judged before it runs (cost.py) from what it says; lists whose length only
+    the data knows are counted here.
+    """
+
+    listed = 0
+
+    def execute_operation(self, serially: bool | None = None) -> Any:
+        """The result, or what it can be awaited from."""
+        level = _plans.find(self)
+        return super().execute_operation(serially) if level is None else self._sweep(level)
+
+    async def _sweep(self, level: Level) -> Any:
+        try:
+            return ExecutionResult(await Sweep(self).run(level), None)
+        except Exception as error:  # noqa: BLE001 - a query may be asked twice: graphql-core says what is wrong, and where
+            log.debug("executed again", error=repr(error))
+            self.listed = 0
+        result = super().execute_operation()
+        return await result if self.is_awaitable(result) else result
+
+    def complete_list_value(self, return_type: Any, *args: Any, **kwargs: Any) -> Any:
+        """An array is complete as it is; everything else takes graphql-core's way."""
+        result = args[3]
+        if isinstance(result, np.ndarray):
+            return result
+        if isinstance(result, list):
+            self.count(len(result))
+        if isinstance(result, Records):
+            return self.records(get_named_type(return_type), args[0], result)
+        return super().complete_list_value(return_type, *args, **kwargs)
+
+    def records(self, kind: Any, details: Any, records: Records) -> list[dict[str, Any]]:
+        """What graphql-core makes of the same objects, one field of all of them after the other."""
+        names, columns = [], []
+        for name, (first, *_) in self.collect_subfields(kind, details).grouped_field_set.items():
+            known = records.fields.get(first.node.name.value)  # None is for __typename
+            names.append(name)
+            columns.append([kind.name] * len(records) if known is None else [known(row) for row in records])
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+    def count(self, length: int) -> None:
+        """Count a list; raises when all of them are more than an answer may have."""
+        self.listed += length
+        if self.listed > cost.COST:
+            message = f"more than {cost.COST:,} objects: ask for less at once"
+            raise GraphQLError(message, extensions={"code": "LIMIT_EXCEEDED"})

@@ -1,0 +1,334 @@
+"""Queries a level at a time: each field is read from all objects of a level at once, instead of each alone.
+
+graphql-core walks an answer object by object, and pays for every value what a general engine pays: an info, a
+path, a completion, and on the way to a loader a task and a future. Here a level's objects go through a field
+together (levels.py), and a resolver that asks a loader is parked without a task until all that can be asked
+for is known. Resolvers are the same and do not notice. It knows only success: whatever goes wrong, the query
+is executed again by graphql-core, which has the exact errors, paths and nulls. So only queries go this way.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Sequence
+from operator import attrgetter
+from types import coroutine
+from typing import Any
+
+import numpy as np
+from graphql.execution.values import get_argument_values
+from graphql.pyutils import Path
+from strawberry.schema.schema_converter import get_arguments
+
+from graph.levels import Field, Level, Shape, Unusual, runtime_levels
+from graph.scalars import Records
+
+MOST_KEYS = 1000
+"""What a loader is asked for at once."""
+
+Fetch = Callable[[Any, list[Any]], Awaitable[list[Any]]]
+
+_driving: "Sweep | None" = None
+"""The sweep whose resolver runs in this very moment: never set while anything is awaited."""
+
+
+def current() -> "Sweep | None":
+    """The sweep that runs who asks, so that it may be parked; None for whoever has a task of its own."""
+    return _driving
+
+
+class Want:
+    """A resolver's wish for what `fetch` gives for a key: awaiting it parks the resolver."""
+
+    __slots__ = ("fetch", "key")
+
+    def __init__(self, fetch: Fetch, key: Hashable) -> None:
+        self.fetch = fetch
+        self.key = key
+
+    def __await__(self) -> Generator["Want", Any, Any]:
+        return (yield self)
+
+
+class _Column:
+    """One field's values for all objects of a level, some still to come; `outs` are the objects' answers."""
+
+    __slots__ = ("field", "missing", "outs", "parents", "values")
+
+    def __init__(self, field: Field, parents: Sequence[Any]) -> None:
+        self.field = field
+        self.parents = parents
+        self.values: list[Any] = [None] * len(parents)
+        self.outs: Sequence[dict[str, Any]] = ()
+        self.missing = 0
+
+
+_Parked = tuple[Coroutine[Any, Any, Any], _Column, int]
+
+
+class _Wanted:
+    """What is wanted of one loader: by resolvers that are parked, and for whole columns, with their keys."""
+
+    __slots__ = ("columns", "parked")
+
+    def __init__(self) -> None:
+        self.parked: dict[Any, list[_Parked]] = {}
+        self.columns: list[tuple[_Column, list[Any], dict[str, Any]]] = []
+
+
+class Sweep:
+    """One execution of a query."""
+
+    def __init__(self, execution: Any) -> None:
+        self._execution = execution
+        self._context = execution.context_value
+        self._wanted: dict[Fetch, _Wanted] = {}
+        self._loaded: dict[Fetch, dict[Any, Any]] = {}
+
+    async def run(self, level: Level) -> dict[str, Any]:
+        """The answer's data; raises whatever goes wrong, and leaves nothing behind then."""
+        try:
+            (data,) = await self._level(level, [self._execution.root_value])
+            while self._wanted:
+                wanted, self._wanted = self._wanted, {}
+                for fetch, asked in wanted.items():
+                    await self._load(fetch, asked)
+            return data
+        finally:
+            for asked in self._wanted.values():
+                for parked in asked.parked.values():
+                    for resolver, _, _ in parked:
+                        resolver.close()
+
+    async def load(self, fetch: Fetch, key: Hashable) -> Any:
+        """What `fetch` gives for a key: what it gave before, or once everybody has asked."""
+        loaded = self._loaded.get(fetch)
+        if loaded is not None and key in loaded:
+            return loaded[key]
+        return await Want(fetch, key)
+
+    async def _load(self, fetch: Fetch, asked: _Wanted) -> None:
+        """Fetch for all who have asked, and let them go on."""
+        loaded = self._loaded.setdefault(fetch, {None: None})
+        keys = dict.fromkeys(asked.parked)
+        for _, wanted, _ in asked.columns:
+            keys.update(dict.fromkeys(wanted))
+        missing = [key for key in keys if key not in loaded]
+        for at in range(0, len(missing), MOST_KEYS):
+            some = missing[at : at + MOST_KEYS]
+            loaded.update(zip(some, await fetch(self._context, some), strict=True))
+        for column, wanted, arguments in asked.columns:
+            await self._finish(column, [loaded[key] for key in wanted], arguments)
+        for key, parked in asked.parked.items():
+            for resolver, column, index in parked:
+                await self._resume(resolver, loaded[key], column, index)
+
+    async def _finish(self, column: _Column, loaded: Sequence[Any], arguments: dict[str, Any]) -> None:
+        """What was fetched for a whole column becomes its values."""
+        batch = column.field.batch
+        assert batch is not None
+        make = batch[2]
+        column.values = [
+            make(parent, found, **arguments) for parent, found in zip(column.parents, loaded, strict=True)
+        ]
+        await self._place(column)
+
+    async def _place(self, column: _Column) -> None:
+        """Put a column that has all its values into the answers."""
+        key = column.field.key
+        for out, part in zip(column.outs, await self._parts(column.field, column.values), strict=True):
+            out[key] = part
+
+    async def _resume(
+        self, resolver: Coroutine[Any, Any, Any], value: Any, column: _Column, index: int
+    ) -> None:
+        want, made = await _advance(self, resolver, value)
+        if want is not None:
+            self._park(want, resolver, column, index)
+            return
+        column.values[index] = made
+        column.missing -= 1
+        if not column.missing:
+            await self._place(column)
+
+    def _park(self, want: Want, resolver: Coroutine[Any, Any, Any], column: _Column, index: int) -> None:
+        self._of(want.fetch).parked.setdefault(want.key, []).append((resolver, column, index))
+
+    def _of(self, fetch: Fetch) -> _Wanted:
+        wanted = self._wanted.get(fetch)
+        if wanted is None:
+            wanted = self._wanted[fetch] = _Wanted()
+        return wanted
+
+    async def _level(self, level: Level, parents: Sequence[Any]) -> list[dict[str, Any]]:
+        """The answers of the objects of a level; what has to be waited for comes into them later."""
+        columns: list[Sequence[Any]] = []
+        later: list[_Column] = []
+        for field in level.fields:
+            if field.constant is not None:
+                columns.append([field.constant] * len(parents))
+            elif field.attribute is not None:
+                objects = [parent.row for parent in parents] if field.of_row else parents
+                columns.append(await self._parts(field, list(map(attrgetter(field.attribute), objects))))
+            else:
+                column = await self._resolve(field, parents)
+                if column.missing:
+                    later.append(column)
+                    columns.append(column.values)
+                else:
+                    columns.append(await self._parts(field, column.values))
+        keys = level.keys
+        outs = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+        for column in later:
+            column.outs = outs
+        return outs
+
+    async def _resolve(self, field: Field, parents: Sequence[Any]) -> _Column:
+        """What a field's resolver makes of each object; None stands for what is still to come."""
+        function, arguments = field.function, self._arguments(field)
+        assert function is not None
+        column = _Column(field, parents)
+        if field.batch is not None:
+            fetch, key, _ = field.batch
+            self._of(fetch).columns.append((column, [key(parent) for parent in parents], arguments))
+            column.missing = len(parents)
+            return column
+        for index, parent in enumerate(parents):
+            made = function(parent, **arguments) if field.takes_self else function(**arguments)
+            if field.is_async:
+                want, made = await _advance(self, made, None)
+                if want is not None:
+                    column.missing += 1
+                    self._park(want, made, column, index)
+                    continue
+            column.values[index] = made
+        return column
+
+    def _arguments(self, field: Field) -> dict[str, Any]:
+        """The arguments of a field, the same for all objects, as its resolver takes them."""
+        execution = self._execution
+        if not field.wants_arguments and field.info_name is None:
+            return {}
+        path = Path(None, field.key, field.parent.name)
+        nodes = [each.node for each in field.details]
+        raw = execution.build_resolve_info(field.definition, nodes, field.parent, path)
+        config = execution.schema.extensions["strawberry-definition"].config
+        info = config.info_class(_raw_info=raw, _field=field.source)
+        given: dict[str, Any] = {}
+        if field.wants_arguments:
+            given = get_argument_values(
+                field.definition,
+                nodes[0],
+                execution.variable_values,
+                field.details[0].fragment_variable_values,
+                execution.hide_suggestions,
+            )
+            registry = execution.schema.extensions["strawberry-definition"].schema_converter.scalar_registry
+            _, given = get_arguments(
+                field=field.source,
+                source=None,
+                info=info,
+                kwargs=given,
+                config=config,
+                scalar_registry=registry,
+            )
+        if field.info_name is not None:
+            if field.batch is None:
+                given[field.info_name] = info
+            else:
+                given.pop(field.info_name, None)
+        return given
+
+    async def _parts(self, field: Field, values: Sequence[Any]) -> Sequence[Any]:
+        """Values of a field as parts of the answer."""
+        shape = field.shape
+        if not shape.is_list:
+            return await self._items(shape, values, nullable=shape.nullable)
+        if shape.coerce is not None:
+            return [await self._leaves(shape, value) for value in values]
+        if any(type(value) is Records for value in values):
+            return [self._records(shape, value) for value in values]
+        lists = [self._list(shape, value) for value in values]
+        flat = [item for items in lists if items is not None for item in items]
+        made = await self._items(shape, flat, nullable=shape.item_nullable)
+        parts: list[Any] = []
+        at = 0
+        for items in lists:
+            if items is None:
+                parts.append(None)
+            else:
+                parts.append(made[at : at + len(items)])
+                at += len(items)
+        return parts
+
+    def _list(self, shape: Shape, value: Any) -> Sequence[Any] | None:
+        if value is None and shape.nullable:
+            return None
+        if not isinstance(value, list | tuple):
+            raise Unusual("no list")
+        self._execution.count(len(value))
+        return value
+
+    def _records(self, shape: Shape, value: Any) -> Any:
+        items = self._list(shape, value)
+        return None if items is None else self._execution.records(shape.kind, shape.details, items)
+
+    async def _leaves(self, shape: Shape, value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return value  # a column is complete as it is
+        items = self._list(shape, value)
+        return None if items is None else await self._items(shape, items, nullable=shape.item_nullable)
+
+    async def _items(self, shape: Shape, values: Sequence[Any], *, nullable: bool) -> Sequence[Any]:
+        there: Sequence[Any] = [value for value in values if value is not None]
+        if len(there) < len(values) and not nullable:
+            raise Unusual("null where there may be none")
+        if shape.coerce is not None:
+            coerce = shape.coerce
+            made: Sequence[Any] = [coerce(value) for value in there]
+            if None in made:
+                raise Unusual("a value that cannot be told")
+        elif shape.level is not None:
+            made = await self._level(shape.level, there) if there else []
+        else:
+            made = await self._mixed(shape, there)
+        if len(there) == len(values):
+            return made
+        left = iter(made)
+        return [None if value is None else next(left) for value in values]
+
+    async def _mixed(self, shape: Shape, values: Sequence[Any]) -> Sequence[Any]:
+        """Objects of an abstract type: those of each type together."""
+        assert shape.levels is not None
+        levels = runtime_levels(shape.levels, values)
+        made: list[Any] = [None] * len(values)
+        for level in dict.fromkeys(levels):
+            places = [at for at, each in enumerate(levels) if each is level]
+            for at, part in zip(places, await self._level(level, [values[at] for at in places]), strict=True):
+                made[at] = part
+        return made
+
+
+@coroutine
+def _advance(
+    sweep: Sweep, resolver: Coroutine[Any, Any, Any], value: Any
+) -> Generator[Any, Any, tuple[Want | None, Any]]:
+    """Run a resolver until it ends (None, what it made) or asks a loader (what it wants, the resolver).
+
+    Whatever else it awaits is handed on to the event loop, as if it were awaited here: its cancellation and
+    timeouts are those of the task that executes the query.
+    """
+    global _driving
+    go, argument = resolver.send, value
+    while True:
+        outer, _driving = _driving, sweep
+        try:
+            asked = go(argument)
+        except StopIteration as end:
+            return None, end.value
+        finally:
+            _driving = outer
+        if type(asked) is Want:
+            return asked, resolver
+        go = resolver.send
+        try:
+            argument = yield asked
+        except BaseException as error:  # noqa: BLE001 - it is the resolver's to take
+            go, argument = resolver.throw, error

@@ -1,0 +1,41 @@
+"""Rows read their columns on demand, and equal what SQLAlchemy makes of the same statement."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import insert, literal, select
+
+from db import ids
+from db.database import Database
+from db.projects import Project
+
+
+async def test_a_row_has_the_values_that_sqlalchemy_would_give(database: Database) -> None:
+    made = [
+        {"id": ids.new(), "name": f"p{n}", "created_at": datetime(2026, 1, 1, 1, 2, 3, n, tzinfo=UTC)}
+        for n in range(3)
+    ]
+    async with database.begin() as session:
+        await session.execute(insert(Project), made)
+    statement = select(Project, literal("x").label("more")).order_by(Project.id)
+    async with database.read() as session:
+        usual = (await session.execute(statement)).all()
+        rows = await session.all(Project, statement)
+    names = [*Project.__table__.columns.keys(), "more"]
+    assert [[getattr(row, name) for name in names] for row in rows] == [
+        [getattr(row, name) for name in names] for row in usual
+    ]
+    assert rows[0].created_at == datetime(2026, 1, 1, 1, 2, 3, 0, tzinfo=UTC)
+
+
+async def test_a_statement_run_again_gives_rows_of_the_same_class(database: Database) -> None:
+    async with database.read() as session:
+        first = await session.all(Project, select(Project).where(Project.name == "a"))
+        async with database.begin() as writing:
+            await writing.execute(
+                insert(Project), {"id": ids.new(), "name": "a", "created_at": datetime.now(UTC)}
+            )
+    async with database.read() as session:
+        second = await session.all(Project, select(Project).where(Project.name == "a"))
+        third = await session.all(Project, select(Project).where(Project.name == "a"))
+    assert first == []
+    assert type(second[0]) is type(third[0]) and second == third
