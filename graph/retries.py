@@ -6,8 +6,9 @@ from db import retries
 from graph import pipelines
 from graph.context import Info
 from graph.errors import UserError, refusing
+from graph.filters import TagInput
 from graph.nodes import key
-from graph.runs import Run, TagInput, load_runs
+from graph.runs import Run, load_runs
 from graph.starts import RunDatasetInput, StepArgumentsInput
 
 strawberry.enum(retries.From, name="RetryFrom", description="Where a retry begins: anew, or where it failed.")

@@ -106,6 +106,7 @@ def context(around: Surroundings, viewer: Any) -> Context:
         database=around.database,
         hub=around.hub,
         blobs=around.blobs,
+        vault=around.vault,
         backend=around.backend,
         max_upload_bytes=around.max_upload_bytes,
         request_id="x",
