@@ -26,7 +26,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from pathlib import Path
 from typing import Any
 
-from backends import attempts, backlog, base, cgroups, folders
+from backends import attempts, backlog, base, cgroups, folders, nvml
 from backends.environments import build
 from backends.following import Following
 from backends.zygote import INTERPRETER, Zygote
@@ -50,7 +50,7 @@ MAX_WORKERS = 64
 class Local:
     """The backend of this machine, keeping everything below `home`, which belongs to one server.
 
-    Not `grouped`, it makes no control groups also where it may.
+    Not `grouped`, it makes no control groups also where it may. `library` knows the GPUs.
     """
 
     def __init__(
@@ -60,11 +60,14 @@ class Local:
         inherit: tuple[str, ...] = INHERITED,
         prepare: Build = build,
         grouped: bool = True,
+        library: str = nvml.LIBRARY,
     ) -> None:
         self._home = home.absolute()
         self._jobs = self._home / "jobs"
         self._build = prepare
         self._grouped = grouped
+        self._library = library
+        self._devices: tuple[base.Device, ...] = ()
         self._environment = {name: os.environ[name] for name in inherit if name in os.environ}
         self._path = _without_ours(self._environment.get("PATH", os.defpath))
         self._machine = ""
@@ -86,6 +89,7 @@ class Local:
             suspends=True,
             memory=self._kept_by(cgroups.MEMORY) or "looked at five times a second",
             cpus=self._kept_by(cgroups.CPU) or "a set of whole cores",
+            devices=self._devices,
         )
 
     async def open(self) -> None:
@@ -100,7 +104,10 @@ class Local:
         except OSError as error:
             raise base.BackendUnavailable(f"{self._home} cannot be used: {error}") from error
         self._places = cgroups.places(self._tag) if self._grouped else {}
+        visible = self._environment.get("CUDA_VISIBLE_DEVICES")
         self._zygote.start()
+        # In a thread, for a driver that sleeps takes its time to wake.
+        self._devices = await asyncio.to_thread(nvml.devices, visible, library=self._library)
         await asyncio.to_thread(self._sweep)
 
     async def prepare(self, spec: base.PrepareSpec, log: Log) -> str:
@@ -242,7 +249,7 @@ class Local:
             "PYTHONUNBUFFERED": "1",
             "RUNGRAPH_INPUT": str(folder / "input"),
             "RUNGRAPH_OUTPUT": str(folder / "output"),
-            **_visible(spec.devices),
+            **self._visible(spec.devices),
             **spec.environment,
         }
 
@@ -260,6 +267,13 @@ class Local:
     def _kept_by(self, what: str) -> str | None:
         place = self._places.get(what)
         return place and f"control groups, version {place[1]}"
+
+    def _visible(self, devices: Sequence[Sequence[int]]) -> Mapping[str, str]:
+        """As torchrun has it: every worker sees the GPUs of all, by rank; who asked for none sees none."""
+        if not devices and not self._devices:
+            return {}
+        indices = ",".join(str(index) for own in devices for index in own)
+        return {"CUDA_VISIBLE_DEVICES": indices, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
     def _listen(self) -> None:
         """Take the hints over from whoever had them; an address through /proc is never too long."""
@@ -308,14 +322,6 @@ def _check(spec: base.JobSpec) -> None:
     for file in spec.inputs:
         if Path(file.name).name != file.name or file.name in ("", "..", "input.json"):
             raise base.LaunchRejected(f"{file.name!r} cannot name an input file")
-
-
-def _visible(devices: Sequence[Sequence[int]]) -> Mapping[str, str]:
-    """As torchrun has it: every worker sees the GPUs of all, in the order of ranks, numbered as NVML does."""
-    if not devices:
-        return {}
-    indices = ",".join(str(index) for own in devices for index in own)
-    return {"CUDA_VISIBLE_DEVICES": indices, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def _parse(data: bytes, offset: int, limit: int) -> base.Output:

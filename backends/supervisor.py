@@ -44,7 +44,10 @@ _AGAIN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A backend as configured: its name, its adapter, and what it can hold (see db/backends.py)."""
+    """A backend as configured: its name, its adapter, and what it can hold (see db/backends.py).
+
+    Without `gpus` it has those that its adapter finds.
+    """
 
     name: str
     kind: str
@@ -52,7 +55,7 @@ class Configuration:
     slots: int
     cpus: float
     memory_bytes: int
-    gpus: int
+    gpus: int | None
     log_limit: logs.Limit = field(default_factory=logs.Limit)
 
 
@@ -127,28 +130,23 @@ class Supervisor:
         await self._adapter.close()
 
     def _values(self) -> dict[str, Any]:
-        made = self._configuration
+        made, devices = self._configuration, self._adapter.capabilities.devices
         return {
             "name": made.name,
             "kind": made.kind,
             "scope": backends.Scope(self._adapter.capabilities.scope.value),
             "config": {},
             "enforced": self._enforced(),
-            "devices": [dataclasses.asdict(device) for device in self._adapter.capabilities.devices],
+            "devices": [dataclasses.asdict(device) for device in devices],
             "slots": made.slots,
             "cpus": made.cpus,
             "memory_bytes": made.memory_bytes,
-            "gpus": made.gpus,
+            "gpus": len(devices) if made.gpus is None else made.gpus,
         }
 
     def _enforced(self) -> dict[str, Any]:
-        can = self._adapter.capabilities
-        return {
-            "memory": can.memory,
-            "cpus": can.cpus,
-            "suspends": can.suspends,
-            "max_workers": can.max_workers,
-        }
+        names = ("memory", "cpus", "suspends", "max_workers", "needs_container")
+        return {name: getattr(self._adapter.capabilities, name) for name in names}
 
     def _hear(self, _reached: Mapping[int, int], wake: bool) -> None:
         if wake:

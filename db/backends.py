@@ -39,8 +39,8 @@ class Supervisor(Base):
 class Backend(Base):
     """A configured adapter and what it can hold. Zero gpus means none; slots bound workers at once.
 
-    `devices` names its GPUs where they are known: index, name, memory_bytes. `enforced` says how it keeps
-    jobs to what they ask for. `place_*` is the job that others have passed (admission.py).
+    `devices` names its GPUs where they are known: index, name, memory_bytes. `enforced` says what it
+    can do and how it keeps jobs to what they ask for. `place_*` is the job that others have passed (admission.py).
     """
 
     __tablename__ = "backends"
@@ -56,7 +56,7 @@ class Backend(Base):
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     gpus: Mapped[int] = mapped_column(Integer)
     devices: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
-    enforced: Mapped[dict[str, str] | None] = mapped_column(Json)
+    enforced: Mapped[dict[str, Any] | None] = mapped_column(Json)
     place_job_id: Mapped[bytes | None] = mapped_column(Id)
     place_passes: Mapped[int] = mapped_column(Integer, default=0)
     place_since: Mapped[datetime | None] = mapped_column(Timestamp)

@@ -14,6 +14,28 @@ strawberry.enum(
 )
 
 
+@strawberry.type(description="A GPU of a backend.")
+class Device:
+    """A GPU."""
+
+    index: int = strawberry.field(description="The number that jobs are given it under.")
+    name: str = strawberry.field(description="As its maker calls it.")
+    memory_bytes: Int64 = strawberry.field(description="Its own memory.")
+
+
+@strawberry.type(description="What a backend can do, and how it keeps a worker to what it asked for.")
+class BackendCapabilities:
+    """Capabilities."""
+
+    needs_container: bool = strawberry.field(description="Whether jobs run in containers.")
+    max_workers: int = strawberry.field(description="Of one job.")
+    suspends: bool = strawberry.field(description="Whether suspendRun has its jobs stand still.")
+    memory: str | None = strawberry.field(
+        description="What keeps a worker to its memory, in a few words; null for nothing."
+    )
+    cpus: str | None = strawberry.field(description="What keeps it to its cores; null for nothing.")
+
+
 @strawberry.type(description="A configured adapter that runs jobs.")
 class Backend(Node):
     """A backend."""
@@ -25,6 +47,10 @@ class Backend(Node):
     cpus: float = strawberry.field(description="Cores that jobs may ask for together.")
     memory_bytes: Int64 = strawberry.field(description="Memory that jobs may ask for together.")
     gpus: int = strawberry.field(description="GPUs that jobs may ask for together.")
+    devices: list[Device] = strawberry.field(description="Its GPUs, where they are known by name.")
+    capabilities: BackendCapabilities | None = strawberry.field(
+        description="Null before a supervisor has taken it up."
+    )
 
     @classmethod
     def of(cls, row: backends.Backend) -> "Backend":
@@ -37,6 +63,11 @@ class Backend(Node):
             cpus=row.cpus,
             memory_bytes=Int64(row.memory_bytes),
             gpus=row.gpus,
+            devices=[
+                Device(index=one["index"], name=one["name"], memory_bytes=Int64(one["memory_bytes"]))
+                for one in row.devices or ()
+            ],
+            capabilities=None if row.enforced is None else BackendCapabilities(**row.enforced),
         )
 
 

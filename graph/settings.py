@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     slots: int = Field(default_factory=_slots, ge=1, description="jobs' workers at once on this machine")
     cpus: float = Field(default_factory=_cores, gt=0, description="cores that jobs may ask for together")
     memory_bytes: int = Field(default_factory=_memory_bytes, gt=0, description="memory for jobs together")
-    gpus: int = Field(default=0, ge=0, description="GPUs for jobs together")
+    gpus: int | None = Field(default=None, ge=0, description="GPUs for jobs together; those found here")
     max_upload_bytes: int = Field(default=64 << 30, gt=0, description="the largest file taken")
     log_level: str = Field(default="info", description="debug, info, warning or error")
 
