@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from backends import fetching, manifests, sources
+from backends import fetching, formats, manifests, sources
 from backends.base import Backend, BackendUnavailable, PreparationFailed, PrepareSpec
 from backends.blobs import Blobs
 from backends.manifest_documents import ManifestProblem
@@ -108,20 +108,22 @@ class Installer:
     async def _content(self, version: ModuleVersion, journal: "Journal") -> Content:
         """What a version's source holds now, at rest in the store."""
         source = installations.source_of(version)
-        archive = await self._archive(source)
+        archive, file_name = await self._archive(source)
         async with fetching.obtained(source, self._store, journal.write, archive=archive) as found:
             fetched = await sources.fetch(str(found.folder), self._store, found.label)
-        manifest = await asyncio.to_thread(manifests.read, fetched.path)
-        if source.name is not None:
-            manifest = dataclasses.replace(manifest, name=source.name)
-        return Content(fetched.digest, manifest, found.commit, [{"message": note} for note in found.notes])
+        described = await asyncio.to_thread(formats.describe, fetched.path, source, file_name)
+        notes = [*plain(described.notes), *({"message": note} for note in found.notes)]
+        return Content(fetched.digest, described.manifest, found.commit, notes)
 
-    async def _archive(self, source: Source) -> Path | None:
+    async def _archive(self, source: Source) -> tuple[Path | None, str | None]:
+        """Where an uploaded archive's content lies, and what it is called."""
         if source.kind is not SourceKind.FILE:
-            return None
+            return None, None
         async with self._database.read() as session:
             file = await files.find(session, SUPERVISOR, source.file_id)
-        return self._blobs.path(file.sha256) if file is not None and file.sha256 else None
+        if file is None or file.sha256 is None:
+            return None, None
+        return self._blobs.path(file.sha256), file.name
 
     async def _prepare(self, preparation: Preparation) -> None:
         async with self._database.begin() as session:
@@ -139,7 +141,7 @@ class Installer:
         journal = Journal(self._database, preparation.feed_id)
         try:
             try:
-                prepared = await self._adapter.prepare(spec, journal.write)
+                prepared = await self._made_ready(manifest, spec, journal)
             finally:
                 await journal.close()
         except PreparationFailed as error:
@@ -151,6 +153,12 @@ class Installer:
             return
         async with self._database.begin() as session:
             await preparations.finish(session, preparation, prepared)
+
+    async def _made_ready(self, manifest: stored.Manifest, spec: PrepareSpec, journal: "Journal") -> str:
+        """What the adapter makes of it; of what only a container can run, nothing where there are none."""
+        if manifest.needs_container and not self._adapter.capabilities.needs_container:
+            return ""
+        return await self._adapter.prepare(spec, journal.write)
 
 
 def plain(problems: Sequence[ManifestProblem]) -> list[dict[str, Any]]:

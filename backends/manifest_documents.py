@@ -7,9 +7,12 @@ mean is decided in manifests.py.
 """
 
 import math
+import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import yaml
 
@@ -85,6 +88,24 @@ class Problems:
 
     def sorted(self) -> tuple[ManifestProblem, ...]:
         return tuple(sorted(self.found, key=lambda problem: (problem.file, problem.line, problem.column)))
+
+
+def read_file(folder: Path, name: str, problems: Problems) -> bytes | None:
+    """A file's content: at most one byte more than is allowed, so that a huge one is not read to be refused."""
+    try:
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            with os.fdopen(descriptor, "rb") as file:
+                return file.read(MAX_BYTES + 1)
+        os.close(descriptor)
+    except FileNotFoundError:
+        problems.place(1, 1, "", "missing-file", f"the module has no {name}")
+        return None
+    except OSError as error:
+        problems.place(1, 1, "", "missing-file", f"cannot be read: {error.strerror}")
+        return None
+    problems.place(1, 1, "", "missing-file", "is no regular file")
+    return None
 
 
 def parse(content: bytes, problems: Problems) -> Node | None:

@@ -93,6 +93,27 @@ def command(node: Node, problems: Problems) -> tuple[str, ...]:
     return tuple(item.text for item in found)
 
 
+def truth(node: Node | None, problems: Problems) -> bool | None:
+    """True, false, or not said."""
+    if node is None:
+        return None
+    if not isinstance(node.value, bool):
+        problems.at(node, "not-a-truth", f"must be true or false, not {node.kind}")
+        return None
+    return node.value
+
+
+def scalars(node: Node | None, problems: Problems) -> dict[str, manifests.Scalar]:
+    """A mapping of names to single values."""
+    found: dict[str, manifests.Scalar] = {}
+    for name, value in named(node, problems, "what they say").items():
+        if isinstance(value.value, list | dict | None):
+            problems.at(value, "not-a-value", f"must be a single value, not {value.kind}")
+        else:
+            found[name] = value.value
+    return found
+
+
 def whole(node: Node | None, problems: Problems, default: int, least: int, most: int) -> int:
     """A whole number within bounds."""
     if node is None:

@@ -6,26 +6,38 @@ frozen with the version. Places come from manifest_documents.py, single values f
 options from manifest_options.py.
 """
 
-import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from backends import manifest_values as values
-from backends.manifest_documents import MAX_BYTES, ManifestProblem, Node, Problems, parse
+from backends.manifest_documents import ManifestProblem, Node, Problems, parse, read_file
 from backends.manifest_options import read_options
 from db import manifests, secrets
 from db.manifests import Accept, Function, Manifest, OutputTag, Resources, TagType
 
 FILE_NAME = "rungraph.yaml"
 
-_MODULE_KEYS = ("name", "description", "tags", "image", "dockerfile", "python", "requirements", "functions")
+_MODULE_KEYS = (
+    "name",
+    "title",
+    "tagline",
+    "description",
+    "icon",
+    "tags",
+    "image",
+    "dockerfile",
+    "python",
+    "requirements",
+    "functions",
+)
 _FUNCTION_KEYS = (
     "description",
     "command",
     "options",
     "accepts",
+    "creates_files",
+    "modifies_files",
     "output_tags",
     "resources",
     "workers",
@@ -36,6 +48,7 @@ _FUNCTION_KEYS = (
 )
 _MAX_REQUIREMENTS_BYTES = 1 << 20
 _TAG_TYPES = tuple(kind.value for kind in TagType)
+ICON = re.compile(r"https?://[^\s/]+/\S+")
 _PYTHON = re.compile(r"3(\.\d+){0,2}|(==|~=|[<>]=?|!=) ?3(\.\d+){0,2}(, ?(==|~=|[<>]=?|!=) ?3(\.\d+){0,2})*")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*[ \t]*($|[\[=<>~!;@ ].*)")
 
@@ -57,31 +70,14 @@ class ManifestInvalid(Exception):
 def read(folder: Path) -> Manifest:
     """The manifest of the module in a folder. Raises ManifestInvalid."""
     problems = Problems(FILE_NAME)
-    content = _content(folder, FILE_NAME, problems)
+    content = read_file(folder, FILE_NAME, problems)
+    if content is None and (folder / "rungraph.yml").exists():
+        problems.place(1, 1, "", "missing-file", "there is a rungraph.yml: rename it")
     root = parse(content, problems) if content is not None else None
     manifest = _module(folder, root, problems) if root else None
     if manifest is None or problems.found:
         raise ManifestInvalid(problems.sorted())
     return manifest
-
-
-def _content(folder: Path, name: str, problems: Problems) -> bytes | None:
-    """At most one byte more than is allowed, so that a huge file is not read to be refused."""
-    try:
-        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            with os.fdopen(descriptor, "rb") as file:
-                return file.read(MAX_BYTES + 1)
-        os.close(descriptor)
-    except FileNotFoundError:
-        also = " (there is a rungraph.yml: rename it)" if (folder / "rungraph.yml").exists() else ""
-        problems.place(1, 1, "", "missing-file", f"the module has no {name}{also}")
-        return None
-    except OSError as error:
-        problems.place(1, 1, "", "missing-file", f"cannot be read: {error.strerror}")
-        return None
-    problems.place(1, 1, "", "missing-file", "is no regular file")
-    return None
 
 
 def _module(folder: Path, root: Node, problems: Problems) -> Manifest | None:
@@ -101,6 +97,9 @@ def _module(folder: Path, root: Node, problems: Problems) -> Manifest | None:
         python=_python(parts.get("python"), problems),
         requirements=tuple(_requirements(folder, parts.get("requirements"), problems)),
         functions=tuple(_functions(root, parts.get("functions"), contained, problems)),
+        title=values.text(parts.get("title"), problems, longest=100) or "",
+        tagline=values.text(parts.get("tagline"), problems, longest=200) or "",
+        icon_url=_icon(parts.get("icon"), problems),
     )
 
 
@@ -124,6 +123,13 @@ def _image(node: Node | None, problems: Problems) -> str | None:
     if node and image is not None and not re.fullmatch(r"[a-zA-Z0-9][\w./:@-]*", image, re.ASCII):
         problems.at(node, "image", f"{image!r} is no reference of an image")
     return image
+
+
+def _icon(node: Node | None, problems: Problems) -> str | None:
+    icon = values.text(node, problems, longest=1_000)
+    if node and icon is not None and not ICON.fullmatch(icon):
+        problems.at(node, "icon", "must be the https:// or http:// address of a picture")
+    return icon
 
 
 def _python(node: Node | None, problems: Problems) -> str | None:
@@ -222,6 +228,8 @@ def _function(name: str, node: Node, contained: bool, problems: Problems) -> Fun
         retries=values.whole(parts.get("retries"), problems, 0, 0, 100),
         environment=values.environment(parts.get("env"), problems),
         secrets=_secrets(parts.get("secrets"), problems),
+        creates_files=values.truth(parts.get("creates_files"), problems),
+        modifies_files=values.truth(parts.get("modifies_files"), problems),
     )
 
 
@@ -238,17 +246,21 @@ def _accepts(node: Node | None, problems: Problems) -> Iterator[Accept]:
     """Each item a file type, or a mapping of types and the tags they need."""
     for item in values.items(node, problems, "file types"):
         if isinstance(item.value, str):
-            yield Accept((_file_type(item, item.value, problems),))
+            yield Accept((file_type(item, item.value, problems),))
             continue
         parts = values.fields(item, ("types", "tags"), problems, "an accepted kind of file")
         types = values.words(parts.get("types"), problems, "file types")
+        tags = parts.get("tags")
+        exact = tags is not None and isinstance(tags.value, dict)
         yield Accept(
-            tuple(_file_type(item, kind, problems) for kind in types),
-            values.words(parts.get("tags"), problems, "tags"),
+            tuple(file_type(item, kind, problems) for kind in types),
+            () if exact else values.words(tags, problems, "tags, or a mapping of tags to what they say"),
+            values.scalars(tags, problems) if exact else {},
         )
 
 
-def _file_type(node: Node, written: str, problems: Problems) -> str:
+def file_type(node: Node, written: str, problems: Problems) -> str:
+    """The end of a file's name, without the dot."""
     kind = written.strip().lower().lstrip("*").lstrip(".")
     if not re.fullmatch(r"[a-z0-9_+-]+(\.[a-z0-9_+-]+)*", kind):
         problems.at(node, "file-type", f"{manifests.shown(written)} is no file type such as csv or tar.gz")

@@ -120,7 +120,7 @@ def read_output(
     document has no subsets at all, the folder decides: a file that lies there was created, or modified.
     """
     if document is None:
-        return _whole_folder(folder_files)
+        return _whole_folder(folder_files, function)
     parsed = _parse(document)
     if problems := _told(_misshapen(parsed)):
         return Outputs((), problems)
@@ -128,7 +128,7 @@ def read_output(
     kinds = [_kind(name, said, folder_files, input_names) for name in said.files]
     lies = itertools.chain(
         _false_name(parsed, function),
-        _false_files(said, kinds, folder_files),
+        _false_files(said, kinds, folder_files, function),
         _false_subsets(said, input_names),
         _false_tags(said, function),
     )
@@ -167,12 +167,15 @@ def _unaccepted(function: manifests.Function, file: JobFile) -> str | None:
 def _accepts(accept: manifests.Accept, file: JobFile) -> bool:
     name = file.name.lower()
     typed = not accept.types or any(name.endswith(f".{kind}") for kind in accept.types)
-    return typed and all(tag in file.tags for tag in accept.required_tags)
+    tagged = all(tag in file.tags for tag in accept.required_tags)
+    return typed and tagged and all(file.tags.get(tag) == value for tag, value in accept.tags.items())
 
 
 def _wanted(accept: manifests.Accept) -> str:
     types = " or ".join(f".{kind}" for kind in accept.types) or "any file"
-    return f"{types} tagged {', '.join(accept.required_tags)}" if accept.required_tags else types
+    exact = [f"{tag}={value}" for tag, value in accept.tags.items()]
+    tags = [*exact, *(tag for tag in accept.required_tags if tag not in accept.tags)]
+    return f"{types} tagged {', '.join(tags)}" if tags else types
 
 
 def _missing_file_options(
@@ -185,9 +188,11 @@ def _missing_file_options(
             yield Problem(("options", option.name), f"no input file is named {value!r}{close}")
 
 
-def _whole_folder(folder_files: Mapping[str, int]) -> Outputs:
+def _whole_folder(folder_files: Mapping[str, int], function: manifests.Function) -> Outputs:
     names = sorted(name for name in folder_files if name != OUTPUT_DOCUMENT)
-    problems = _told(Problem((name,), message) for name in names if (message := name_problem(name)))
+    misnamed = (Problem((name,), message) for name in names if (message := name_problem(name)))
+    undeclared = (Problem((name,), m) for name in names if (m := _unlike(function, OutputKind.CREATED)))
+    problems = _told(itertools.chain(misnamed, undeclared))
     if problems:
         return Outputs((), problems)
     return Outputs(tuple(OutputFile(name, OutputKind.CREATED) for name in names))
@@ -281,7 +286,10 @@ def _false_name(document: Mapping[str, Any], function: manifests.Function) -> It
 
 
 def _false_files(
-    said: _Said, kinds: Sequence[OutputKind], folder_files: Collection[str]
+    said: _Said,
+    kinds: Sequence[OutputKind],
+    folder_files: Collection[str],
+    function: manifests.Function,
 ) -> Iterator[Problem]:
     seen: set[str] = set()
     for index, (name, kind) in enumerate(zip(said.files, kinds, strict=True)):
@@ -289,9 +297,19 @@ def _false_files(
         if not message and kind is not OutputKind.UNCHANGED and name not in folder_files:
             close = manifests.suggestion(name, folder_files)
             message = f"is no regular file in the output folder{close}"
+        message = message or _unlike(function, kind)
         if message:
             yield Problem(("files", index), f"{manifests.shown(name)} {message}")
         seen.add(name)
+
+
+def _unlike(function: manifests.Function, kind: OutputKind) -> str | None:
+    """Why the function cannot have made such a file, by what its module says of it."""
+    if kind is OutputKind.CREATED and function.creates_files is False:
+        return f"is new, and {function.name} states that it creates no files"
+    if kind is OutputKind.MODIFIED and function.modifies_files is False:
+        return f"is modified, and {function.name} states that it modifies no files"
+    return None
 
 
 def _false_subsets(said: _Said, input_names: Set[str]) -> Iterator[Problem]:

@@ -59,10 +59,14 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Files a function takes: any of these types (lower case, no dot; none means any) with all these tags."""
+    """Files a function takes: any of these types (lower case, no dot; none means any) with all these tags.
+
+    `required_tags` must be there, whatever they say; `tags` must say just this.
+    """
 
     types: tuple[str, ...] = ()
     required_tags: tuple[str, ...] = ()
+    tags: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class Function:
     """One callable of a module. No `accepts` takes any file; no `output_tags` allows any tag.
 
     `retries` counts the attempts after the first. `timeout_seconds` holds for one attempt; None is for ever.
+    `creates_files` and `modifies_files` say what it does with files; None leaves it open.
     """
 
     name: str
@@ -101,6 +106,16 @@ class Function:
     retries: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
+    creates_files: bool | None = None
+    modifies_files: bool | None = None
+
+
+class Format(enum.Enum):
+    """What a manifest was written as."""
+
+    RUNGRAPH = "RUNGRAPH"
+    MLSPLOIT = "MLSPLOIT"
+    MLSPLOIT_SCHEMAS = "MLSPLOIT_SCHEMAS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +130,15 @@ class Manifest:
     python: str | None = None
     requirements: tuple[str, ...] = ()
     functions: tuple[Function, ...] = ()
+    title: str = ""
+    tagline: str = ""
+    icon_url: str | None = None
+    format: Format = Format.RUNGRAPH
+
+    @property
+    def needs_container(self) -> bool:
+        """Whether no function says what to run, so that only an image can."""
+        return not any(function.command for function in self.functions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +269,7 @@ def decode(document: Mapping[str, Any]) -> Manifest:
             "tags": tuple(document.get("tags", ())),
             "requirements": tuple(document.get("requirements", ())),
             "functions": tuple(map(decode_function, document.get("functions", ()))),
+            "format": Format(document.get("format", Format.RUNGRAPH.value)),
         }
     )
 
@@ -272,7 +297,8 @@ def _decode_option(document: Mapping[str, Any]) -> Option:
 
 
 def _decode_accept(document: Mapping[str, Any]) -> Accept:
-    return Accept(tuple(document.get("types", ())), tuple(document.get("required_tags", ())))
+    types, required_tags = (tuple(document.get(key, ())) for key in ("types", "required_tags"))
+    return Accept(types, required_tags, dict(document.get("tags", {})))
 
 
 def _plain(value: Any) -> Any:

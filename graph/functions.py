@@ -39,6 +39,7 @@ class Accept:
 
     types: list[str] = strawberry.field(description="Name endings, lower case, without dot; empty: any.")
     required_tags: list[str] = strawberry.field(description="Tags that must be there.")
+    tags: JSON = strawberry.field(description="Tags by name, with what they must say.")
 
 
 @strawberry.type(description="A tag that a function puts on what it makes.")
@@ -75,6 +76,10 @@ class Function(Node):
     retries: int = strawberry.field(description="Attempts after the first.")
     environment: JSON = strawberry.field(description="Variables set for it.")
     secrets: list[str] = strawberry.field(description="The project's secrets it is given as variables.")
+    creates_files: bool | None = strawberry.field(
+        description="Whether it makes new files; a job of one that does not and did ends BAD_OUTPUT."
+    )
+    modifies_files: bool | None = strawberry.field(description="Whether it makes new states of its inputs.")
 
     @classmethod
     def of(cls, row: modules.Function) -> "Function":
@@ -86,7 +91,7 @@ class Function(Node):
             description=spec.description,
             command=list(spec.command),
             options=[_option(option) for option in spec.options],
-            accepts=[Accept(types=list(a.types), required_tags=list(a.required_tags)) for a in spec.accepts],
+            accepts=[_accept(accept) for accept in spec.accepts],
             output_tags=[OutputTag(name=tag.name, type=tag.type.value) for tag in spec.output_tags],
             resources=_resources(spec.resources),
             workers=spec.workers,
@@ -94,6 +99,8 @@ class Function(Node):
             retries=spec.retries,
             environment=JSON(dict(spec.environment)),
             secrets=list(spec.secrets),
+            creates_files=spec.creates_files,
+            modifies_files=spec.modifies_files,
         )
 
     @strawberry.field(description="The module it belongs to.")
@@ -146,6 +153,11 @@ def _option(option: manifests.Option) -> Option:
         values=list(option.values) or None,
         doc=option.doc,
     )
+
+
+def _accept(accept: manifests.Accept) -> Accept:
+    required = list(accept.required_tags)
+    return Accept(types=list(accept.types), required_tags=required, tags=JSON(dict(accept.tags)))
 
 
 def _resources(given: manifests.Resources) -> Resources:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 
-from db import feeds, module_versions, modules, states
+from db import feeds, manifests, module_versions, modules, states
 from graph import functions, live, nodes, preparations
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
@@ -21,6 +21,12 @@ _NOWHERE = {"file": "", "line": 1, "column": 1, "path": "", "rule": "source"}
 
 strawberry.enum(
     states.VersionState, name="ModuleVersionState", description="How far the fetching of a version is."
+)
+
+strawberry.enum(
+    manifests.Format,
+    name="ManifestFormat",
+    description="rungraph.yaml, mlsploit_module.yaml, or the older input.schema with output.schema.",
 )
 
 
@@ -72,6 +78,10 @@ class ModuleVersion(Node):
     @strawberry.field(description="Why it failed, each with file, line and rule.")
     def problems(self) -> list[ManifestProblem]:
         return [ManifestProblem(**problem) for problem in self.row.problems]
+
+    @strawberry.field(description="What its manifest was written as; null until it is read.")
+    def format(self) -> manifests.Format | None:
+        return None if self.row.manifest is None else manifests.decode(self.row.manifest).format
 
     @strawberry.field(description="The module; null until the manifest is read.")
     async def module(self, info: Info) -> Annotated["Module", strawberry.lazy("graph.modules")] | None:

@@ -28,6 +28,18 @@ class Module(Node):
     async def description(self, info: Info) -> str:
         return (await _manifest(info.context, self.row)).description
 
+    @strawberry.field(description="Its name for people, by its active version; may be empty.")
+    async def title(self, info: Info) -> str:
+        return (await _manifest(info.context, self.row)).title
+
+    @strawberry.field(description="What it is in a few words, by its active version; may be empty.")
+    async def tagline(self, info: Info) -> str:
+        return (await _manifest(info.context, self.row)).tagline
+
+    @strawberry.field(description="The address of a picture, by its active version.")
+    async def icon_url(self, info: Info) -> str | None:
+        return (await _manifest(info.context, self.row)).icon_url
+
     @strawberry.field(description="By its active version.")
     async def tags(self, info: Info) -> list[str]:
         return list((await _manifest(info.context, self.row)).tags)

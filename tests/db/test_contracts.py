@@ -202,3 +202,21 @@ def test_a_file_option_must_name_an_input() -> None:
     assert [(p.path, p.message) for p in problems] == [
         (("options", "guide"), "no input file is named 'a.tx'; did you mean 'a.txt'?")
     ]
+
+
+@pytest.mark.parametrize(
+    ("states", "document", "path"),
+    [
+        ({"creates_files": False}, None, ("new",)),
+        ({"creates_files": False}, {"files": ["new"], "files_created": ["new"]}, ("files", 0)),
+        ({"modifies_files": False}, {"files": ["old"], "files_modified": ["old"]}, ("files", 0)),
+    ],
+)
+def test_a_function_makes_what_it_states_and_nothing_else(
+    states: dict[str, Any], document: dict[str, Any] | None, path: tuple[str | int, ...]
+) -> None:
+    said = None if document is None else json.dumps(document).encode()
+    folder = {"new": 1} if path == ("new",) or "new" in (document or {})["files"] else {"old": 1}
+    for function, expected in ((Function("f", **states), [path]), (Function("f"), [])):
+        outputs = contracts.read_output(said, folder, {"old"}, function)
+        assert [problem.path for problem in outputs.problems] == expected

@@ -38,7 +38,9 @@ _functions = st.builds(
     description=_text,
     command=_words,
     options=st.lists(_options, max_size=4, unique_by=lambda option: option.name).map(tuple),
-    accepts=st.lists(st.builds(manifests.Accept, _words, _words), max_size=2).map(tuple),
+    accepts=st.lists(
+        st.builds(manifests.Accept, _words, _words, st.dictionaries(_text, _text, max_size=2)), max_size=2
+    ).map(tuple),
     output_tags=st.lists(
         st.builds(manifests.OutputTag, _text, st.sampled_from(manifests.TagType)), max_size=2
     ).map(tuple),

@@ -117,3 +117,29 @@ async def test_an_older_version_is_chosen_again_until_a_newer_one_is_ready(serve
     assert await server.ask(query) == {"activeVersion": {"number": 1}}
     await server.install({"f": "3"}, name="chosen")
     assert await server.ask(query) == {"activeVersion": {"number": 3}}
+
+
+@pytest.mark.parametrize(
+    ("example", "format", "arguments"),
+    [("current", "MLSPLOIT", {"whom": "you", "times": 2}), ("older", "MLSPLOIT_SCHEMAS", {"whom": "you"})],
+)
+async def test_a_module_of_mlsploits_is_installed_and_runs_nowhere_but_in_a_container(
+    server: Server, example: str, format: str, arguments: dict[str, Any]
+) -> None:
+    folder = Path(__file__).parents[2] / "examples" / "mlsploit" / example
+    version = await server.install_source(source=str(folder), name=f"mlsploit-{example}")
+    assert [preparation["state"] for preparation in version["preparations"]] == ["READY"]
+    query = """query ($id: ID!) { node(id: $id) { ... on ModuleVersion { format notes { message }
+      module { name title iconUrl } functions { createsFiles modifiesFiles accepts { types tags } } } } }"""
+    shown = await server.ask(query, id=version["id"])
+    assert (shown["format"], shown["notes"]) == (format, [])
+    assert shown["module"]["name"] == f"mlsploit-{example}"
+    address = f"mlsploit-{example}/greet"
+    steps = [{"name": "one", "function": address}, {"name": "two", "function": address}]
+    pipeline = await server.draw(*({**step, "arguments": arguments} for step in steps))
+    file = await server.upload("a.txt", tags={"ftype": "letter"})
+    run = await server.finish((await server.start(pipeline, files=[file]))["id"])
+    one, two = run["jobs"]
+    assert (run["state"], one["state"], one["reason"]) == ("FAILED", "FAILED", "LAUNCH_REJECTED")
+    assert one["message"].startswith("needs a container")
+    assert two["state"] == "SKIPPED"
