@@ -22,7 +22,7 @@ from backends.registry import construct
 from backends.scheduler import Scheduler
 from backends.supervisor import Configuration, Supervisor
 from backends.vault import Vault, new_key
-from db import claims, ids, projects, schema, users
+from db import claims, ids, logs, projects, schema, users
 from db.bus import Bus
 from db.database import Database
 from graph import content, pages
@@ -207,6 +207,7 @@ def _supervisor(
         cpus=settings.cpus,
         memory_bytes=settings.memory_bytes,
         gpus=settings.gpus,
+        log_limit=logs.Limit(settings.log_head_bytes, settings.log_tail_bytes),
     )
     return Supervisor(
         database,

@@ -63,11 +63,11 @@ class LinesDropped(FeedEvent):
     gap: LogGap = strawberry.field(description="All that is missing up to here, also what was read before.")
 
 
-def lines_added(seq: int, step: str, batch: Batch) -> LinesAdded | LinesDropped:
-    """A batch of lines, or the gap that stands for them, as an event."""
+def lines_added(seq: int, step: str, batch: Batch, first: int = 0) -> LinesAdded | LinesDropped:
+    """A batch of lines from its `first` on, or the gap that stands for them, as an event."""
     if batch.dropped:
         return LinesDropped(seq=Int64(seq), step=step, gap=LogGap.of(batch))
-    return LinesAdded(seq=Int64(seq), step=step, lines=records(batch.lines))
+    return LinesAdded(seq=Int64(seq), step=step, lines=records(batch.lines[first:]))
 
 
 def place(seq: int, *, end: bool = False) -> int:

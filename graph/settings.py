@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     memory_bytes: int = Field(default_factory=_memory_bytes, gt=0, description="memory for jobs together")
     gpus: int | None = Field(default=None, ge=0, description="GPUs for jobs together; those found here")
     max_upload_bytes: int = Field(default=64 << 30, gt=0, description="the largest file taken")
+    log_head_bytes: int = Field(default=16 << 20, ge=0, description="what is kept of a log's beginning")
+    log_tail_bytes: int = Field(default=48 << 20, ge=0, description="and of its end, of each worker")
     log_level: str = Field(default="info", description="debug, info, warning or error")
 
     @field_validator("home")

@@ -87,7 +87,10 @@ def _cursor_variable(query: str, operation_name: str | None) -> str | None:
     selections = operations[0].selection_set.selections
     if len(selections) != 1 or not isinstance(selections[0], FieldNode) or selections[0].directives:
         return None
-    for argument in selections[0].arguments or ():
+    arguments = selections[0].arguments or ()
+    if any(argument.name.value == "last" for argument in arguments):
+        return None  # where it begins is found for each by itself
+    for argument in arguments:
         if argument.name.value == "after" and isinstance(argument.value, VariableNode):
             return argument.value.name.value
     return None

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import strawberry
 
-from db import feeds, states
+from db import errors, feeds, logs, states
+from db.paging import Page
 from graph import live, nodes
 from graph.context import Context, Info
 from graph.events import (
@@ -114,6 +115,7 @@ RunEvent = Annotated[
 ]
 
 _ALL = frozenset(RunEventKind)
+MOST_TAIL = 1000
 
 
 @strawberry.type
@@ -146,15 +148,38 @@ class RunSubscription:
         async for event in _follow(info.context, run, after, {RunEventKind.POINTS}, names=wanted):
             yield event
 
-    @strawberry.subscription(description="The lines of a job past `after`.")
+    @strawberry.subscription(
+        description="The lines of a job past `after`, or its `last` so many lines (1 to 1,000) and what follows."
+    )
     async def logs(
-        self, info: Info, job: strawberry.ID, after: Int64 | None = None
+        self, info: Info, job: strawberry.ID, after: Int64 | None = None, last: int | None = None
     ) -> AsyncIterator[RunEvent]:
         row: Job | None = await nodes.get(info.context, "job", found(info.context, "job", job))
         run = "" if row is None else nodes.public("run", row.row.run_id)
         only = None if row is None else row.row.id
-        async for event in _follow(info.context, run, after, {RunEventKind.LINES}, job=only):
+        begin = (0, 0)
+        if last is not None:
+            begin = await _tail(info.context, row, after, last)
+            after = Int64(begin[0] - 1)
+        kinds = {RunEventKind.LINES}
+        async for event in _follow(info.context, run, after, kinds, job=only, begin=begin):
             yield event
+
+
+async def _tail(context: Context, job: Job | None, after: int | None, last: int) -> tuple[int, int]:
+    """Where the last lines of a job begin: the number of their batch, and the first one's place in it."""
+    if after is not None:
+        raise errors.Invalid("give after or last, not both", path=("last",))
+    if not 1 <= last <= MOST_TAIL:
+        raise errors.Invalid(f"the last 1 to {MOST_TAIL:,} lines, not {last}", path=("last",))
+    if job is None:
+        return 0, 0
+    async with context.database.read() as session:
+        rows = (await logs.of_job(session, job.row.id, Page(last, backward=True))).rows
+        head = await feeds.head(session, job.row.feed_id)
+    if rows:
+        return rows[0].seq, rows[0].position
+    return (head.seq if head else 0) + 1, 0
 
 
 async def _follow(
@@ -165,6 +190,7 @@ async def _follow(
     *,
     names: frozenset[str] | None = None,
     job: bytes | None = None,
+    begin: tuple[int, int] = (0, 0),
 ) -> AsyncIterator[Any]:
     row: Run | None = await nodes.get(context, "run", found(context, "run", run))
     if row is None:
@@ -181,7 +207,8 @@ async def _follow(
             owner = message.lines.job_id
             if RunEventKind.LINES not in kinds or (job is not None and owner != job):
                 return None
-            return lines_added(message.seq, steps.get(owner or b"", ""), message.lines)
+            first = begin[1] if message.seq == begin[0] else 0
+            return lines_added(message.seq, steps.get(owner or b"", ""), message.lines, first)
         return _added(message, names) if RunEventKind.POINTS in kinds else None
 
     async for event in follow(context, row.row.feed_id, after, told):

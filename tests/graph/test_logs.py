@@ -1,7 +1,12 @@
 """What jobs print, paged both ways."""
 
+import contextlib
+from typing import Any
+
 import pytest
 
+from rungraph.errors import ApiError
+from tests.graph.conftest import Serve
 from tests.graph.serving import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -44,3 +49,62 @@ async def test_a_job_that_prints_nothing_has_an_empty_page(server: Server) -> No
     page = (await server.ask(PAGE, id=job["id"], first=1))["logs"]
     information = {"hasNextPage": False, "hasPreviousPage": False, "startCursor": None, "endCursor": None}
     assert page == {"edges": [], "pageInfo": information}
+
+
+TAIL = """subscription ($job: ID!, $last: Int, $after: Int64) { logs(job: $job, last: $last, after: $after) {
+  __typename ... on FeedEvent { seq } ... on LinesAdded { lines { number text stream kind: __typename } }
+  ... on LinesDropped { step gap { fromLine toLine sizeBytes attempt rank } } } }"""
+GAPS = """query ($id: ID!) { job(id: $id) { logGaps { fromLine toLine sizeBytes attempt rank }
+  first: logs(first: 1) { nodes { number text } } last: logs(last: 1) { nodes { number text } } } }"""
+
+
+async def _follow(server: Server, **variables: Any) -> list[dict[str, Any]]:
+    """Everything that a subscription to a job's lines tells until it ends."""
+    async with contextlib.aclosing(server.client.subscribe(TAIL, variables)) as answers:
+        return [answer["logs"] async for answer in answers]
+
+
+def _numbers(events: list[dict[str, Any]]) -> list[int]:
+    return [line["number"] for event in events for line in event.get("lines", [])]
+
+
+async def test_following_begins_at_the_last_lines(server: Server) -> None:
+    (job,) = (await server.play("for n in range(1, 1201): print(n)"))["jobs"]
+    for last in (1, 3, 700, 1000):
+        events = await _follow(server, job=job["id"], last=last)
+        assert _numbers(events) == list(range(1201 - last, 1201))
+    line = events[-2]["lines"][-1]
+    assert line == {"number": 1200, "text": "1200", "stream": "STDOUT", "kind": "LogLine"}
+    assert events[-1]["__typename"] == "FeedEnded"
+
+
+async def test_a_job_that_has_not_printed_is_followed_from_now_on(server: Server) -> None:
+    (job,) = (await server.play("pass"))["jobs"]
+    assert [event["__typename"] for event in await _follow(server, job=job["id"], last=5)] == ["FeedEnded"]
+
+
+@pytest.mark.parametrize("wrong", [{"last": 0}, {"last": 1001}, {"last": 5, "after": 0}])
+async def test_a_tail_that_cannot_be_meant_is_refused(server: Server, wrong: dict[str, int]) -> None:
+    (job,) = (await server.play("print()"))["jobs"]
+    with pytest.raises(ApiError, match="last"):
+        await _follow(server, job=job["id"], **wrong)
+
+
+async def test_of_much_the_head_and_the_tail_are_kept_and_the_gap_is_told(serve: Serve) -> None:
+    code = 'for n in range(60_000): print(f"line {n:06}")\nprint(\'{"metric": {"loss": 1.5}}\')'
+    async with serve(log_head_bytes=50_000, log_tail_bytes=100_000) as server:
+        (job,) = (await server.play(code))["jobs"]
+        asked = await server.ask(GAPS, id=job["id"])
+        (gap,) = asked["logGaps"]
+        events = await _follow(server, job=job["id"], after=0)
+    assert (asked["first"]["nodes"], asked["last"]["nodes"]) == (
+        [{"number": 1, "text": "line 000000"}],
+        [{"number": 60_000, "text": "line 059999"}],
+    )
+    missing = gap["toLine"] - gap["fromLine"] + 1
+    assert gap["sizeBytes"] == missing * 12
+    assert 0 < 60_000 * 12 - gap["sizeBytes"] - 150_000 < 2 * 500 * 12
+    told = [event for event in events if event["__typename"] == "LinesDropped"]
+    assert [event["gap"] for event in told] == [gap]
+    head, tail = range(1, gap["fromLine"]), range(gap["toLine"] + 1, 60_001)
+    assert _numbers(events) == [*head, *tail]
