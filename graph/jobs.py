@@ -112,13 +112,16 @@ class Job(OfRow, Node):
 
     kind = "job"
     row: strawberry.Private[jobs.Job]
-    step: str = strawberry.field(description="The step's name.")
+    step: str = strawberry.field(
+        description="The step's name; of a matrix `step[option=value,…]`, unique in the run."
+    )
     position: int = strawberry.field(description="Its place in the run, from 0.")
     state: states.JobState = strawberry.field(description="Where it is in its life.")
     reason: states.EndReason | None = strawberry.field(description="Why its last attempt ended.")
     message: str | None = strawberry.field(description="What the reason leaves open.")
     exit_code: int | None = strawberry.field(description="Of its last attempt.")
     arguments: JSON = strawberry.field(description="Every option with its value, frozen at the start.")
+    matrix: JSON | None = strawberry.field(description="Its values of what its step's matrix varies.")
     output: JSON | None = strawberry.field(description="Its output.json, as it wrote it.")
     queued_at: datetime | None = strawberry.field(description="When it was ready.")
     started_at: datetime | None = strawberry.field(description="When its first attempt ran.")
@@ -149,6 +152,18 @@ class Job(OfRow, Node):
             return []
         siblings = await info.context.load(of_run, self.row.run_id)
         return [siblings[position].step for position in self.row.needs]
+
+    @strawberry.field(description="The steps that must have ended first, however: its condition asks how.")
+    async def awaits(self, info: Info) -> list[str]:
+        if not self.row.awaits:
+            return []
+        siblings = await info.context.load(of_run, self.row.run_id)
+        return [siblings[position].step for position in self.row.awaits]
+
+    @strawberry.field(description="The job whose outputs it took instead of being launched; null otherwise.")
+    async def reused_from(self, info: Info) -> "Job | None":
+        found: Job | None = await nodes.get(info.context, "job", self.row.reused_from)
+        return found
 
     @strawberry.field(description="Its launches, in order.")
     @loading(_attempts_of, own)

@@ -1,39 +1,20 @@
 """Pipelines, their revisions and steps: creating, changing, listing."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import strawberry
-from strawberry.scalars import JSON
 
-from db import errors, modules, pipelines, steps
-from graph import functions, nodes, paging, users
+from db import pipelines
+from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
 from graph.nodes import Node, found, key, loads, public
 from graph.paging import Connection
+from graph.steps import Step, StepInput, of_revision, specs
 
 if TYPE_CHECKING:
     from graph.runs import Run
-
-
-@strawberry.type(description="A function with arguments, in its place in the graph.")
-class Step:
-    """A step."""
-
-    row: strawberry.Private[steps.Step]
-    all_names: strawberry.Private[list[str]]
-    name: str = strawberry.field(description="Unique in its pipeline.")
-    address: str = strawberry.field(description="module/function.")
-    arguments: JSON = strawberry.field(description="As its author gave them.")
-
-    @strawberry.field(description="The function as it is active now; null when it is gone.")
-    async def function(self, info: Info) -> functions.Function | None:
-        return await info.context.load(_active_functions, (self.row.module_id, self.address))
-
-    @strawberry.field(description="The steps that must have succeeded first.")
-    def needs(self) -> list[str]:
-        return [self.all_names[position] for position in self.row.needs]
 
 
 @strawberry.type(description="One immutable state of a pipeline.")
@@ -55,7 +36,7 @@ class PipelineRevision(Node):
 
     @strawberry.field(description="In an order in which everything needed comes first.")
     async def steps(self, info: Info) -> list[Step]:
-        return await info.context.load(_steps_of, self.row.id)
+        return await info.context.load(of_revision, self.row.id)
 
 
 @strawberry.type(description="A named graph of steps.")
@@ -136,29 +117,6 @@ async def _latest_revision(context: Context, keys: list[bytes]) -> list[Pipeline
     return [by_key[key] for key in keys]
 
 
-async def _steps_of(context: Context, keys: list[bytes]) -> list[list[Step]]:
-    async with context.database.read() as session:
-        rows = await steps.steps_of(session, keys)
-    return [_steps([row for row in rows if row.revision_id == key]) for key in keys]
-
-
-def _steps(rows: list[steps.Step]) -> list[Step]:
-    names = [row.name for row in rows]
-    return [
-        Step(row=row, all_names=names, name=row.name, address=row.address, arguments=JSON(row.arguments))
-        for row in rows
-    ]
-
-
-async def _active_functions(
-    context: Context, keys: list[tuple[bytes, str]]
-) -> list[functions.Function | None]:
-    async with context.database.read() as session:
-        rows = await modules.active_functions(session, {module_id for module_id, _ in keys})
-    by_key = {(row.module_id, row.name): functions.Function.of(row) for row in rows}
-    return [by_key.get((module_id, address.partition("/")[2])) for module_id, address in keys]
-
-
 @strawberry.type
 class PipelineQuery:
     """Finding pipelines."""
@@ -187,20 +145,6 @@ class PipelineQuery:
         async with info.context.database.read() as session:
             rows = await pipelines.list_pipelines(session, info.context.viewer, page)
         return paging.connect(rows, lambda row: row.id, Pipeline.of)
-
-
-@strawberry.input(description="A step of a pipeline.")
-class StepInput:
-    """A step as its author gives it."""
-
-    name: str = strawberry.field(description="Unique in the pipeline.")
-    function: str = strawberry.field(description="module/function.")
-    arguments: JSON | None = strawberry.field(
-        default=None, description="Options by name; none when not given."
-    )
-    needs: list[str] | None = strawberry.field(
-        default=None, description="Names of steps that come first; the step above when not given."
-    )
 
 
 @strawberry.input(description="A pipeline to be.")
@@ -278,25 +222,3 @@ class PipelineMutation:
                 steps=None if input.steps is None else specs(input.steps),
             )
         return UpdatePipelinePayload(pipeline=await nodes.get(context, "pipeline", pipeline_id))
-
-
-def specs(given: list[StepInput]) -> list[steps.StepSpec]:
-    """Steps as the system of record takes them."""
-    return [
-        steps.StepSpec(
-            step.name,
-            step.function,
-            arguments(step.arguments, "steps", str(index), "arguments"),
-            None if step.needs is None else tuple(step.needs),
-        )
-        for index, step in enumerate(given)
-    ]
-
-
-def arguments(value: Any, *path: str) -> dict[str, Any]:
-    """Arguments must be an object, or nothing; raises Invalid with the path."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise errors.Invalid("arguments are an object of options by name", path=path)
-    return value

@@ -7,7 +7,7 @@ import strawberry
 
 from db import bulk, dataset_uses, families, runs, starts
 from db.errors import DomainError
-from graph import pipelines
+from graph import steps
 from graph.context import Context, Info
 from graph.errors import UserError, refusing, told
 from graph.filters import TagInput
@@ -65,6 +65,9 @@ class StartRunInput:
     tags: list[TagInput] = strawberry.field(default_factory=list, description="At most 100.")
     fail_fast: bool = strawberry.field(
         default=False, description="Skip what is not launched after a failure."
+    )
+    cache: bool = strawberry.field(
+        default=True, description="False: no job takes its outputs from another, whatever its step says."
     )
     parent: strawberry.ID | None = strawberry.field(
         default=None, description="A run of the same project that this one is a part of."
@@ -205,13 +208,14 @@ async def _start(context: Context, input: StartRunInput) -> bytes:
         name=input.name,
         priority=input.priority,
         arguments=[
-            (one.step, pipelines.arguments(one.arguments, "arguments", str(index), "arguments"))
+            (one.step, steps.arguments(one.arguments, "arguments", str(index), "arguments"))
             for index, one in enumerate(input.arguments)
         ],
         files=[key("file", text, "files", str(at)) for at, text in enumerate(input.files)],
         datasets=[given.use(index) for index, given in enumerate(input.datasets)],
         tags=[(tag.name, tag.value) for tag in input.tags],
         fail_fast=input.fail_fast,
+        cache=input.cache,
         parent_id=None if input.parent is None else key("run", input.parent, "parent"),
     )
     async with context.database.begin() as session:
