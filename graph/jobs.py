@@ -160,11 +160,6 @@ class Job(OfRow, Node):
         siblings = await info.context.load(of_run, self.row.run_id)
         return [siblings[position].step for position in self.row.awaits]
 
-    @strawberry.field(description="The job whose outputs it took instead of being launched; null otherwise.")
-    async def reused_from(self, info: Info) -> "Job | None":
-        found: Job | None = await nodes.get(info.context, "job", self.row.reused_from)
-        return found
-
     @strawberry.field(description="Its launches, in order.")
     @loading(_attempts_of, own)
     def attempts(self, found: list[Attempt]) -> list[Attempt]:

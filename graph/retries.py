@@ -3,7 +3,7 @@
 import strawberry
 
 from db import retries
-from graph import pipelines
+from graph import steps
 from graph.context import Info
 from graph.errors import UserError, refusing
 from graph.filters import TagInput
@@ -112,7 +112,7 @@ class RetryMutation:
             name=input.name,
             priority=input.priority,
             arguments=[
-                (one.step, pipelines.arguments(one.arguments, "arguments", str(index), "arguments"))
+                (one.step, steps.arguments(one.arguments, "arguments", str(index), "arguments"))
                 for index, one in enumerate(input.arguments)
             ],
             only_these=input.replace_arguments,

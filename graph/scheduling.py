@@ -11,7 +11,7 @@ from strawberry.scalars import JSON
 from db import columns, errors, firing, schedules, scheduling
 from db.files import FileKind
 from db.states import RunState
-from graph import pipelines, runs
+from graph import runs, steps
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
 from graph.filters import TagInput
@@ -310,7 +310,7 @@ def _request(context: Context, given: ScheduledRunInput) -> schedules.Request:
         name=given.name,
         priority=given.priority,
         arguments=[
-            (one.step, pipelines.arguments(one.arguments, "run", "arguments", str(index), "arguments"))
+            (one.step, steps.arguments(one.arguments, "run", "arguments", str(index), "arguments"))
             for index, one in enumerate(given.arguments)
         ],
         files=[key("file", text, "run", "files", str(at)) for at, text in enumerate(given.files)],

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 from hypothesis import HealthCheck, settings
 from sqlalchemy import insert, update
 
@@ -19,12 +20,14 @@ from db import (
     claims,
     columns,
     contracts,
+    documents,
     feeds,
     files,
     ids,
     installations,
     jobs,
     manifests,
+    metrics,
     module_sources,
     pipelines,
     preparations,
@@ -37,7 +40,7 @@ from db import (
 from db.claims import Launch
 from db.database import Database
 from db.installations import Content
-from db.points import Origin
+from db.points import Column, Origin
 from db.reports import End, Made
 from db.starts import StartSpec
 from db.states import EndReason, JobState
@@ -277,9 +280,29 @@ def steps(given: Draw) -> list[StepSpec]:
     ]
 
 
+def written(*given: Mapping[str, Any]) -> dict[str, StepSpec]:
+    """Steps as their author writes them, by name; the function is `ml/step` where none is said."""
+    found, problems = documents.read_steps([{"function": "ml/step", **step} for step in given])
+    assert not problems, problems
+    return {step.name: step for step in found}
+
+
+async def report(world: "World", launch: Launch, **values: float | list[float]) -> None:
+    """Report metrics of an attempt's first worker, each by one value or by several in order."""
+    columns = []
+    for name, value in values.items():
+        points = np.array(value if isinstance(value, list) else [value], np.float64)
+        columns.append(Column(name, np.zeros(len(points), np.int64), points))
+    origin = await origin_of(world, launch)
+    async with world.database.begin() as session:
+        head = await feeds.lock(session, launch.feed_id)
+        await metrics.append(session, head, origin, columns)
+
+
 def made(name: str, **values: Any) -> Made:
     """A file that a job created."""
-    output = contracts.OutputFile(name, values.pop("kind", contracts.OutputKind.CREATED))
+    kind, tags = values.pop("kind", contracts.OutputKind.CREATED), values.pop("tags", {})
+    output = contracts.OutputFile(name, kind, tags)
     return Made(
         output, values.pop("sha256", "a" * 64), values.pop("size_bytes", 1), values.pop("input_id", None)
     )
