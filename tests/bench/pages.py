@@ -23,11 +23,13 @@ async def rows() -> list[Row]:
         _multiply(server, RUNS)
         limit = _rows_alone(server)
         times: list[float] = []
+        wire = await server.wire()
         until = time.perf_counter() + SECONDS
         while time.perf_counter() < until:
             began = time.perf_counter()
-            await server.raw(PAGE)
+            await wire.raw(PAGE)
             times.append(time.perf_counter() - began)
+        wire.close()
         rate = await _rate(server)
     label = "page of 50 newest runs with 5 metrics, of 10,000"
     return [
@@ -42,9 +44,11 @@ async def _rate(server: Server) -> float:
 
     async def client() -> None:
         nonlocal done
+        wire = await server.wire()
         while time.perf_counter() < until:
-            await server.raw(PAGE)
+            await wire.raw(PAGE)
             done += 1
+        wire.close()
 
     began = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(8)))
