@@ -167,7 +167,7 @@ def _offset(local: datetime) -> timedelta:
 
 @cache
 def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones()) - {"localtime", "Factory"}  # whatever this machine's is, and none
 
 
 def _zone_problems(name: str, path: tuple[str, ...]) -> Iterator[Problem]:
