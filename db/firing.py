@@ -20,6 +20,7 @@ from db import (
     ids,
     jobs,
     manifests,
+    pipelines,
     runs,
     schedules,
     scheduling,
@@ -210,6 +211,12 @@ async def _start_run(
         viewers.require_writer(viewer, schedule.project_id)
     except errors.Forbidden as error:
         raise errors.Forbidden("the schedule's owner may not start runs in this project any more") from error
+    pipeline = await pipelines.find_pipeline(session, viewer, pipeline_id=schedule.pipeline_id)
+    if pipeline is None or pipeline.deleted_at is not None:
+        name = (
+            "there is no such pipeline" if pipeline is None else f"the pipeline {pipeline.name} was deleted"
+        )
+        raise errors.NotFound(name, path=("pipeline",))
     cancelled = active if schedule.overlap is Overlap.CANCEL_PREVIOUS else ()
     if cancelled:
         await feeds.lock_all(session, sorted(row.feed_id for row in cancelled))

@@ -162,6 +162,8 @@ class Request:
     files: Sequence[bytes] = ()
     tags: Sequence[tuple[str, str]] = ()
     fail_fast: bool = False
+    datasets: Sequence[tuple[bytes | None, bytes | None, Sequence[str]]] = ()
+    """Dataset (its latest version, as of each start) or version, and parts: see dataset_uses.DatasetUse."""
 
 
 def encode(trigger: Trigger) -> tuple[TriggerKind, dict[str, Any]]:
@@ -177,20 +179,28 @@ def trigger_of(row: Schedule) -> Trigger:
 
 def encode_request(request: Request) -> dict[str, Any]:
     """A request as its column."""
-    return {**asdict(request), "files": [file.hex() for file in request.files]}
+    datasets = [(_hex(dataset), _hex(version), list(parts)) for dataset, version, parts in request.datasets]
+    return {**asdict(request), "files": [file.hex() for file in request.files], "datasets": datasets}
 
 
 def request_of(row: Schedule) -> Request:
     """The inverse of `encode_request`."""
-    given = dict(row.request)
-    return Request(
-        **{
-            **given,
-            "files": [bytes.fromhex(file) for file in given["files"]],
-            "arguments": [(step, values) for step, values in given["arguments"]],
-            "tags": [(name, value) for name, value in given["tags"]],
-        }
-    )
+    given = {
+        **row.request,
+        "files": [bytes.fromhex(file) for file in row.request["files"]],
+        "arguments": [(step, values) for step, values in row.request["arguments"]],
+        "tags": [(name, value) for name, value in row.request["tags"]],
+        "datasets": [(_key(one), _key(two), parts) for one, two, parts in row.request["datasets"]],
+    }
+    return Request(**given)
+
+
+def _hex(key: bytes | None) -> str | None:
+    return None if key is None else key.hex()
+
+
+def _key(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)
 
 
 def calendar_of(trigger: Trigger) -> Calendar | None:

@@ -28,6 +28,7 @@ from db import (
 )
 from db.calendars import Calendar
 from db.database import Session, Transaction
+from db.dataset_uses import DatasetUse
 from db.errors import Problem
 from db.plans import StartSpec
 from db.projects import Project
@@ -182,6 +183,7 @@ def start_spec(
         files=tuple(dict.fromkeys([*request.files, *files])),
         tags=request.tags,
         fail_fast=request.fail_fast,
+        datasets=[DatasetUse(dataset, version, tuple(parts)) for dataset, version, parts in request.datasets],
     )
 
 
@@ -256,7 +258,7 @@ async def _check(
 ) -> tuple[bytes, ScheduleSpec]:
     """The project of a spec, and the spec with what it left open; raises NotFound or Invalid."""
     pipeline = await pipelines.find_pipeline(session, viewer, pipeline_id=spec.pipeline_id)
-    if pipeline is None:
+    if pipeline is None or pipeline.deleted_at is not None:
         raise errors.NotFound("there is no such pipeline", path=("pipeline",))
     viewers.require_writer(viewer, pipeline.project_id)
     problems = [*_own_problems(spec)]
@@ -266,10 +268,8 @@ async def _check(
     problems += _trigger_problems(spec.trigger)
     if isinstance(spec.trigger, RunTrigger):
         problems += await _run_problems(session, viewer, pipeline, spec, spec.trigger, schedule_id)
-    try:
-        await plans.make(session, viewer, pipeline, start_spec(spec.request, pipeline.id, None))
-    except errors.Invalid as error:
-        problems += [Problem(("run", *p.path), p.message) for p in error.problems]
+    plan = await plans.make(session, viewer, pipeline, start_spec(spec.request, pipeline.id, None))
+    problems += [Problem(("run", *p.path), p.message) for p in plan.problems]
     if not problems and _timing(spec, b"", now)["state"] is ScheduleState.ENDED:
         problems.append(Problem(("endsAt",), "it would never be due before it ends"))
     if problems:
@@ -326,7 +326,7 @@ async def _run_problems(
     schedule_id: bytes | None,
 ) -> list[Problem]:
     after = await pipelines.find_pipeline(session, viewer, pipeline_id=spec.after_pipeline_id)
-    if after is None or after.project_id != pipeline.project_id:
+    if after is None or after.deleted_at is not None or after.project_id != pipeline.project_id:
         return [Problem(("after", "pipeline"), "there is no such pipeline in this project")]
     problems: list[Problem] = []
     if trigger.steps is not None:

@@ -18,7 +18,7 @@ from graph.filters import TagInput
 from graph.nodes import key
 from graph.runs import Run
 from graph.schedules import Schedule, aware, load_schedules
-from graph.starts import StepArgumentsInput
+from graph.starts import RunDatasetInput, StepArgumentsInput
 
 
 @strawberry.input(description="Times of a clock.")
@@ -82,6 +82,10 @@ class ScheduledRunInput:
     priority: int = strawberry.field(default=0, description="-1000 to 1000; higher ones first.")
     arguments: list[StepArgumentsInput] = strawberry.field(default_factory=list, description="Overrides.")
     files: list[strawberry.ID] = strawberry.field(default_factory=list, description="Input files, in order.")
+    datasets: list[RunDatasetInput] = strawberry.field(
+        default_factory=list,
+        description="Their files become inputs too; without a version, the latest of each start.",
+    )
     tags: list[TagInput] = strawberry.field(default_factory=list, description="At most 100.")
     fail_fast: bool = strawberry.field(
         default=False, description="Skip what is not launched after a failure."
@@ -316,6 +320,10 @@ def _request(context: Context, given: ScheduledRunInput) -> schedules.Request:
         files=[key("file", text, "run", "files", str(at)) for at, text in enumerate(given.files)],
         tags=[(tag.name, tag.value) for tag in given.tags],
         fail_fast=given.fail_fast,
+        datasets=[
+            (use.dataset_id, use.version_id, use.parts)
+            for use in (one.use(index) for index, one in enumerate(given.datasets))
+        ],
     )
 
 

@@ -39,7 +39,9 @@ def _field(low: int, high: int) -> st.SearchStrategy[str]:
     number = st.integers(low, high)
     span = st.tuples(number, number).map(lambda ends: f"{min(ends)}-{max(ends)}")
     term = st.one_of(number.map(str), span)
-    wide = st.tuples(st.integers(low, high - 1), st.integers(1, high)).map(lambda t: f"{t[0]}-{max(t[0] + 1, t[1])}")
+    wide = st.tuples(st.integers(low, high - 1), st.integers(1, high)).map(
+        lambda t: f"{t[0]}-{max(t[0] + 1, t[1])}"
+    )
     stepped = st.tuples(st.one_of(st.just("*"), wide), st.integers(1, 20)).map(lambda t: f"{t[0]}/{t[1]}")
     listed = st.lists(st.one_of(term, stepped), min_size=1, max_size=3).map(",".join)
     return st.one_of(st.just("*"), listed)
