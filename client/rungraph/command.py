@@ -15,7 +15,19 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("the command needs the extra: pip install 'rungraph[cli]'") from None
 
-from rungraph import backends, datasets, exits, files, modules, pipelines, runs, secrets, server, suspensions
+from rungraph import (
+    backends,
+    datasets,
+    exits,
+    files,
+    modules,
+    pipelines,
+    runs,
+    schedules,
+    secrets,
+    server,
+    suspensions,
+)
 from rungraph.invocation import Invocation
 
 EPILOGUE = "Exit codes:\n\n" + "\n\n".join((exits.__doc__ or "").splitlines()[2:])
@@ -42,6 +54,7 @@ app = typer.Typer(
 app.add_typer(modules.app, name="module")
 app.add_typer(pipelines.app, name="pipeline")
 app.add_typer(runs.app, name="run")
+app.add_typer(schedules.app, name="schedule")
 app.add_typer(backends.app, name="backend")
 app.add_typer(files.app, name="file")
 app.add_typer(datasets.app, name="dataset")

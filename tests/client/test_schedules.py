@@ -1,0 +1,148 @@
+"""`rungraph schedule`: from words to a trigger, and what is told of a schedule."""
+
+import json
+from typing import Any
+
+import pytest
+
+from rungraph import exits, schedules
+from rungraph.errors import BadUsage
+from tests.client import objects
+from tests.client.conftest import Command
+from tests.client.peer import Peer
+
+SCHEDULE = "schedule_" + "5" * 26
+FIRE = "fire_" + "6" * 26
+CRON = {"__typename": "CronTrigger", "expression": "0 3 * * *", "timeZone": "Europe/Berlin"}
+
+
+def schedule(**changed: Any) -> dict[str, Any]:
+    """A schedule as the server answers it."""
+    times = {
+        "nextAt": objects.AT,
+        "startsAt": None,
+        "endsAt": None,
+        "lastFiredAt": None,
+        "createdAt": objects.AT,
+    }
+    policy = {"catchUp": "SKIP", "overlap": "ALLOW", "jitterSeconds": 0.0, "failures": 0, "lastError": None}
+    fire = {
+        "id": FIRE,
+        "outcome": "FAILED",
+        "dueAt": objects.AT,
+        "firedAt": objects.AT,
+        "message": "gone",
+        "run": None,
+    }
+    history = {"next": [objects.AT, objects.LATER], "lastFire": fire, "fires": objects.connection([fire])}
+    about = {"id": SCHEDULE, "name": "nightly", "description": "", "state": "ACTIVE", "trigger": CRON}
+    return {**about, **times, **policy, **history, "pipeline": objects.pipeline(), **changed}
+
+
+@pytest.fixture
+def created(peer: Peer) -> list[dict[str, Any]]:
+    """Has the peer create schedules; what it is asked to create."""
+    inputs: list[dict[str, Any]] = []
+
+    def create(input: dict[str, Any]) -> dict[str, Any]:
+        inputs.append(input)
+        return {"schedule": schedule(name=input["name"]), "errors": []}
+
+    peer.fields["createSchedule"] = create
+    peer.fields["pipeline"] = lambda **_: objects.pipeline()
+    return inputs
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "expected"),
+    [
+        (
+            ["--cron", "0 3 * * *", "--zone", "Europe/Berlin"],
+            "cron",
+            {"expression": "0 3 * * *", "timeZone": "Europe/Berlin"},
+        ),
+        (["--every", "90m"], "interval", {"everySeconds": 5400}),
+        (
+            ["--on-file", "*.csv", "--file-tag", "n=1", "--batch", "10s", "--made"],
+            "file",
+            {"name": "*.csv", "tags": {"n": 1}, "batchSeconds": 10, "kinds": ["OUTPUT"]},
+        ),
+        (
+            ["--after", "digits", "--outputs", "--after-state", "failed"],
+            "after",
+            {"pipeline": objects.PIPELINE, "outputs": True, "states": ["FAILED"]},
+        ),
+    ],
+)
+def test_words_become_the_one_trigger(
+    command: Command, created: list[dict[str, Any]], words: list[str], field: str, expected: Any
+) -> None:
+    request = ["--set", "train.epochs=5", "--tag", "by=night", "--overlap", "skip", "--jitter", "1m"]
+    result = command("schedule", "create", "nightly", "digits", *words, *request)
+    assert result.exit_code == exits.OK
+    assert result.stdout.startswith(f"{SCHEDULE} nightly ACTIVE next ")
+    (asked,) = created
+    assert {name: asked[name] for name in asked.keys() & {"cron", "interval", "file", "after"}} == {
+        field: expected
+    }
+    assert (asked["overlap"], asked["jitterSeconds"]) == ("SKIP", 60)
+    assert asked["run"]["arguments"] == [{"step": "train", "arguments": {"epochs": 5}}]
+    assert asked["run"]["tags"] == [{"name": "by", "value": "night"}]
+
+
+@pytest.mark.parametrize("words", [[], ["--every", "5m", "--cron", "@daily"]])
+def test_one_trigger_is_wanted(command: Command, created: list[dict[str, Any]], words: list[str]) -> None:
+    result = command("schedule", "create", "nightly", "digits", *words)
+    assert (result.exit_code, created) == (exits.USAGE, [])
+    assert "exactly one of --cron, --every, --on-file and --after" in result.stderr
+
+
+def test_a_duration_is_a_number_and_a_unit() -> None:
+    given = ("45", "1.5s", "5m", "2h", "1d")
+    assert [schedules.seconds(text, "--every") for text in given] == [45, 1.5, 300, 7200, 86400]
+    for wrong in ("", "m", "5 weeks"):
+        with pytest.raises(BadUsage, match="--every"):
+            schedules.seconds(wrong, "--every")
+
+
+def test_a_list_and_one_are_shown(peer: Peer, command: Command) -> None:
+    peer.fields["schedules"] = objects.connection([schedule()])
+    cells = command("schedule", "list").stdout.strip().split("\t")
+    assert cells[:4] == ["nightly", "ACTIVE", "digits", "at 0 3 * * * (Europe/Berlin)"]
+    assert cells[5:] == ["gone", SCHEDULE]
+    peer.fields["schedule"] = lambda **given: schedule() if given.get("name") == "nightly" else None
+    shown = command("schedule", "show", "nightly").stdout.splitlines()
+    assert shown[1] == "starts digits at 0 3 * * * (Europe/Berlin)"
+    assert [line.split()[0] for line in shown[2:4]] == ["next", "next"]
+    assert shown[-1].endswith("FAILED\t\tgone")
+    assert command("schedule", "show", "other").exit_code == exits.NOT_FOUND
+
+
+def test_the_next_times_are_a_schedules_or_an_expressions(peer: Peer, command: Command) -> None:
+    peer.fields["schedule"] = schedule()
+    peer.fields["previewSchedule"] = [objects.AT]
+    assert json.loads(command("schedule", "next", "nightly", "--json").stdout) == [objects.AT, objects.LATER]
+    assert json.loads(command("schedule", "next", "--cron", "@daily", "--json").stdout) == [objects.AT]
+    assert peer.operations[-1] == ("previewSchedule", {"cron": "@daily", "timeZone": "UTC", "count": 10})
+    assert command("schedule", "next").exit_code == exits.USAGE
+
+
+@pytest.mark.parametrize(
+    ("verb", "field", "answer"),
+    [
+        ("pause", "pauseSchedule", {"schedule": schedule(state="PAUSED", nextAt=None)}),
+        ("resume", "resumeSchedule", {"schedule": schedule()}),
+        ("delete", "deleteSchedule", {"id": SCHEDULE}),
+        ("run", "runSchedule", {"run": objects.run()}),
+    ],
+)
+def test_a_schedule_is_changed_by_its_name(
+    peer: Peer, command: Command, verb: str, field: str, answer: dict[str, Any]
+) -> None:
+    peer.fields["schedule"] = schedule()
+    peer.fields[field] = {**answer, "errors": []}
+    result = command("schedule", verb, "nightly")
+    assert result.exit_code == exits.OK
+    assert peer.operations[-1] == (field, {"input": {"id": SCHEDULE}})
+    expected = {"pause": "PAUSED", "resume": "ACTIVE", "delete": "deleted", "run": "RUNNING"}[verb]
+    assert expected in result.stdout
