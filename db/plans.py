@@ -22,6 +22,7 @@ from db import (
     matrices,
     modules,
     pipelines,
+    resources,
     secrets,
     steps,
 )
@@ -31,6 +32,7 @@ from db.dataset_uses import DatasetUse
 from db.errors import Problem
 from db.expansions import Member
 from db.files import File, FileState
+from db.resources import StepResources
 from db.states import JobState
 from db.steps import StepSpec
 from db.viewers import Viewer
@@ -60,6 +62,7 @@ class StartSpec:
     parent_id: bytes | None = None
     cache: bool = True
     based_on: bytes | None = None
+    resources: Sequence[StepResources] = ()
     digest: bytes | None = None
 
     def sha256(self) -> bytes:
@@ -88,6 +91,8 @@ class StartSpec:
             content.append(["parent", self.parent_id.hex()])
         if not self.cache:
             content.append(["cache", False])
+        if self.resources:
+            content.append(["resources", *(each.document() for each in self.resources)])
         return hashlib.sha256(json.dumps(content).encode()).digest()
 
 
@@ -117,7 +122,7 @@ async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, s
     written = steps.specs_of(await steps.steps_of(session, [revision.id]))
     problems = _spec_problems(spec, [step.name for step in written])
     files, missing = await _files(session, viewer, pipeline.project_id, spec.files)
-    problems += missing
+    problems += missing + resources.problems(spec.resources, [step.name for step in written])
     chosen = await dataset_uses.choose(session, pipeline.project_id, spec.datasets)
     problems += chosen.problems
     names = {step.address.partition("/")[0] for step in written}
@@ -135,7 +140,10 @@ async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, s
     for step in written:
         rows, wrong = _jobs(step, of_step[step.name], functions, *overrides.get(step.name, (None, {})))
         problems += wrong
-        planned += [{**row, "backend_id": backend, "cache": step.cache and spec.cache} for row in rows]
+        asked = resources.replaced(step.name, spec.resources)
+        planned += [
+            {**row, **asked, "backend_id": backend, "cache": step.cache and spec.cache} for row in rows
+        ]
     given_files = dataset_uses.joined(files, chosen)
     return Plan(revision.id, members, planned, given_files, chosen.versions, problems)
 

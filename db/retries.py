@@ -21,6 +21,7 @@ from db.dataset_uses import DatasetUse
 from db.files import File, FileState
 from db.jobs import Direction, Job, JobFile
 from db.plans import StartSpec
+from db.resources import StepResources
 from db.reuse import Source
 from db.runs import Run
 from db.states import TERMINAL_RUN, EndReason, JobState, RunState
@@ -111,7 +112,16 @@ async def retry(
     kept = await _standing(session, members) if begin is From.FAILURE else frozenset()
     if old.state is RunState.SUCCEEDED and begin is From.FAILURE and len(kept) == _succeeded(members):
         raise errors.Invalid("nothing of this run failed: retry it from START", path=("from",))
-    taken = ("project_id", "pipeline_id", "revision_id", "name", "priority", "fail_fast", "overrides")
+    taken = (
+        "project_id",
+        "pipeline_id",
+        "revision_id",
+        "name",
+        "priority",
+        "fail_fast",
+        "overrides",
+        "resources",
+    )
     run = {
         **{name: getattr(old, name) for name in (*taken, "parent_id")},
         "idempotency_key": idempotency_key,
@@ -165,6 +175,7 @@ async def rerun(session: Transaction, viewer: Viewer, asked: RerunSpec) -> bytes
         fail_fast=old.fail_fast if asked.fail_fast is None else asked.fail_fast,
         revision_id=old.revision_id if asked.revision is Revised.ORIGINAL else None,
         based_on=old.id,
+        resources=[StepResources(**each) for each in old.resources or ()],
         digest=asked.sha256(),
     )
     return await starts.start(session, viewer, spec)

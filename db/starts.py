@@ -66,6 +66,7 @@ async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
         "idempotency_key": spec.idempotency_key,
         "request_sha256": spec.sha256(),
         "overrides": [[step, dict(given)] for step, given in spec.arguments],
+        "resources": [each.document() for each in spec.resources] or None,
         "parent_id": spec.parent_id,
         "based_on": spec.based_on,
         "created_by": viewer.user_id,

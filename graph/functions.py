@@ -1,6 +1,6 @@
 """Functions and their options as the API shows them."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 from strawberry.scalars import JSON
@@ -93,7 +93,7 @@ class Function(Node):
             options=[_option(option) for option in spec.options],
             accepts=[_accept(accept) for accept in spec.accepts],
             output_tags=[OutputTag(name=tag.name, type=tag.type.value) for tag in spec.output_tags],
-            resources=_resources(spec.resources),
+            resources=resources_of(spec.resources),
             workers=spec.workers,
             timeout_seconds=spec.timeout_seconds,
             retries=spec.retries,
@@ -160,7 +160,8 @@ def _accept(accept: manifests.Accept) -> Accept:
     return Accept(types=list(accept.types), required_tags=required, tags=JSON(dict(accept.tags)))
 
 
-def _resources(given: manifests.Resources) -> Resources:
+def resources_of(given: Any) -> Resources:
+    """Of a function, or of a job's row."""
     memory = None if given.memory_bytes is None else Int64(given.memory_bytes)
     return Resources(cpus=given.cpus, memory_bytes=memory, gpus=given.gpus)
 

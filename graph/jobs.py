@@ -123,6 +123,7 @@ class Job(OfRow, Node):
     arguments: JSON = strawberry.field(description="Every option with its value, frozen at the start.")
     matrix: JSON | None = strawberry.field(description="Its values of what its step's matrix varies.")
     output: JSON | None = strawberry.field(description="Its output.json, as it wrote it.")
+    workers: int = strawberry.field(description="How many run together.")
     queued_at: datetime | None = strawberry.field(description="When it was ready.")
     started_at: datetime | None = strawberry.field(description="When its first attempt ran.")
     ended_at: datetime | None = strawberry.field(description="When it ended.")
@@ -130,6 +131,10 @@ class Job(OfRow, Node):
     @strawberry.field(description="From its start to its end, or until now.")
     def duration_seconds(self) -> float | None:
         return duration(self.started_at, self.ended_at)
+
+    @strawberry.field(description="What each worker asks for.")
+    def resources(self) -> functions.Resources:
+        return functions.resources_of(self.row)
 
     @strawberry.field(description="The job whose result stands for its own; null when it was executed.")
     async def reused_from(self, info: Info) -> "Job | None":

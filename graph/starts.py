@@ -7,12 +7,14 @@ import strawberry
 
 from db import bulk, dataset_uses, families, runs, starts
 from db.errors import DomainError
+from db.resources import StepResources
 from graph import steps
 from graph.context import Context, Info
 from graph.errors import UserError, refusing, told
 from graph.filters import TagInput
 from graph.nodes import key
 from graph.runs import Run, load_runs
+from graph.scalars import Int64
 
 
 @strawberry.input(description="Arguments for one step of a run.")
@@ -23,6 +25,17 @@ class StepArgumentsInput:
     arguments: strawberry.scalars.JSON = strawberry.field(
         description="Options by name; they take the place of the pipeline's."
     )
+
+
+@strawberry.input(description="What the jobs of a step ask for in the place of what their function states.")
+class StepResourcesInput:
+    """Resources of a step."""
+
+    step: str = strawberry.field(description="The step's name.")
+    workers: int | None = strawberry.field(default=None, description="How many run together.")
+    cpus: float | None = strawberry.field(default=None, description="Cores of each worker.")
+    memory_bytes: Int64 | None = strawberry.field(default=None, description="Memory of each worker.")
+    gpus: int | None = strawberry.field(default=None, description="GPUs of each worker.")
 
 
 @strawberry.input(description="A dataset as input of a run: give a dataset or a version.")
@@ -58,6 +71,9 @@ class StartRunInput:
     name: str | None = strawberry.field(default=None, description="The pipeline's when not given.")
     priority: int = strawberry.field(default=0, description="-1000 to 1000; higher ones first.")
     arguments: list[StepArgumentsInput] = strawberry.field(default_factory=list, description="Overrides.")
+    resources: list[StepResourcesInput] = strawberry.field(
+        default_factory=list, description="At most one a step; what is not given stays the function's."
+    )
     files: list[strawberry.ID] = strawberry.field(default_factory=list, description="Input files, in order.")
     datasets: list[RunDatasetInput] = strawberry.field(
         default_factory=list, description="Their files become inputs after `files`, each once; at most 20."
@@ -216,6 +232,10 @@ async def _start(context: Context, input: StartRunInput) -> bytes:
         tags=[(tag.name, tag.value) for tag in input.tags],
         fail_fast=input.fail_fast,
         cache=input.cache,
+        resources=[
+            StepResources(one.step, one.workers, one.cpus, one.memory_bytes, one.gpus)
+            for one in input.resources
+        ],
         parent_id=None if input.parent is None else key("run", input.parent, "parent"),
     )
     async with context.database.begin() as session:

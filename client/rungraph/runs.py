@@ -82,6 +82,12 @@ def start_(
         list[str] | None,
         typer.Option("--set", metavar="STEP.OPTION=VALUE", help="JSON, or else a word; repeatable."),
     ] = None,
+    ask: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEP.RESOURCE=N", help="workers, cpus, memoryBytes or gpus of each; repeatable."
+        ),
+    ] = None,
     file: Annotated[
         list[str] | None,
         typer.Option(metavar="PATH_OR_ID", help="An input: a file here, which is uploaded, or an id."),
@@ -105,6 +111,7 @@ def start_(
         wanted: dict[str, Any] = {
             "pipeline": found["id"],
             "files": await files.ids_of(client, output, file or []),
+            **({"resources": values.resources(ask)} if ask else {}),
             **({"datasets": await datasets.uses(client, dataset)} if dataset else {}),
             "arguments": [{"step": step, "arguments": options} for step, options in arguments.items()],
             "tags": tags,

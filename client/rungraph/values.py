@@ -14,6 +14,8 @@ from rungraph.errors import BadUsage
 Arguments = dict[str, dict[str, Any]]
 """Step, then option, to its value."""
 
+RESOURCES = ("workers", "cpus", "memoryBytes", "gpus")
+
 
 def value(text: str) -> Any:
     """JSON if it parses, else the text; NaN and Infinity are no JSON and stay words."""
@@ -23,16 +25,27 @@ def value(text: str) -> Any:
         return text
 
 
-def arguments(settings: Iterable[str]) -> Arguments:
+def arguments(settings: Iterable[str], flag: str = "--set", shape: str = "step.option=value") -> Arguments:
     """The options set by `step.option=value`, by step."""
     found: Arguments = {}
     for setting in settings:
-        left, text = _split(setting, "--set", "step.option=value")
+        left, text = _split(setting, flag, shape)
         step, dot, option = left.partition(".")
         if not (step and dot and option):
-            raise BadUsage(f"--set {setting}: write it as step.option=value")
+            raise BadUsage(f"{flag} {setting}: write it as {shape}")
         found.setdefault(step, {})[option] = value(text)
     return found
+
+
+def resources(settings: Iterable[str]) -> list[dict[str, Any]]:
+    """What steps ask for, by `step.resource=number`."""
+    asked = arguments(settings, "--ask", "step.resource=number")
+    for step, given in asked.items():
+        for name, number in given.items():
+            if name not in RESOURCES or isinstance(number, bool) or not isinstance(number, int | float):
+                known = ", ".join(RESOURCES)
+                raise BadUsage(f"--ask {step}.{name}: a resource is a number of {known}")
+    return [{"step": step, **given} for step, given in asked.items()]
 
 
 def pairs(settings: Iterable[str], flag: str, shape: str) -> list[tuple[str, str]]:

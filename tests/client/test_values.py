@@ -63,3 +63,14 @@ def test_an_id_is_of_its_kind() -> None:
     assert values.is_id("run", word)
     assert not values.is_id("file", word)
     assert not values.is_id("run", "run_2024")
+
+
+def test_resources_are_numbers_by_step() -> None:
+    asked = values.resources(["a.workers=2", "a.cpus=0.5", "b.gpus=1"])
+    assert asked == [{"step": "a", "workers": 2, "cpus": 0.5}, {"step": "b", "gpus": 1}]
+
+
+@pytest.mark.parametrize("wrong", ["a=1", "a.workers", "a.disk=1", "a.cpus=many", "a.gpus=true"])
+def test_what_is_no_resource_is_refused(wrong: str) -> None:
+    with pytest.raises(BadUsage, match="--ask"):
+        values.resources([wrong])

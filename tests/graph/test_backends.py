@@ -42,3 +42,15 @@ async def test_a_job_over_its_memory_says_so_and_the_server_goes_on(server: Serv
     assert (job["state"], job["reason"]) == ("FAILED", "OUT_OF_MEMORY")
     assert "the 64 MiB of memory it asked for" in job["message"]
     assert await server.is_well()
+
+
+async def test_a_run_may_ask_for_other_resources_than_its_function(server: Server) -> None:
+    code = "import os; print(os.environ['WORLD_SIZE'])"
+    asked = [{"step": "step", "workers": 2, "memoryBytes": 1 << 28}]
+    run = await server.play({"code": code, "resources": {"cpus": 0.5}}, resources=asked)
+    assert [line["text"] for line in run["jobs"][0]["logs"]["nodes"]] == ["2", "2"]
+    query = "query ($id: ID!) { job(id: $id) { workers resources { cpus memoryBytes gpus } } }"
+    assert await server.ask(query, id=run["jobs"][0]["id"]) == {
+        "workers": 2,
+        "resources": {"cpus": 0.5, "memoryBytes": 1 << 28, "gpus": 0},
+    }
