@@ -1,7 +1,8 @@
 """The janitor: what time and crashes leave to be done, in small transactions, by whichever process looks first.
 
-It erases runs that were deleted (db/deletions.py). Nothing it holds in memory matters, and any number of
-replicas may have one: each piece of work is decided by the database. It wakes on a hint, or on a slow poll.
+It ends external runs that went silent (db/externals.py) and erases deleted runs (db/deletions.py). Nothing it
+holds in memory matters, and any number of replicas may have one: each piece of work is decided by the database.
+It wakes on a hint, or on a slow poll.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from db import deletions
+from db import deletions, externals
 from db.database import Database
 
 log = structlog.get_logger(__name__)
@@ -60,7 +61,11 @@ class Janitor:
     async def look(self) -> None:
         """Do everything there is to do now."""
         async with self._database.read() as session:
+            due = await externals.due(session)
             marked = await deletions.marked(session)
+        for run_id in due:
+            async with self._database.begin() as session:
+                await externals.expire(session, run_id)
         for run_id in marked:
             try:
                 await self._erase(run_id)

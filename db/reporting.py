@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import bindparam, select
 
-from db import errors, feeds, ids, manifests, metrics, viewers
+from db import errors, externals, feeds, ids, manifests, metrics, viewers
 from db.attempts import Attempt, Worker
 from db.database import Transaction
 from db.jobs import Job
@@ -22,6 +22,7 @@ _RUNNING = (
         Attempt.id,
         Attempt.number,
         Attempt.ended_at,
+        Attempt.backend_id,
         Worker.id.label("worker_id"),
         Worker.rank,
     )
@@ -53,8 +54,10 @@ async def log(
         raise errors.NotFound(f"there is no job {ids.encode('job', job_id)}", path=("job",))
     head = await feeds.lock(session, found)
     row = (await session.execute(_RUNNING, {"job": job_id, "rank": rank})).first()
-    _require_reporter(viewer, job_id, row.project_id if row else None)
-    if row is None or row.ended_at is not None:
+    require_reporter(viewer, job_id, row.project_id if row else None)
+    external = row is not None and row.backend_id is None
+    heard = external and await externals.hear(session, head, job_id)
+    if row is None or (row.ended_at is not None and not heard):
         raise errors.Conflict("this job has no attempt running with a worker of this rank", path=("job",))
     if viewer.kind is viewers.Kind.JOB and viewer.attempt != row.number:
         raise errors.Forbidden("this token is of an earlier attempt", path=("job",))
@@ -67,7 +70,8 @@ async def log(
     return seq, False
 
 
-def _require_reporter(viewer: Viewer, job_id: bytes, project_id: bytes | None) -> None:
+def require_reporter(viewer: Viewer, job_id: bytes, project_id: bytes | None) -> None:
+    """Raise Forbidden unless the viewer may report for this job: its own token, or a writer of its project."""
     if viewer.kind is viewers.Kind.JOB:
         if viewer.job_id != job_id:
             raise errors.Forbidden("this token is of another job", path=("job",))

@@ -7,7 +7,6 @@ changes the old run.
 """
 
 import enum
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ class RerunSpec:
 
     def sha256(self) -> bytes:
         """The digest that tells a repeated request from another one under the same key."""
-        return _digest(
+        return starts.digest(
             "rerun",
             self.run_id.hex(),
             self.backend,
@@ -99,7 +98,7 @@ async def retry(
 ) -> bytes:
     """Run an ended run again as it was; returns the new run. Raises NotFound, Invalid or Conflict."""
     old = await _get(session, viewer, run_id, "retried")
-    sha256 = _digest("retry", run_id.hex(), begin.value)
+    sha256 = starts.digest("retry", run_id.hex(), begin.value)
     if idempotency_key is not None:
         started = await starts.find_started(session, old.project_id, idempotency_key, sha256)
         if started is not None:
@@ -248,7 +247,3 @@ async def _stand_in(session: Transaction, run_id: bytes, kept: Mapping[bytes, Jo
 
 def _succeeded(members: Sequence[Job]) -> int:
     return sum(job.state is JobState.SUCCEEDED for job in members)
-
-
-def _digest(*content: Any) -> bytes:
-    return hashlib.sha256(json.dumps(content).encode()).digest()

@@ -4,6 +4,8 @@ Function versions, arguments with their defaults, resources and limits are decid
 what a module or pipeline becomes later changes no run that has been started.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -128,6 +130,11 @@ async def begin(
 
 def _member(job: Mapping[str, Any]) -> jobs.Member:
     return jobs.Member(job["id"], job["position"], job["step"], job["state"], job["needs"], job["awaits"])
+
+
+def digest(*content: Any) -> bytes:
+    """What tells a repeated request from another one under the same key, of anything that JSON can say."""
+    return hashlib.sha256(json.dumps(content).encode()).digest()
 
 
 async def find_started(session: Transaction, project_id: bytes, key: str, sha256: bytes) -> bytes | None:

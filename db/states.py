@@ -94,6 +94,9 @@ JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
 """Every legal move. WAITING or QUEUED → FAILED is a job that cannot be launched: BAD_INPUT, LAUNCH_REJECTED;
 WAITING → SUCCEEDED one that takes its outputs from another."""
 
+REOPENED = (S.FAILED, EndReason.LOST, S.RUNNING)
+"""The one move out of an end, of an external run's job alone: it was taken for lost, and reports again."""
+
 TERMINAL_JOB = frozenset(state for state, moves in JOB_MOVES.items() if not moves)
 ACTIVE_JOB = frozenset({S.STARTING, S.RUNNING, S.CANCELLING})
 """A job in one of these has an attempt that holds capacity of its backend."""

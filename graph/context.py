@@ -38,6 +38,7 @@ class Context:
         hub: Hub,
         blobs: Blobs,
         vault: Vault,
+        attempt_token: Callable[[bytes], str],
         backend: str,
         max_upload_bytes: int,
         request_id: str,
@@ -48,6 +49,7 @@ class Context:
         self.hub = hub
         self.blobs = blobs
         self.vault = vault
+        self.attempt_token = attempt_token
         self.backend = backend
         self.max_upload_bytes = max_upload_bytes
         self.request_id = request_id

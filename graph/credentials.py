@@ -34,7 +34,11 @@ class Credentials:
 
     def job_token(self, launch: claims.Launch) -> str:
         """The token of an attempt."""
-        name = ids.encode("attempt", launch.attempt_id)
+        return self.attempt_token(launch.attempt_id)
+
+    def attempt_token(self, attempt_id: bytes) -> str:
+        """The token of an attempt by its id: of one that nothing of ours launches, too."""
+        name = ids.encode("attempt", attempt_id)
         return f"{_JOB_PREFIX}{name}.{self._signature(name)}"
 
     async def viewer(self, token: str) -> Viewer | None:
@@ -63,7 +67,8 @@ class Credentials:
             return None
         async with self._database.read() as session:
             attempt = await attempts.find(session, ids.decode("attempt", name))
-        if attempt is None or attempt.ended_at is not None:
+        # That of an external run outlives its end: it may have been taken for lost, and report again.
+        if attempt is None or (attempt.ended_at is not None and attempt.backend_id is not None):
             return None
         return Viewer(Kind.JOB, run_id=attempt.run_id, job_id=attempt.job_id, attempt=attempt.number)
 

@@ -190,6 +190,7 @@ class Endpoint(GraphQL[Context, None]):
             hub=around.hub,
             blobs=around.blobs,
             vault=around.vault,
+            attempt_token=around.credentials.attempt_token,
             backend=around.backend,
             max_upload_bytes=around.max_upload_bytes,
             request_id=request.scope.get("request_id") or secrets.token_hex(8),

@@ -136,7 +136,7 @@ class Hub:
         came, so that who filters can tell how far it has read.
         """
         reader = self._readers.get(feed_id)
-        if reader is None:
+        if reader is None or reader.ended:  # an external run goes on after an end that was none
             reader = self._readers[feed_id] = _Reader(self._database, feed_id, self._poll_seconds)
         reader.watchers += 1
         try:
@@ -145,7 +145,8 @@ class Hub:
         finally:
             reader.watchers -= 1
             if not reader.watchers:
-                self._readers.pop(feed_id, None)
+                if self._readers.get(feed_id) is reader:
+                    del self._readers[feed_id]
                 reader.stop()
 
     async def _follow(

@@ -28,6 +28,7 @@ from graph.deletions import DeletionMutation
 from graph.edits import EditMutation
 from graph.errors import Masking
 from graph.execution import Execution
+from graph.externals import ExternalMutation
 from graph.files import FileMutation, FileQuery
 from graph.functions import FunctionQuery
 from graph.installations import InstallationMutation
@@ -123,6 +124,7 @@ class Mutation(
     RetryMutation,
     EditMutation,
     DeletionMutation,
+    ExternalMutation,
     FileMutation,
     DatasetMutation,
     MetricMutation,

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from db.states import (
     ACTIVE_JOB,
     JOB_MOVES,
+    REOPENED,
     TERMINAL_JOB,
     TERMINAL_RUN,
+    EndReason,
     JobState,
     RunState,
     Standing,
@@ -175,3 +177,10 @@ def test_a_run_whose_jobs_ended_by_themselves_is_not_cancelled_by_a_late_request
     assert derive([S.SUCCEEDED, S.SKIPPED], cancelling=True) is RunState.SUCCEEDED
     assert derive([S.FAILED, S.SKIPPED], cancelling=True) is RunState.FAILED
     assert derive([S.FAILED, S.CANCELLED], cancelling=True) is RunState.CANCELLED
+
+
+def test_one_move_leads_out_of_an_end_and_only_from_what_was_lost() -> None:
+    was, reason, to = REOPENED
+    assert (was, reason, to) == (S.FAILED, EndReason.LOST, S.RUNNING)
+    assert to not in JOB_MOVES[was], "no job of ours ever takes it"
+    assert derive([to], cancelling=False) is RunState.RUNNING

@@ -107,6 +107,7 @@ def context(around: Surroundings, viewer: Any) -> Context:
         hub=around.hub,
         blobs=around.blobs,
         vault=around.vault,
+        attempt_token=around.credentials.attempt_token,
         backend=around.backend,
         max_upload_bytes=around.max_upload_bytes,
         request_id="x",
