@@ -220,6 +220,9 @@ class Backend(Protocol):
         Every line of the work goes to `log` as it appears. Raises PreparationFailed or BackendUnavailable.
         """
 
+    async def discard(self, prepared: str) -> None:
+        """Free what `prepare` returned and no version needs any more; repeats silently."""
+
     async def launch(self, spec: JobSpec) -> Handle:
         """Start the attempt and return at once; a name launched before returns the handle it has.
 

@@ -16,7 +16,7 @@ from backends import fetching, formats, manifests, sources
 from backends.base import Backend, BackendUnavailable, PreparationFailed, PrepareSpec
 from backends.blobs import Blobs
 from backends.manifest_documents import ManifestProblem
-from db import columns, feeds, files, ids, installations, logs, modules, preparations
+from db import columns, feeds, files, ids, installations, logs, modules, preparations, removals
 from db import manifests as stored
 from db.database import Database
 from db.installations import Content
@@ -57,10 +57,17 @@ class Installer:
         async with self._database.read() as session:
             waiting = await installations.fetching(session)
             unfinished = await preparations.unfinished(session, self._backend_id, self._host)
+            abandoned = await removals.abandoned(session, self._backend_id, self._host)
+            left = await removals.to_free(session, self._backend_id, self._host)
+        for preparation in abandoned:
+            await self._give_up(preparation)
         for version in waiting:
             self._begin(version.id, self._fetch(version))
         for preparation in unfinished:
             self._begin(preparation.id, self._prepare(preparation))
+        for preparation in left:
+            if not self._busy:  # lest it frees what is being fetched or built again
+                await self._free(preparation)
 
     async def close(self) -> None:
         """Stop; what was not finished is begun again next time."""
@@ -81,6 +88,25 @@ class Installer:
         del self._busy[key]
         if not task.cancelled() and (error := task.exception()):
             log.error("installation will be tried again", error=repr(error), exc_info=error)
+
+    async def _give_up(self, preparation: Preparation) -> None:
+        """End the preparation of what was removed meanwhile."""
+        if task := self._busy.get(preparation.id):
+            task.cancel()
+            await asyncio.wait({task})
+        async with self._database.begin() as session:
+            await preparations.fail(session, preparation, "the module was removed")
+
+    async def _free(self, preparation: Preparation) -> None:
+        """Let go of what a removed module left, but for what another one needs; then say so."""
+        async with self._database.read() as session:
+            digest, prepared = await removals.needless(session, preparation)
+        if digest is not None:
+            await asyncio.to_thread(sources.discard, self._store, digest)
+        if prepared is not None:
+            await self._adapter.discard(prepared)
+        async with self._database.begin() as session:
+            await removals.freed(session, [preparation.id])
 
     async def _fetch(self, version: ModuleVersion) -> None:
         journal = Journal(self._database, version.feed_id)

@@ -115,6 +115,15 @@ class Local:
             return ""
         return str(await self._build(self._home, spec.requirements, spec.python, log))
 
+    async def discard(self, prepared: str) -> None:
+        folder = Path(prepared)
+        if not prepared or folder.parent != self._home / "environments":
+            return
+        trash = self._home / "trash" / f"{folder.name}.{secrets.token_hex(4)}"
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(trash)
+            await asyncio.to_thread(folders.discard, trash)
+
     async def launch(self, spec: base.JobSpec) -> base.Handle:
         _check(spec)
         folder = self._jobs / spec.name

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -71,6 +72,15 @@ def remove(folder: Path) -> None:
     for path, _, _ in os.walk(folder):
         Path(path).chmod(0o755)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def discard(store: Path, digest: str) -> None:
+    """Free a content of the store: gone at once, and its disk soon after; a repeat is silent."""
+    gone = store / f"{SCRATCH}{digest}.{secrets.token_hex(4)}"
+    with contextlib.suppress(FileNotFoundError):
+        (store / digest).chmod(0o755)
+        (store / digest).rename(gone)
+        remove(gone)
 
 
 class _Changed(Exception):

@@ -257,7 +257,7 @@ def shown(value: object) -> str:
 
 def encode(manifest: Manifest) -> dict[str, Any]:
     """The manifest as JSON holds it; `decode` gives back an equal one."""
-    document: dict[str, Any] = _plain(manifest)
+    document: dict[str, Any] = plain(manifest)
     return document
 
 
@@ -301,14 +301,15 @@ def _decode_accept(document: Mapping[str, Any]) -> Accept:
     return Accept(types, required_tags, dict(document.get("tags", {})))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A part of a manifest as JSON holds it."""
     if is_dataclass(value):
-        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+        return {part.name: plain(getattr(value, part.name)) for part in fields(value)}
     match value:
         case enum.Enum():
             return value.value
         case tuple():
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
         case Mapping():
             return dict(value)
     return value

@@ -22,9 +22,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, paging, viewers
+from db import columns, errors, paging, viewers
 from db.columns import Base, Choice, Id, Json, Timestamp
-from db.database import Session
+from db.database import Session, Transaction
 from db.paging import Page, Slice
 from db.states import VersionState
 from db.viewers import Viewer
@@ -175,6 +175,16 @@ async def list_functions(
     if module_id is not None:
         statement = statement.where(Module.id == module_id)
     return await paging.fetch(session, Function, statement, Function.id, page)
+
+
+async def hold(session: Transaction, versions: Collection[bytes]) -> None:
+    """Keep the modules of these versions from being removed until the commit; Conflict for one that was."""
+    of_them = select(ModuleVersion.module_id).where(ModuleVersion.id.in_(versions))
+    held = select(Module.name, Module.removed_at).where(Module.id.in_(of_them)).order_by(Module.id)
+    locked = held.with_for_update(read=True, key_share=True)
+    for row in (await session.execute(locked)).all():
+        if row.removed_at is not None:
+            raise errors.Conflict(f"the module {row.name!r} has been removed")
 
 
 _ADDRESSED = (

@@ -65,10 +65,14 @@ async def request(session: Transaction, version: modules.ModuleVersion, backend_
 
 
 async def unfinished(session: Session, backend_id: bytes, host: str) -> list[Preparation]:
-    """What is to be made ready on a backend, oldest first."""
+    """What is to be made ready on a backend, oldest first; nothing of a module that was removed."""
+    version = modules.ModuleVersion
     statement = (
         select(Preparation)
+        .join(version, version.id == Preparation.version_id)
+        .join(modules.Module, modules.Module.id == version.module_id)
         .where(
+            modules.Module.removed_at.is_(None),
             Preparation.backend_id == backend_id,
             Preparation.host == host,
             Preparation.state.in_(UNFINISHED),

@@ -21,6 +21,7 @@ from db import (
     ids,
     jobs,
     manifests,
+    modules,
     pipelines,
     plans,
     runs,
@@ -29,7 +30,7 @@ from db import (
 from db.database import Transaction
 from db.plans import StartSpec
 from db.runs import Run, RunFile, RunTag
-from db.states import RunState
+from db.states import TERMINAL_JOB, RunState
 from db.viewers import Viewer
 
 __all__ = ["StartSpec", "start"]
@@ -89,6 +90,7 @@ async def insert_run(
     files: Sequence[bytes],
 ) -> tuple[feeds.Head, bytes]:
     """Insert a run that is QUEUED with its jobs, tags and files; `begin` it in the same transaction."""
+    await modules.hold(session, _needed(members))
     run_id, at = ids.new(), columns.now()
     project_id = run["project_id"]
     head = await feeds.create(session, feeds.Kind.RUN, run_id, project_id)
@@ -112,6 +114,12 @@ async def insert_run(
     steps = ((job["step"], job["arguments"]) for job in members)
     await arguments.record(session, project_id, run_id, steps)
     return head, run_id
+
+
+def _needed(members: Sequence[Mapping[str, Any]]) -> set[bytes]:
+    """The versions of the jobs that are still to be done."""
+    versions = (job.get("version_id") for job in members if job["state"] not in TERMINAL_JOB)
+    return {version for version in versions if version is not None}
 
 
 async def begin(

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 
-from db import feeds, manifests, module_versions, modules, states
+from db import differences, feeds, manifests, module_versions, modules, states
 from graph import functions, live, nodes, preparations
 from graph.context import Context, Info
+from graph.differences import VersionChanges
 from graph.errors import UserError, refusing
 from graph.events import Cursor, FeedEnded, FeedEvent, FeedTruncated, LinesAdded, follow, lines_added
-from graph.nodes import Node, key, loads, public
+from graph.nodes import Node, found, key, loads, public
 from graph.scalars import Int64
 
 if TYPE_CHECKING:
@@ -96,6 +97,18 @@ class ModuleVersion(Node):
     async def same_as(self, info: Info) -> "ModuleVersion | None":
         found: ModuleVersion | None = await nodes.get(info.context, "version", self.row.same_as)
         return found
+
+    @strawberry.field(
+        description="What is different from another version, of this module or another; null where either is "
+        "not to be found or has no manifest."
+    )
+    async def changes_from(self, info: Info, version: strawberry.ID) -> VersionChanges | None:
+        wanted = found(info.context, "version", version)
+        other: ModuleVersion | None = await nodes.get(info.context, "version", wanted)
+        if other is None or other.row.manifest is None or self.row.manifest is None:
+            return None
+        before, after = manifests.decode(other.row.manifest), manifests.decode(self.row.manifest)
+        return VersionChanges.of(differences.between(before, after))
 
     @strawberry.field(description="What it brings.")
     async def functions(self, info: Info) -> list[functions.Function]:

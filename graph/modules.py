@@ -4,11 +4,12 @@ from datetime import datetime
 
 import strawberry
 
-from db import manifests, modules
+from db import manifests, modules, removals
 from graph import nodes, paging, users
 from graph.context import Context, Info
+from graph.errors import UserError, refusing
 from graph.module_versions import ModuleVersion
-from graph.nodes import Node, found, loads, public
+from graph.nodes import Node, found, key, loads, public
 from graph.paging import Connection
 
 
@@ -19,10 +20,17 @@ class Module(Node):
     row: strawberry.Private[modules.Module]
     name: str = strawberry.field(description="Unique in its project.")
     created_at: datetime = strawberry.field(description="When its first version was installed.")
+    removed_at: datetime | None = strawberry.field(description="When it was removed; its history stays.")
 
     @classmethod
     def of(cls, row: modules.Module) -> "Module":
-        return cls(row=row, id=public("module", row.id), name=row.name, created_at=row.created_at)
+        return cls(
+            row=row,
+            id=public("module", row.id),
+            name=row.name,
+            created_at=row.created_at,
+            removed_at=row.removed_at,
+        )
 
     @strawberry.field(description="What it is for, by its active version.")
     async def description(self, info: Info) -> str:
@@ -111,3 +119,45 @@ class ModuleQuery:
         async with info.context.database.read() as session:
             rows = await modules.list_modules(session, info.context.viewer, page)
         return paging.connect(rows, lambda row: row.id, Module.of)
+
+
+@strawberry.input(description="Which module to remove.")
+class RemoveModuleInput:
+    """Input of removeModule."""
+
+    module: strawberry.ID = strawberry.field(description="The module.")
+    insist: bool = strawberry.field(
+        default=False,
+        description="Also when pipelines use it: their steps then find no function until a module of that "
+        "name has one again.",
+    )
+
+
+@strawberry.type(description="The removed module, or why it was refused.")
+class RemoveModulePayload:
+    """Payload of removeModule."""
+
+    module: Module | None = strawberry.field(default=None, description="What is left: its history.")
+    pipelines: list[str] = strawberry.field(
+        default_factory=list,
+        description="Names of pipelines with steps that now find no function; some of many.",
+    )
+    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
+
+
+@strawberry.type
+class ModuleMutation:
+    """Removing modules."""
+
+    @strawberry.mutation(
+        description="Remove a module: its name is free, its content is freed, what was run with it stays "
+        "readable. Refused while a run that has not ended uses it."
+    )
+    @refusing(RemoveModulePayload)
+    async def remove_module(self, info: Info, input: RemoveModuleInput) -> RemoveModulePayload:
+        context = info.context
+        wanted = key("module", input.module, "module")
+        async with context.database.begin() as session:
+            await removals.remove(session, context.viewer, wanted, insist=input.insist)
+            drawn = await removals.pipelines_using(session, wanted)
+        return RemoveModulePayload(module=await nodes.get(context, "module", wanted), pipelines=drawn)

@@ -36,7 +36,7 @@ from graph.jobs import Attempt, JobQuery, Worker
 from graph.listing import RunListQuery
 from graph.metrics import MetricMutation, MetricQuery
 from graph.module_versions import VersionMutation, VersionSubscription
-from graph.modules import ModuleQuery
+from graph.modules import ModuleMutation, ModuleQuery
 from graph.nodes import NodeQuery
 from graph.pipelines import PipelineMutation, PipelineQuery
 from graph.retries import RetryMutation
@@ -118,6 +118,7 @@ class Mutation(
     UserMutation,
     InstallationMutation,
     VersionMutation,
+    ModuleMutation,
     PipelineMutation,
     StartMutation,
     SuspensionMutation,

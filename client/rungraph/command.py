@@ -20,6 +20,7 @@ from rungraph import (
     datasets,
     exits,
     files,
+    module_versions,
     modules,
     pipelines,
     runs,
@@ -60,6 +61,7 @@ app.add_typer(files.app, name="file")
 app.add_typer(datasets.app, name="dataset")
 app.add_typer(secrets.app, name="secret")
 server.add_to(app)
+module_versions.add_to(modules.app)
 suspensions.add_to(runs.app)
 
 

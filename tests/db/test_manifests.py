@@ -50,7 +50,7 @@ _functions = st.builds(
     retries=st.integers(0, 9),
     environment=st.dictionaries(_text, _text, max_size=2),
 )
-_manifests = st.builds(
+manifests_of = st.builds(
     Manifest,
     name=_text,
     description=_text,
@@ -75,7 +75,7 @@ TRAIN = Function(
 )
 
 
-@given(_manifests)
+@given(manifests_of)
 def test_a_manifest_survives_json_exactly(manifest: Manifest) -> None:
     assert manifests.decode(json.loads(json.dumps(manifests.encode(manifest)))) == manifest
 
