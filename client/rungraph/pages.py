@@ -31,6 +31,26 @@ async def walk(
         after = page["pageInfo"]["endCursor"]
 
 
+async def tail(
+    client: Client, query: str, variables: Mapping[str, Any], path: Sequence[str], most: int
+) -> list[dict[str, Any]]:
+    """The last nodes of the connection at `path`, in its order, at most so many.
+
+    `query` declares `$last: Int` and `$before: String`, and selects `nodes` and `pageInfo { hasPreviousPage
+    startCursor }`.
+    """
+    found: list[dict[str, Any]] = []
+    before: str | None = None
+    while len(found) < most:
+        last = min(most - len(found), MOST_A_PAGE)
+        page = _at(await client.execute(query, {**variables, "last": last, "before": before}), path)
+        found = [*page["nodes"], *found]
+        if not page["pageInfo"]["hasPreviousPage"]:
+            break
+        before = page["pageInfo"]["startCursor"]
+    return found
+
+
 def _at(data: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
     for name in path:
         data = data[name]

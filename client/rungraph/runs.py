@@ -5,20 +5,18 @@ What watching does is in watching.py, how it looks in screens.py. Ctrl-C ends th
 
 import uuid
 from collections.abc import Sequence
-from contextlib import aclosing
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from rungraph import datasets, exits, files, pipelines, values
+from rungraph import datasets, exits, files, logs, pipelines, values
 from rungraph.api import Client
-from rungraph.errors import ApiError
 from rungraph.invocation import perform
 from rungraph.output import Output
 from rungraph.pages import walk
-from rungraph.screens import log_text, screen_for
-from rungraph.watching import named, read_run, watch
+from rungraph.screens import screen_for
+from rungraph.watching import watch
 from rungraph.wording import duration, local_time
 
 app = typer.Typer(help="Start, watch and cancel runs.", no_args_is_help=True)
@@ -39,24 +37,6 @@ RUNS = f"""query Runs($filter: RunFilter, $first: Int, $after: String) {{
     pageInfo {{ hasNextPage endCursor }}
   }}
 }}"""
-
-JOB_LOG = """query JobLog($job: ID!, $first: Int, $after: String) {
-  job(id: $job) {
-    logs(first: $first, after: $after) {
-      nodes { time stream text rank attempt seq }
-      pageInfo { hasNextPage endCursor }
-    }
-  }
-}"""
-
-FOLLOW_LINES = """subscription Lines($run: ID!, $after: Int64) {
-  run(id: $run, after: $after, include: [LINES]) {
-    __typename
-    ... on FeedEvent { seq }
-    ... on LinesAdded { step lines { time stream text rank attempt } }
-    ... on FeedTruncated { resumeFrom }
-  }
-}"""
 
 
 class State(StrEnum):
@@ -179,9 +159,11 @@ def logs_(
     run: RunId,
     step: Annotated[str, typer.Option(help="Only this step's.")] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    last: Annotated[int | None, typer.Option(min=1, help="Begin at each step's last so many lines.")] = None,
 ) -> None:
     """Print what a run's steps have written."""
-    perform(ctx, lambda client, output: (_follow_log if follow else _print_log)(client, output, run, step))
+    show = logs.follow if follow else logs.show
+    perform(ctx, lambda client, output: show(client, output, run, step, last))
 
 
 async def start(client: Client, wanted: dict[str, Any], key: str = "") -> dict[str, Any]:
@@ -218,45 +200,3 @@ def _row(run: dict[str, Any]) -> tuple[str, ...]:
     pipeline = run["pipeline"]["name"] if run["pipeline"] else ""
     created, took = local_time(run["createdAt"]), duration(run["durationSeconds"])
     return run["id"], run["name"], run["state"], pipeline, created, took
-
-
-async def _print_log(client: Client, output: Output, run_id: str, step: str) -> None:
-    lines: list[dict[str, Any]] = []
-    for job in await _jobs(client, run_id, step):
-        async for line in walk(client, JOB_LOG, {"job": job["id"]}, ("job", "logs")):
-            if output.as_json:
-                lines.append({"step": job["step"], **line})
-            else:
-                output.write(log_text({"step": job["step"], "lines": [line]}))
-    if output.as_json:
-        output.document(lines)
-
-
-async def _follow_log(client: Client, output: Output, run_id: str, step: str) -> None:
-    """The run's lines from its first one on; the steps' in the order they were written."""
-    await _jobs(client, run_id, step)
-    async with aclosing(client.follow(FOLLOW_LINES, {"run": run_id, "after": 0})) as events:
-        async for answer in events:
-            event = named(answer)
-            if event["type"] == "FeedTruncated":
-                output.say("earlier lines are no longer kept")
-            elif not step or event["step"] == step:
-                _show_lines(output, event)
-
-
-def _show_lines(output: Output, event: dict[str, Any]) -> None:
-    if not output.as_json:
-        output.write(log_text(event))
-        return
-    for line in event["lines"]:
-        output.event({"step": event["step"], **line})
-
-
-async def _jobs(client: Client, run_id: str, step: str) -> list[dict[str, Any]]:
-    """The run's jobs, or the one of a step; raises ApiError NOT_FOUND."""
-    jobs: list[dict[str, Any]] = (await read_run(client, run_id))["jobs"]
-    chosen = [job for job in jobs if not step or job["step"] == step]
-    if step and not chosen:
-        names = ", ".join(job["step"] for job in jobs)
-        raise ApiError("NOT_FOUND", f"{run_id} has no step “{step}”; it has: {names}")
-    return chosen

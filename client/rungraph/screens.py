@@ -77,6 +77,8 @@ class LineScreen:
                 self._show_step(view.steps[event["step"]])
             case "LinesAdded":
                 self.output.write(log_text(event))
+            case "LinesDropped":
+                self.output.say(gap_text(event))
             case "PointsAdded":
                 self._show_metrics(view.steps[event["step"]])
             case "FeedTruncated":
@@ -116,6 +118,8 @@ class LiveScreen:
     def show(self, view: RunView, event: Event) -> None:
         if event["type"] == "LinesAdded":
             self.output.write(log_text(event))
+        elif event["type"] == "LinesDropped":
+            self.output.say(gap_text(event))
         elif event["type"] == "FeedTruncated":
             self.output.say("earlier events are no longer kept")
 
@@ -148,6 +152,12 @@ def log_text(event: Event) -> Text:
         text.append(prefix, "dim")
         text.append(printable(line["text"]), "yellow" if line["stream"] == "STDERR" else "")
     return text
+
+
+def gap_text(event: Event) -> str:
+    """What is missing of a log: `train: lines 1,201 to 88,000 are no longer kept`."""
+    step = f"{printable(event['step'])}: " if event.get("step") else ""
+    return f"{step}lines {event['gap']['fromLine']:,} to {event['gap']['toLine']:,} are no longer kept"
 
 
 def metrics_text(step: StepView) -> str:

@@ -38,7 +38,8 @@ WATCH = """subscription Watch($run: ID!, $after: Int64) {
     ... on JobChanged { at step jobState reason message }
     ... on WorkerChanged { at step rank phase exitCode }
     ... on PointsAdded { step series { name rank attempt steps times values nonFinite { index kind } } }
-    ... on LinesAdded { step lines { time stream text rank attempt } }
+    ... on LinesAdded { step lines { time stream text number rank attempt } }
+    ... on LinesDropped { step gap { fromLine toLine sizeBytes attempt rank } }
     ... on FeedTruncated { resumeFrom }
   }
 }"""

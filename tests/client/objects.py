@@ -58,9 +58,10 @@ def connection(nodes: list[Json], cursor: str | None = None) -> Json:
     return {"nodes": nodes, "pageInfo": {"hasNextPage": cursor is not None, "endCursor": cursor}}
 
 
-def line(text: str, stream: str = "STDOUT") -> Json:
+def line(text: str, stream: str = "STDOUT", number: int = 1) -> Json:
     """A log line."""
-    return {"time": 1_763_640_000_000_000, "stream": stream, "text": text, "rank": 0, "attempt": 1, "seq": 7}
+    place = {"number": number, "rank": 0, "attempt": 1, "seq": 7}
+    return {"time": 1_763_640_000_000_000, "stream": stream, "text": text, **place}
 
 
 def refusal(code: str, message: str, *path: str) -> Json:

@@ -194,29 +194,6 @@ def test_cancelling_says_how_long_to_wait(peer: Peer, command: Command) -> None:
     assert peer.operations == [("cancelRun", {"input": {"id": objects.RUN, "graceSeconds": 2.5}})]
 
 
-def test_logs_are_read_to_their_last_page(peer: Peer, command: Command) -> None:
-    peer.fields["run"] = objects.run(jobs=[objects.job("split"), objects.job("train")])
-    pages = [objects.connection([objects.line("a")], "1"), objects.connection([objects.line("b")])]
-    peer.fields["job"] = lambda id: {"logs": lambda info, **page: pages.pop(0)}
-    assert command("run", "logs", objects.RUN, "--step", "train").stdout == "train │ a\ntrain │ b\n"
-
-
-def test_logs_as_json_are_one_document(peer: Peer, command: Command) -> None:
-    peer.fields["run"] = objects.run()
-    peer.fields["job"] = {"logs": objects.connection([objects.line("a")])}
-    (line,) = json.loads(command("run", "logs", objects.RUN, "--json").stdout)
-    assert (line["step"], line["text"], line["stream"]) == ("train", "a", "STDOUT")
-
-
-def test_following_logs_replays_them_and_goes_on(peer: Peer, command: Command) -> None:
-    peer.fields["run"] = objects.run(jobs=[objects.job("split"), objects.job("train")])
-    lines = [("LinesAdded", {"step": step, "lines": [objects.line(step)]}) for step in ("split", "train")]
-    peer.feeds["run"] = objects.events(*lines, first=1)
-    assert command("run", "logs", objects.RUN, "-f").stdout == "split │ split\ntrain │ train\n"
-    told = command("run", "logs", objects.RUN, "-f", "--step", "train", "--json").stdout
-    assert json.loads(told)["text"] == "train"
-
-
 def test_an_unknown_step_is_not_found_and_the_others_named(peer: Peer, command: Command) -> None:
     peer.fields["run"] = objects.run()
     result = command("run", "logs", objects.RUN, "--step", "tarin")
