@@ -31,6 +31,7 @@ from db.database import Session, Transaction
 from db.lines import Line, Packed
 from db.paging import Page, Slice
 
+MOST_A_PAGE = 500
 _GAP_ROWS = 1000
 """How many rows one transaction takes out of a middle at most; those that follow take the rest."""
 

@@ -1,8 +1,8 @@
 """What an operation may cost, judged before it runs: depth, aliases, and how many objects it may touch.
 
-A page counts as many times as its `first` or `last` says (100 where a variable says it), another list as
-ten; scalars cost nothing. The rules are made once: they are part of the key under which a document's
-validation is remembered.
+A page counts as many times as its `first` or `last` says (100, of log lines 500, where a variable says it),
+another list as ten; scalars cost nothing. The rules are made once: they are part of the key under which a
+document's validation is remembered.
 """
 
 from graphql import (
@@ -27,7 +27,7 @@ from graphql import (
 from graphql.type import GraphQLInterfaceType, get_nullable_type
 from strawberry.extensions import max_aliases, query_depth_limiter
 
-from db import paging
+from db import logs, paging
 from graph.paging import DEFAULT
 
 DEPTH, TOKENS, ALIASES, COST = 15, 5_000, 100, 250_000
@@ -96,7 +96,8 @@ class CostRule(ValidationRule):
         if named.name.endswith("Connection"):
             for argument in node.arguments or ():
                 if argument.name.value in ("first", "last"):
-                    return _size(argument.value)
+                    lines = named.name == "LogLineConnection"
+                    return _size(argument.value, logs.MOST_A_PAGE if lines else paging.MOST)
             return DEFAULT
         if owner.name.endswith("Connection"):
             return 1  # counted where the page was asked for
@@ -107,11 +108,11 @@ class CostRule(ValidationRule):
         return (self.context.schema.get_type(name) if name else None) or owner
 
 
-def _size(given: ValueNode) -> int:
+def _size(given: ValueNode, most: int) -> int:
     """What a page's size may come to: anything that is no fair number is refused later, and counts in full."""
     if isinstance(given, IntValueNode) and given.value.isdigit() and len(given.value) < 4:
-        return min(max(int(given.value), 1), paging.MOST)
-    return paging.MOST
+        return min(max(int(given.value), 1), most)
+    return most
 
 
 RULES: tuple[type[ValidationRule], ...] = (

@@ -189,7 +189,7 @@ class Job(OfRow, Node):
         last: int | None = None,
         before: str | None = None,
     ) -> Connection[LogLine]:
-        page = paging.page(first, after, last, before, paging.a_line)
+        page = paging.page(first, after, last, before, paging.a_line, logs.MOST_A_PAGE)
         async with info.context.database.read() as session:
             return connect(await logs.of_job(session, self.row.id, page))
 

@@ -1,6 +1,7 @@
 """Connections: lists by keyset cursors, one rule for all.
 
-Exactly one of `first` and `last`, at most 100. A cursor is opaque; inside it is the sort key of its row.
+Exactly one of `first` and `last`, at most 100, of log lines 500. A cursor is opaque; inside it is the sort
+key of its row.
 """
 
 import base64
@@ -72,6 +73,7 @@ def page(
     last: int | None,
     before: str | None,
     key: Callable[[Any], Any] = an_id,
+    most: int = paging.MOST,
 ) -> Page:
     """The page that a connection's arguments ask for; without `first` and `last` the first 20.
 
@@ -80,8 +82,8 @@ def page(
     if first is not None and last is not None:
         raise errors.Invalid("give first or last, not both", path=("first",))
     size = first if first is not None else last if last is not None else DEFAULT
-    if not 1 <= size <= paging.MOST:
-        raise errors.Invalid(f"a page has 1 to {paging.MOST} items, not {size}", path=("first",))
+    if not 1 <= size <= most:
+        raise errors.Invalid(f"a page has 1 to {most} items, not {size}", path=("first",))
     if (after is not None and last is not None) or (before is not None and last is None):
         raise errors.Invalid("after goes with first, before with last", path=("after",))
     return Page(

@@ -49,7 +49,7 @@ class Preparation(Node):
         last: int | None = None,
         before: str | None = None,
     ) -> Connection[LogLine]:
-        page = paging.page(first, after, last, before, paging.a_line)
+        page = paging.page(first, after, last, before, paging.a_line, logs.MOST_A_PAGE)
         async with info.context.database.read() as session:
             return connect(await logs.of_feed(session, self.row.feed_id, page))
 

@@ -11,7 +11,7 @@ from typing import Any
 from rungraph.api import Client
 from rungraph.errors import ApiError
 from rungraph.output import Output
-from rungraph.pages import tail, walk
+from rungraph.pages import MOST_LINES, tail, walk
 from rungraph.screens import gap_text, log_text
 from rungraph.watching import named, read_run
 
@@ -56,7 +56,8 @@ async def show(client: Client, output: Output, run_id: str, step: str, last: int
             printed.begin(found)
             lines += [printed.show(line) for line in found]
             continue
-        async for line in walk(client, JOB_LOG, {"job": job["id"]}, ("job", "logs")):
+        pages = walk(client, JOB_LOG, {"job": job["id"]}, ("job", "logs"), most=MOST_LINES)
+        async for line in pages:
             lines.append(printed.show(line))
             if not output.as_json:
                 lines.clear()

@@ -7,11 +7,18 @@ from rungraph.api import Client
 from rungraph.errors import ApiError
 
 MOST_A_PAGE = 100
-"""What the server gives at most in one answer."""
+MOST_LINES = 500
+"""What the server gives at most in one answer, and of log lines."""
 
 
 async def walk(
-    client: Client, query: str, variables: Mapping[str, Any], path: Sequence[str], limit: int | None = None
+    client: Client,
+    query: str,
+    variables: Mapping[str, Any],
+    path: Sequence[str],
+    limit: int | None = None,
+    *,
+    most: int = MOST_A_PAGE,
 ) -> AsyncIterator[dict[str, Any]]:
     """The nodes of the connection at `path`, at most `limit`; NOT_FOUND when something on the way is null.
 
@@ -21,7 +28,7 @@ async def walk(
     after: str | None = None
     left = limit
     while left is None or left > 0:
-        first = MOST_A_PAGE if left is None else min(left, MOST_A_PAGE)
+        first = most if left is None else min(left, most)
         page = _at(await client.execute(query, {**variables, "first": first, "after": after}), path)
         for node in page["nodes"]:
             yield node
@@ -32,17 +39,17 @@ async def walk(
 
 
 async def tail(
-    client: Client, query: str, variables: Mapping[str, Any], path: Sequence[str], most: int
+    client: Client, query: str, variables: Mapping[str, Any], path: Sequence[str], limit: int
 ) -> list[dict[str, Any]]:
-    """The last nodes of the connection at `path`, in its order, at most so many.
+    """The last nodes of a connection of log lines at `path`, in its order, at most `limit`.
 
     `query` declares `$last: Int` and `$before: String`, and selects `nodes` and `pageInfo { hasPreviousPage
     startCursor }`.
     """
     found: list[dict[str, Any]] = []
     before: str | None = None
-    while len(found) < most:
-        last = min(most - len(found), MOST_A_PAGE)
+    while len(found) < limit:
+        last = min(limit - len(found), MOST_LINES)
         page = _at(await client.execute(query, {**variables, "last": last, "before": before}), path)
         found = [*page["nodes"], *found]
         if not page["pageInfo"]["hasPreviousPage"]:

@@ -139,6 +139,22 @@ async def test_output_is_hinted_at_and_read_while_the_job_runs(ground: Ground, a
         assert await adapter.read(handle, 0, output.next_offset) == base.Output((), output.next_offset)
 
 
+async def test_what_is_said_to_be_stored_leaves_the_rest_in_its_place(
+    ground: Ground, adapter: Backend
+) -> None:
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job("for n in range(40_000): print('line', n)"))
+        await witness.ended(handle)
+    first = await adapter.read(handle, 0, 0, 1 << 16)
+    rest = await adapter.read(handle, 0, first.next_offset)
+    for _ in range(2):
+        await adapter.stored(handle, 0, first.next_offset)
+        assert await adapter.read(handle, 0, first.next_offset) == rest
+    assert rest.pieces[-1].data.endswith(b"line 39999")
+    await adapter.remove(handle)
+    await adapter.stored(handle, 0, first.next_offset)
+
+
 async def test_noise_and_lines_without_end_are_kept_exactly(ground: Ground, adapter: Backend) -> None:
     code = (
         "import sys; sys.stdout.buffer.write(b'\\n' + bytes(range(256)) * 1000 + b'\\n\\n' + b'x' * 300000)"

@@ -38,17 +38,17 @@ def _tail(nodes: list[objects.Json], cursor: str | None) -> objects.Json:
 def test_the_last_lines_are_read_backward(peer: Peer, command: Command) -> None:
     peer.fields["run"] = objects.run()
     asked: list[dict[str, Any]] = []
-    lines = [objects.line(str(number), number=number) for number in range(1000, 1150)]
+    lines = [objects.line(str(number), number=number) for number in range(1000, 1650)]
 
     def page(info: object, **page: Any) -> objects.Json:
         asked.append({name: page[name] for name in ("last", "before")})
-        end = 150 if page["before"] is None else int(page["before"])
+        end = 650 if page["before"] is None else int(page["before"])
         return _tail(lines[end - page["last"] : end], str(end - page["last"]))
 
     peer.fields["job"] = lambda id: {"logs": page}
-    told = command("run", "logs", objects.RUN, "--last", "120").stdout
-    assert told.split() == [word for n in range(1030, 1150) for word in ("train", "│", str(n))]
-    assert asked == [{"last": 100, "before": None}, {"last": 20, "before": "50"}]
+    told = command("run", "logs", objects.RUN, "--last", "620").stdout
+    assert told.split() == [word for n in range(1030, 1650) for word in ("train", "│", str(n))]
+    assert asked == [{"last": 500, "before": None}, {"last": 120, "before": "150"}]
 
 
 def test_lines_that_are_missing_are_said(peer: Peer, command: Command) -> None:
