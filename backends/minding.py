@@ -194,6 +194,7 @@ class Minder:
             job_id=ids.encode("job", launch.job_id),
             attempt=launch.number,
             datasets=[(one.dataset, one.version, one.part, one.file) for one in launch.datasets],
+            sources=[(one.name, one.url) for one in launch.grant.sources],
         )
         resources = launch.resources
         return base.JobSpec(

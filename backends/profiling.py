@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Mapping
 
 import structlog
 
 from backends import profiler
 from backends.blobs import Blobs
+from backends.errands import POLL_SECONDS, Errands
 from db import dataset_versions, profiles
 from db.database import Database
 from db.dataset_versions import Member
@@ -22,9 +22,6 @@ from db.profiles import Profile
 
 log = structlog.get_logger(__name__)
 
-_POLL_SECONDS = 10.0
-"""How late a version is found whose hint was lost."""
-_AGAIN_SECONDS = 1.0
 _FILE_SECONDS = 600.0
 _MOST_ANSWER_BYTES = 16 << 20
 _COMMAND = ("-P", "-m", profiler.__name__)
@@ -39,24 +36,20 @@ class Profiler:
         blobs: Blobs,
         *,
         file_seconds: float = _FILE_SECONDS,
-        poll_seconds: float = _POLL_SECONDS,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._file_seconds = file_seconds
-        self._poll_seconds = poll_seconds
-        self._woken = asyncio.Event()
+        self._errands = Errands(database, self.step, poll_seconds=poll_seconds)
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Begin, with what a former server left undone."""
-        self._silence = self._database.bus.listen(self._hear)
-        self._task = asyncio.create_task(self._run())
+        self._errands.open()
 
     async def close(self) -> None:
         """Stop; what was not finished is begun again next time."""
-        self._silence()
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await self._errands.close()
 
     async def step(self) -> None:
         """Describe every version that waits, oldest first."""
@@ -64,24 +57,6 @@ class Profiler:
             waiting = await dataset_versions.profiling(session)
         for version_id in waiting:
             await self._describe(version_id)
-
-    def _hear(self, _reached: Mapping[int, int], wake: bool) -> None:
-        if wake:
-            self._woken.set()
-
-    async def _run(self) -> None:
-        while True:
-            self._woken.clear()
-            try:
-                await self.step()
-            except Exception as error:
-                # The database may be away; nothing is lost, for the intent lies there.
-                log.error("descriptions go on after", error=repr(error), exc_info=error)
-                await asyncio.sleep(_AGAIN_SECONDS)
-                continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._poll_seconds):
-                    await self._woken.wait()
 
     async def _describe(self, version_id: bytes) -> None:
         async with self._database.read() as session:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from backends.base import LaunchRejected, Piece
 from db.grants import Grant, Sealed
+from db.source_uses import variable
 
 SHORTEST_MASKED = 8
 """A shorter value would blot out what only happens to be equal."""
@@ -66,7 +67,13 @@ class Vault:
 
     def environment(self, grant: Grant) -> dict[str, str]:
         """The variables that a grant amounts to; raises LaunchRejected for what cannot be had."""
-        return {secret.name: self.value(secret) for secret in grant.secrets}
+        found = {secret.name: self.value(secret) for secret in grant.secrets}
+        for source in grant.sources:
+            stem = f"RUNGRAPH_SOURCE_{variable(source.name)}"
+            found[f"{stem}_URL"] = source.url
+            if source.secret is not None:
+                found[f"{stem}_CREDENTIALS"] = self.value(source.secret)
+        return found
 
     def value(self, secret: Sealed) -> str:
         """An opened secret; raises LaunchRejected."""
@@ -79,7 +86,8 @@ class Vault:
 
     def mask(self, grant: Grant) -> Mask:
         """What blots a grant's values out of printed pieces; free where there are none."""
-        return masking(self._opened(grant.secrets))
+        of_sources = (source.secret for source in grant.sources if source.secret is not None)
+        return masking(self._opened((*grant.secrets, *of_sources)))
 
     def _opened(self, secrets: Iterable[Sealed]) -> Iterable[str]:
         """Whatever opens: a secret that is gone by now was not given to a later launch either."""

@@ -344,7 +344,8 @@ async def describe(session: Session, attempt_ids: Collection[bytes]) -> list[Lau
     placed = await dataset_uses.placed(session, {row.run_id for row in rows})
     functions = {row.id: manifests.decode_function(row.spec) for row in rows}
     granted = await grants.find(
-        session, {row.id: (row.project_id, functions[row.id].secrets) for row in rows}
+        session,
+        {row.id: grants.Entitled(row.run_id, row.project_id, functions[row.id].secrets) for row in rows},
     )
     return [
         Launch(

@@ -68,10 +68,11 @@ def input_document(
     job_id: str,
     attempt: int,
     datasets: Sequence[tuple[str, int, str, str]] = (),
+    sources: Sequence[tuple[str, str]] = (),
 ) -> bytes:
     """The text of input.json; `files` and `tags` run in parallel. ASCII, so that any reader reads it.
 
-    `datasets` are (dataset, version, part, file name), in order.
+    `datasets` are (dataset, version, part, file name) and `sources` (name, URL), in order.
     """
     document = {
         "name": function,
@@ -83,6 +84,7 @@ def input_document(
         "job_id": job_id,
         "attempt": attempt,
         "datasets": _datasets(datasets),
+        "sources": [{"name": name, "url": url} for name, url in sources],
     }
     return json.dumps(document, allow_nan=False).encode("ascii")
 

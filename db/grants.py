@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import select, tuple_
 
-from db import secrets
+from db import secrets, source_uses
 from db.database import Session
 from db.secrets import Secret
+from db.source_uses import RunSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +25,57 @@ class Sealed:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceGrant:
+    """A place outside that a job may read for itself, and the secret that opens it."""
+
+    name: str
+    url: str
+    secret: Sealed | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """What one launch gets."""
 
     secrets: tuple[Sealed, ...] = ()
+    sources: tuple[SourceGrant, ...] = ()
 
 
 NOTHING = Grant()
 
 
-async def find(session: Session, wanted: Mapping[bytes, tuple[bytes, Collection[str]]]) -> dict[bytes, Grant]:
-    """The grants of launches, from each one's project and the names its function states."""
-    pairs = {(project_id, name) for project_id, names in wanted.values() for name in names}
-    if not pairs:
-        return {}
-    values = await sealed(session, pairs)
+@dataclass(frozen=True, slots=True)
+class Entitled:
+    """What decides a launch's grant: its run, its project, and the names its function states."""
+
+    run_id: bytes
+    project_id: bytes
+    secrets: tuple[str, ...]
+
+
+async def find(session: Session, launches: Mapping[bytes, Entitled]) -> dict[bytes, Grant]:
+    """The grants of launches that get anything."""
+    given: dict[bytes, list[RunSource]] = {}
+    for row in await source_uses.of_runs(session, {one.run_id for one in launches.values()}):
+        given.setdefault(row.run_id, []).append(row)
+    wanted = {(one.project_id, name) for one in launches.values() for name in one.secrets}
+    wanted |= {
+        (one.project_id, row.secret)
+        for one in launches.values()
+        for row in given.get(one.run_id, ())
+        if row.secret is not None
+    }
+    values = await sealed(session, wanted)
     return {
-        key: Grant(tuple(values[project_id, name] for name in names))
-        for key, (project_id, names) in wanted.items()
-        if names
+        key: Grant(
+            tuple(values[one.project_id, name] for name in one.secrets),
+            tuple(
+                SourceGrant(row.name, row.url, values[one.project_id, row.secret] if row.secret else None)
+                for row in given.get(one.run_id, ())
+            ),
+        )
+        for key, one in launches.items()
+        if one.secrets or one.run_id in given
     }
 
 

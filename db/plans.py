@@ -24,9 +24,11 @@ from db import (
     pipelines,
     resources,
     secrets,
+    source_uses,
     steps,
 )
 from db.backends import Backend
+from db.data_sources import DataSource
 from db.database import Session
 from db.dataset_uses import DatasetUse
 from db.errors import Problem
@@ -59,6 +61,7 @@ class StartSpec:
     fail_fast: bool = False
     revision_id: bytes | None = None
     datasets: Sequence[DatasetUse] = ()
+    sources: Sequence[bytes] = ()
     parent_id: bytes | None = None
     cache: bool = True
     based_on: bytes | None = None
@@ -87,6 +90,8 @@ class StartSpec:
             content.append(["revision", self.revision_id.hex()])
         if self.datasets:
             content.append(["datasets", *(use.document() for use in self.datasets)])
+        if self.sources:
+            content.append(["sources", *(key.hex() for key in self.sources)])
         if self.parent_id is not None:
             content.append(["parent", self.parent_id.hex()])
         if not self.cache:
@@ -109,6 +114,7 @@ class Plan:
     jobs: list[dict[str, Any]]
     files: list[File]
     datasets: list[tuple[bytes, list[str]]]
+    sources: list[DataSource]
     problems: list[Problem]
 
 
@@ -125,6 +131,8 @@ async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, s
     problems += missing + resources.problems(spec.resources, [step.name for step in written])
     chosen = await dataset_uses.choose(session, pipeline.project_id, spec.datasets)
     problems += chosen.problems
+    sources = await source_uses.choose(session, pipeline.project_id, spec.sources)
+    problems += sources.problems
     names = {step.address.partition("/")[0] for step in written}
     functions = await modules.addressed(session, pipeline.project_id, names)
     backend: bytes | None = await session.scalar(_BACKEND, {"backend": spec.backend})
@@ -145,7 +153,7 @@ async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, s
             {**row, **asked, "backend_id": backend, "cache": step.cache and spec.cache} for row in rows
         ]
     given_files = dataset_uses.joined(files, chosen)
-    return Plan(revision.id, members, planned, given_files, chosen.versions, problems)
+    return Plan(revision.id, members, planned, given_files, chosen.versions, sources.sources, problems)
 
 
 async def _revision(

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
-from db import columns, dataset_uses, errors, ids, jobs, reported, reuse, runs, starts, viewers
+from db import columns, dataset_uses, errors, ids, jobs, reported, reuse, runs, source_uses, starts, viewers
 from db.database import Session, Transaction
 from db.dataset_uses import DatasetUse
 from db.files import File, FileState
@@ -133,6 +133,7 @@ async def retry(
     rows = [_again(job, job.id in kept) for job in members]
     head, new_id = await starts.insert_run(session, run, rows, tags=tags, files=[file.id for file in files])
     await dataset_uses.copy(session, run_id, new_id)
+    await source_uses.copy(session, run_id, new_id)
     await _stand_in(
         session, new_id, {row["id"]: job for job, row in zip(members, rows, strict=True) if job.id in kept}
     )
@@ -170,6 +171,7 @@ async def rerun(session: Transaction, viewer: Viewer, asked: RerunSpec) -> bytes
         arguments=list(arguments.items()),
         files=files,
         datasets=datasets,
+        sources=[row.source_id for row in await source_uses.of_runs(session, [old.id])],
         tags=tags,
         fail_fast=old.fail_fast if asked.fail_fast is None else asked.fail_fast,
         revision_id=old.revision_id if asked.revision is Revised.ORIGINAL else None,

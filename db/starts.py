@@ -25,6 +25,7 @@ from db import (
     pipelines,
     plans,
     runs,
+    source_uses,
     viewers,
 )
 from db.database import Transaction
@@ -77,6 +78,7 @@ async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
     files = [file.id for file in plan.files]
     head, run_id = await insert_run(session, run, plan.jobs, tags=spec.tags, files=files)
     await dataset_uses.record(session, run_id, plan.datasets)
+    await source_uses.record(session, run_id, plan.sources)
     await begin(session, head, run_id, plan.jobs, spec.fail_fast)
     return run_id
 

@@ -17,8 +17,10 @@ from starlette.types import Receive, Scope, Send
 
 from backends.blobs import Blobs
 from backends.janitor import Janitor
+from backends.outside import Policy
 from backends.profiling import Profiler
 from backends.registry import construct
+from backends.retrieving import Retriever
 from backends.scheduler import Scheduler
 from backends.supervisor import Configuration, Supervisor
 from backends.vault import Vault, new_key
@@ -156,8 +158,12 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     await supervisor.open()
     stack.push_async_callback(supervisor.close)
     profiler = Profiler(database, blobs)
-    await profiler.open()
+    profiler.open()
     stack.push_async_callback(profiler.close)
+    policy = Policy(tuple(settings.source_roots), frozenset(host.lower() for host in settings.source_hosts))
+    retriever = Retriever(database, blobs, vault, policy)
+    retriever.open()
+    stack.push_async_callback(retriever.close)
     janitor = Janitor(database)
     janitor.open()
     stack.push_async_callback(janitor.close)

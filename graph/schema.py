@@ -23,6 +23,7 @@ from strawberry.schema.config import StrawberryConfig
 from graph import cost
 from graph.backends import BackendQuery
 from graph.context import Info
+from graph.data_sources import DataSourceMutation, DataSourceQuery
 from graph.datasets import DatasetMutation, DatasetQuery
 from graph.deletions import DeletionMutation
 from graph.edits import EditMutation
@@ -102,6 +103,7 @@ class Query(
     JobQuery,
     FileQuery,
     DatasetQuery,
+    DataSourceQuery,
     SecretQuery,
     MetricQuery,
     ScheduleQuery,
@@ -128,6 +130,7 @@ class Mutation(
     ExternalMutation,
     FileMutation,
     DatasetMutation,
+    DataSourceMutation,
     MetricMutation,
     ScheduleMutation,
     SecretMutation,

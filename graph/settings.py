@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=64 << 30, gt=0, description="the largest file taken")
     log_head_bytes: int = Field(default=16 << 20, ge=0, description="what is kept of a log's beginning")
     log_tail_bytes: int = Field(default=48 << 20, ge=0, description="and of its end, of each worker")
+    source_roots: list[Path] = Field(default=[], description="folders that data sources may be read from")
+    source_hosts: list[str] = Field(
+        default=[], description="hosts or networks that are not public, to fetch from"
+    )
     log_level: str = Field(default="info", description="debug, info, warning or error")
 
     @field_validator("home")

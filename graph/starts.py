@@ -78,6 +78,9 @@ class StartRunInput:
     datasets: list[RunDatasetInput] = strawberry.field(
         default_factory=list, description="Their files become inputs after `files`, each once; at most 20."
     )
+    sources: list[strawberry.ID] = strawberry.field(
+        default_factory=list, description="Data sources that its jobs read for themselves; at most 20."
+    )
     tags: list[TagInput] = strawberry.field(default_factory=list, description="At most 100.")
     fail_fast: bool = strawberry.field(
         default=False, description="Skip what is not launched after a failure."
@@ -229,6 +232,7 @@ async def _start(context: Context, input: StartRunInput) -> bytes:
         ],
         files=[key("file", text, "files", str(at)) for at, text in enumerate(input.files)],
         datasets=[given.use(index) for index, given in enumerate(input.datasets)],
+        sources=[key("data_source", text, "sources", str(at)) for at, text in enumerate(input.sources)],
         tags=[(tag.name, tag.value) for tag in input.tags],
         fail_fast=input.fail_fast,
         cache=input.cache,

@@ -167,7 +167,7 @@ async def test_a_version_is_described_as_soon_as_it_is_added(database: Database,
     world, blobs = await World.make(database), Blobs(tmp_path)
     await database.bus.open()
     working = Profiler(database, blobs, poll_seconds=600)
-    await working.open()
+    working.open()
     version_id = b""
 
     async def done() -> bool:

@@ -46,6 +46,7 @@ def test_the_input_document_says_what_mlsploits_library_reads_and_who_runs() -> 
         "job_id": "j",
         "attempt": 2,
         "datasets": [],
+        "sources": [],
     }
 
 

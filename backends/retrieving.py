@@ -1,0 +1,132 @@
+"""Fetching data sources: what lies outside becomes a content of the store, and then a file.
+
+The content is stored before the database hears of it, whole or not at all; a crash in between leaves a content
+without a name, and fetching again finds it there. Size and time are bounded. Several servers of one database
+may fetch the same at once: the first to end makes the file.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import structlog
+
+from backends import outside
+from backends.base import LaunchRejected
+from backends.blobs import BlobInvalid, Blobs
+from backends.errands import POLL_SECONDS, Errands
+from backends.outside import Opened, Policy, Refused
+from backends.vault import Vault
+from db import data_fetches, grants
+from db.data_fetches import DataFetch
+from db.database import Database
+
+log = structlog.get_logger(__name__)
+
+_CHUNK_BYTES = 1 << 20
+_AT_ONCE = 4
+_PROGRESS_SECONDS = 1.0
+_MOST_SECONDS = 6 * 3600.0
+
+
+class Retriever:
+    """Fetches whatever waits for it, a few at once."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        vault: Vault,
+        policy: Policy,
+        *,
+        most_seconds: float = _MOST_SECONDS,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._vault = vault
+        self._policy = policy
+        self._most_seconds = most_seconds
+        self._errands = Errands(database, self.step, poll_seconds=poll_seconds)
+        self._busy: dict[bytes, asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    def open(self) -> None:
+        """Begin, with what a former server left undone."""
+        self._errands.open()
+
+    async def close(self) -> None:
+        """Stop; what was not finished is begun again next time."""
+        await self._errands.close()
+        for task in self._busy.values():
+            task.cancel()
+        if self._busy:
+            await asyncio.wait(self._busy.values())
+
+    async def step(self) -> None:
+        """Begin whatever is to be fetched and is not being fetched already."""
+        async with self._database.read() as session:
+            waiting = await data_fetches.fetching(session)
+        for fetch in waiting:
+            if fetch.id not in self._busy:
+                task = asyncio.create_task(self._run(fetch))
+                self._busy[fetch.id] = task
+                task.add_done_callback(lambda task, key=fetch.id: self._ended(key, task))  # type: ignore[misc]
+
+    def _ended(self, key: bytes, task: "asyncio.Task[None]") -> None:
+        del self._busy[key]
+        if not task.cancelled() and (error := task.exception()):
+            log.error("it will be fetched again", error=repr(error), exc_info=error)
+
+    async def _run(self, fetch: DataFetch) -> None:
+        async with self._turns:
+            try:
+                async with asyncio.timeout(self._most_seconds):
+                    await self._fetch(fetch)
+                return
+            except TimeoutError:
+                message = f"takes longer than {self._most_seconds:g} s"
+            except (Refused, BlobInvalid, LaunchRejected) as error:
+                message = str(error)
+            async with self._database.begin() as session:
+                await data_fetches.failed(session, fetch.id, message)
+
+    async def _fetch(self, fetch: DataFetch) -> None:
+        credentials = await self._credentials(fetch)
+        opening = outside.opened(fetch.url, credentials, self._policy)
+        found = await asyncio.to_thread(opening.__enter__)
+        try:
+            if found.size_bytes is not None and found.size_bytes > fetch.limit_bytes:
+                raise Refused(f"has {found.size_bytes} bytes, the limit is {fetch.limit_bytes}")
+            stored = await self._blobs.write(self._chunks(fetch, found), limit_bytes=fetch.limit_bytes)
+        finally:
+            opening.__exit__(None, None, None)
+        if found.size_bytes is not None and stored.size_bytes != found.size_bytes:
+            raise Refused(f"broke off after {stored.size_bytes} of {found.size_bytes} bytes")
+        async with self._database.begin() as session:
+            await data_fetches.fetched(session, fetch, stored.sha256, stored.size_bytes)
+
+    async def _chunks(self, fetch: DataFetch, found: Opened) -> AsyncIterator[bytes]:
+        """What is read, with its progress told now and then."""
+        loop = asyncio.get_running_loop()
+        told, done = loop.time(), 0
+        while chunk := await asyncio.to_thread(_read, found):
+            done += len(chunk)
+            yield chunk
+            if loop.time() - told > _PROGRESS_SECONDS:
+                told = loop.time()
+                async with self._database.begin() as session:
+                    await data_fetches.progress(session, fetch.id, done, found.size_bytes)
+
+    async def _credentials(self, fetch: DataFetch) -> str | None:
+        if fetch.secret is None:
+            return None
+        wanted = (fetch.project_id, fetch.secret)
+        async with self._database.read() as session:
+            sealed = await grants.sealed(session, [wanted])
+        return self._vault.value(sealed[wanted])
+
+
+def _read(found: Opened) -> bytes:
+    """The next of it; what breaks off is refused in words, like what cannot be begun."""
+    with outside.refusing():
+        return found.source.read(_CHUNK_BYTES)
