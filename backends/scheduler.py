@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 1.0
 """How late something is found whose hint was lost."""
 _AGAIN_SECONDS = 1.0
+_LEAST_SECONDS = 0.002
 _TRIES = 3
 _FAULT = "an internal error, which the server's log has"
 
@@ -57,14 +58,15 @@ class Scheduler:
 
     async def step(self) -> datetime | None:
         """Fire everything that is due now; returns when the next thing is."""
+        before: list[Due] = []
         while True:
             async with self._database.read() as session:
                 found = await firing.due(session, self._now())
-            if not found:
+            if not found or found == before:
                 break
-            tried = [await self._fire(one) for one in found]
-            if not any(tried):
-                break
+            before = found
+            for one in found:
+                await self._fire(one)
         async with self._database.read() as session:
             return await firing.next_wake(session)
 
@@ -83,25 +85,28 @@ class Scheduler:
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _wait(self, until: datetime | None) -> None:
-        """Sleep until then, a hint, or the next look; what is due already has met a fault and waits a while."""
+        """Sleep until then, a hint, or the next look; what has met a fault waits a while.
+
+        Without a fault, what is due already has only just become so: timers may be early.
+        """
         seconds = self._poll_seconds if until is None else (until - self._now()).total_seconds()
-        seconds = _AGAIN_SECONDS if seconds <= 0 else min(seconds, self._poll_seconds)
+        least = _AGAIN_SECONDS if self._faults else _LEAST_SECONDS
+        seconds = min(max(seconds, least), self._poll_seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
 
-    async def _fire(self, one: Due) -> bool:
-        """Fire, or record why not; False when it has to be tried again."""
+    async def _fire(self, one: Due) -> None:
+        """Fire, or record why not; what meets a fault is tried again later."""
         try:
             await self._try(one)
         except Exception as error:
             # A bug, or the database is away: neither may stop the others.
             log.error("a schedule did not fire", schedule=one.schedule_id.hex(), exc_info=error)
             self._faults[one] += 1
-            return False
+            return
         self._faults.pop(one, None)
         await asyncio.sleep(0)  # requests come between any two
-        return True
 
     async def _try(self, one: Due) -> None:
         refusal: DomainError | None = Unavailable(_FAULT) if self._faults[one] >= _TRIES else None

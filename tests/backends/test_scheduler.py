@@ -17,7 +17,16 @@ from db.bus import Bus
 from db.database import Database, Transaction
 from db.fires import Outcome
 from db.pipelines import Pipeline
-from db.schedules import CatchUp, CronTrigger, IntervalTrigger, Overlap, Request, ScheduleState, Trigger
+from db.schedules import (
+    CatchUp,
+    CronTrigger,
+    IntervalTrigger,
+    Overlap,
+    Request,
+    Schedule,
+    ScheduleState,
+    Trigger,
+)
 from tests.backends.grounds import eventually
 from tests.db.world import World, few
 
@@ -214,10 +223,13 @@ async def test_what_passed_meanwhile_is_caught_up_as_it_is_told(
     assert all(message and message.startswith("missed: due 2026-03-28 ") for message in skipped)
 
 
-async def test_no_more_than_a_hundred_are_caught_up(database: Database, clock: Clock) -> None:
+async def test_no_more_than_so_many_are_caught_up(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(firing, "MOST_CAUGHT_UP", 10)
     world = await World.make(database)
     schedule_id = await schedule(world, clock, every(60), catch_up=CatchUp.ALL)
-    clock.pass_(60 * 150)
+    clock.pass_(60 * 15)
     await Scheduler(database, now=clock).step()
     rows = await fired(world, schedule_id)
     assert len(started(rows)) == firing.MOST_CAUGHT_UP and started(rows)[-1] == clock()
@@ -314,6 +326,28 @@ async def test_what_cannot_fire_is_recorded_and_stops_nobody(database: Database,
     await Scheduler(database, now=clock).step()
     row = await row_of(world, bad)
     assert (row.state, row.failures, row.last_error) == (ScheduleState.ACTIVE, 0, None)
+
+
+async def test_who_wakes_a_little_early_looks_again_at_once(database: Database, clock: Clock) -> None:
+    scheduler = Scheduler(database, now=clock, poll_seconds=3600)
+    async with asyncio.timeout(0.9):
+        await scheduler._wait(clock())
+
+
+async def test_a_fault_of_ours_is_tried_again_and_then_recorded(database: Database, clock: Clock) -> None:
+    """A request that this code cannot read, as an older or newer one may have left it."""
+    world = await World.make(database)
+    bad, good = await schedule(world, clock, every(60)), await schedule(world, clock, every(60))
+    async with database.begin() as session:
+        await session.execute(update(Schedule).where(Schedule.id == bad).values(request={"unknown": 1}))
+    clock.pass_(60)
+    scheduler = Scheduler(database, now=clock)
+    for _ in range(5):
+        await scheduler.step()
+    assert len(started(await fired(world, good))) == 1
+    (fire,) = await fired(world, bad)
+    assert (fire.outcome, fire.error_code) == (Outcome.FAILED, "UNAVAILABLE")
+    assert fire.message == "an internal error, which the server's log has"
 
 
 async def test_the_loop_wakes_for_a_new_schedule_and_fires_in_time(database: Database) -> None:

@@ -257,7 +257,7 @@ async def test_only_so_many_fires_are_kept(database: Database, monkeypatch: pyte
     world = await World.make(database)
     schedule_id = await schedule(world, IntervalTrigger(60, 0))
     begin = datetime(2026, 1, 1, tzinfo=UTC)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": ids.new(),
             "schedule_id": schedule_id,
