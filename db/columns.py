@@ -9,10 +9,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import BigInteger, CheckConstraint, Integer, LargeBinary, MetaData, Text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    ColumnElement,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    any_,
+    bindparam,
+)
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.sql.visitors import InternalTraversal
 from sqlalchemy.types import TypeDecorator
 
 E = TypeVar("E", bound=enum.Enum)
@@ -94,6 +108,32 @@ def one_of(column: str, kind: type[enum.Enum]) -> CheckConstraint:
     """The constraint that a Choice column holds a value of its enumeration."""
     values = ", ".join(f"'{member.value}'" for member in kind)
     return CheckConstraint(f"{column} IN ({values})", name=column)
+
+
+class Among(ColumnElement[bool]):
+    """Whether a column is one of a parameter's values. PostgreSQL takes them as one array: nothing is spelt out."""
+
+    inherit_cache = True
+    type = Boolean()
+    _traverse_internals = [  # noqa: RUF012 - as SQLAlchemy declares it
+        ("column", InternalTraversal.dp_clauseelement),
+        ("name", InternalTraversal.dp_string),
+    ]
+
+    def __init__(self, column: Any, name: str) -> None:
+        self.column = column.__clause_element__() if hasattr(column, "__clause_element__") else column
+        self.name = name
+
+
+@compiles(Among)
+def _spelt_out(among: Among, compiler: Any, **kwargs: Any) -> Any:
+    return compiler.process(among.column.in_(bindparam(among.name, expanding=True)), **kwargs)
+
+
+@compiles(Among, "postgresql")
+def _as_array(among: Among, compiler: Any, **kwargs: Any) -> Any:
+    given = bindparam(among.name, type_=ARRAY(among.column.type))
+    return compiler.process(among.column == any_(given), **kwargs)
 
 
 def now() -> datetime:

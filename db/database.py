@@ -80,17 +80,20 @@ class Database:
         self.url = make_url(url)
         self._reader: Engine | AsyncEngine
         self._writer: Engine | AsyncEngine
+        self._single: Engine | AsyncEngine
         if self.url.get_backend_name() == "sqlite":
             self._writing: asyncio.Lock | None = asyncio.Lock()
             self._reader = sqlite.reading(self.url, size=pool_size)
             self._writer = sqlite.writing(self.url)
             self._scanner = sqlite.scanning(self.url, size=2)
+            self._single = self._reader
         else:
             self._writing = None
             self._writer = _postgresql(self.url, pool_size)
             self._reader = self._scanner = self._writer.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
+            self._single = self._writer.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -102,6 +105,12 @@ class Database:
         """One snapshot for a few short reads."""
         async with _connected(self._reader) as connection:
             await _begin(connection)
+            yield Session(connection)
+
+    @asynccontextmanager
+    async def single(self) -> AsyncIterator[Session]:
+        """For one short read: a statement is a snapshot by itself, without two round trips around it."""
+        async with _connected(self._single) as connection:
             yield Session(connection)
 
     @asynccontextmanager

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, Text, bindparam, select
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns
@@ -95,7 +95,7 @@ def _merged(
 
 _OF_RUNS = (
     select(RunMetric)
-    .where(RunMetric.run_id.in_(bindparam("runs", expanding=True)))
+    .where(columns.Among(RunMetric.run_id, "runs"))
     .order_by(RunMetric.run_id, RunMetric.name)
 )
 

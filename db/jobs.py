@@ -163,9 +163,7 @@ _MOVE = (
     .values(state=bindparam("to"))
 )
 _OF_RUN = select(Job).where(Job.run_id == bindparam("run")).order_by(Job.position)
-_OF_RUNS = (
-    select(Job).where(Job.run_id.in_(bindparam("runs", expanding=True))).order_by(Job.run_id, Job.position)
-)
+_OF_RUNS = select(Job).where(columns.Among(Job.run_id, "runs")).order_by(Job.run_id, Job.position)
 _MEMBERS = (
     select(Job.id, Job.position, Job.step, Job.state, Job.needs, Job.awaits)
     .where(Job.run_id == bindparam("run"))

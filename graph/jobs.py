@@ -228,7 +228,7 @@ async def load_workers(context: Context, keys: list[bytes]) -> list[Worker | Non
 
 async def of_run(context: Context, keys: list[bytes]) -> list[list[Job]]:
     """The jobs of runs, in order."""
-    async with context.database.read() as session:
+    async with context.database.single() as session:
         rows = await jobs.of_runs(session, keys)
     return nodes.by_owner(keys, rows, lambda row: row.run_id, Job.of)
 

@@ -22,7 +22,7 @@ from graph.sorting import RunSort
 def reading(context: Context, where: Sequence[Condition], sort: Sort) -> AbstractAsyncContextManager[Session]:
     """A session for a page: in the event loop where that is sure to be short."""
     if listing.is_short(where, sort):
-        return context.database.read()
+        return context.database.single()
     return context.database.scan(seconds=listing.SECONDS)
 
 

@@ -138,7 +138,7 @@ class RunMetric:
 
 async def headlines_of(context: Context, keys: list[bytes]) -> list[list[RunMetric]]:
     """The headline values of runs, by name: their rows, which have what the type has."""
-    async with context.database.read() as session:
+    async with context.database.single() as session:
         rows = await headlines.of_runs(session, keys)
     return nodes.by_owner(keys, rows, lambda row: row.run_id)
 

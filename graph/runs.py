@@ -40,13 +40,13 @@ class WaitingFor:
 
 
 async def _tags_of(context: Context, keys: list[bytes]) -> list[list[Tag]]:
-    async with context.database.read() as session:
+    async with context.database.single() as session:
         rows = await runs.tags_of(session, keys)
     return nodes.by_owner(keys, rows, lambda row: row.run_id, lambda row: Tag(name=row.name, value=row.value))
 
 
 async def _files_of(context: Context, keys: list[bytes]) -> list[list[File]]:
-    async with context.database.read() as session:
+    async with context.database.single() as session:
         rows = await runs.files_of(session, keys)
     return nodes.by_owner(keys, rows, lambda row: row.owner, File.of)
 
@@ -169,7 +169,7 @@ class Run(OfRow, Node):
 @loads("run")
 async def load_runs(context: Context, keys: list[bytes]) -> list[Run | None]:
     """Runs by key."""
-    async with context.database.read() as session:
+    async with context.database.single() as session:
         rows = await runs.find_runs(session, context.viewer, keys)
     return nodes.by_key(keys, rows, Run.of)
 

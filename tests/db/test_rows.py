@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import insert, literal, select
 
-from db import ids
+from db import columns, ids
 from db.database import Database
 from db.projects import Project
 
@@ -39,3 +39,14 @@ async def test_a_statement_run_again_gives_rows_of_the_same_class(database: Data
         third = await session.all(Project, select(Project).where(Project.name == "a"))
     assert first == []
     assert type(second[0]) is type(third[0]) and second == third
+
+
+async def test_among_finds_the_rows_of_any_number_of_keys(database: Database) -> None:
+    made = [{"id": ids.new(), "name": f"p{n}", "created_at": datetime.now(UTC)} for n in range(70)]
+    async with database.begin() as session:
+        await session.execute(insert(Project), made)
+    statement = select(Project).where(columns.Among(Project.id, "keys")).order_by(Project.name)
+    for keys in ([], [one["id"] for one in made[:1]], [one["id"] for one in made[3:70]], [b"?" * 16]):
+        async with database.single() as session:
+            found = await session.all(Project, statement, {"keys": keys})
+        assert {row.id for row in found} == {one["id"] for one in made} & set(keys)
