@@ -7,7 +7,7 @@ were met: then the page ends early, and its cursor says where to go on. So a fil
 costs no more than one that matches much, and nothing sorts or scans what it does not show.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from db.filters import (
     Flag,
     Some,
 )
-from db.matching import RUN, holds, made, source
+from db.matching import RUN, holds, is_beside, made, present, source
 from db.paging import Page, Slice
 from db.projects import Project
 from db.runs import Run
@@ -34,6 +34,8 @@ FEW = 4_000
 """So many runs are read and sorted at once: some 20 ms."""
 EXAMINED = 40_000
 """So many runs are judged for one page at most: some 150 ms."""
+LEAST_EXAMINED = 1_000
+"""Of each project, where runs of several are merged."""
 MOST_PROJECTS = 50
 SECONDS = 3.0
 """What no statement of a list takes; who asks opens its session with this limit."""
@@ -65,6 +67,13 @@ async def list_runs(
     return await _Search(session, viewer, page, where, sort).page()
 
 
+async def count_runs(
+    session: Session, viewer: Viewer, where: Sequence[Condition], most: int
+) -> tuple[int, bool]:
+    """How many runs there are, as far as meeting `most` rows tells; True when there may be more."""
+    return await _Search(session, viewer, Page(1), where, Sort()).count(most)
+
+
 async def matching(
     session: Session, viewer: Viewer, ids: Sequence[bytes], where: Sequence[Condition]
 ) -> set[bytes]:
@@ -90,7 +99,7 @@ class _Stream:
     """A part of a segment that one index has in order, and what each of its runs must be."""
 
     segment: Segment
-    judged: tuple[ColumnElement[bool], ...]
+    judged: Callable[[Any], list[ColumnElement[bool]]]
 
 
 class _Search:
@@ -122,6 +131,26 @@ class _Search:
         more = len(keys) > size or stop is not None
         keys = keys[:size][:: -1 if self.wanted.backward else 1]
         return await self._slice(keys, more, stop)
+
+    async def count(self, most: int) -> tuple[int, bool]:
+        """How many there are among the first `most` that the walk meets, and whether it would meet more."""
+        await prepare(self.session)
+        self.projects = await self._projects()
+        few = await self._few() if self.projects else None
+        if few is not None:
+            rows = few.distinct().subquery("w")
+            counted = select(func.count()).select_from(rows).where(*self._judged(rows.c.id, self.where))
+            return await self.session.scalar(counted), False
+        (segment,) = self.sort.segments()
+        found, capped = 0, False
+        streams = self._streams(segment) if self.projects else []
+        for stream in streams:
+            met = self._range(stream.segment, None).limit(max(most // len(streams), 1)).subquery("w")
+            counted = select(func.count()).select_from(met)
+            all_met = await self.session.scalar(counted)
+            capped |= all_met >= max(most // len(streams), 1)
+            found += await self.session.scalar(counted.where(*stream.judged(met.c.id)))
+        return found, capped
 
     async def _slice(self, keys: list[Key], more: bool, stop: Key | None) -> Slice[Run]:
         found = await self.session.all(Run, _READ.where(Run.id.in_([key.id for key in keys]))) if keys else []
@@ -195,35 +224,22 @@ class _Search:
 
     async def _sorted(self, few: Select[Any]) -> list[Key]:
         """The keys of a few runs, sorted here, from the cursor on."""
-        rows = few.distinct().subquery("w")
-        judged = self._judged(rows.c.id, self.where)
-        ids = list((await self.session.execute(select(rows.c.id).where(*judged))).scalars())
-        keys = self.sort.arrange(await self._keys(ids))
-        if self.wanted.backward:
-            keys.reverse()
+        met = few.distinct().subquery("w")
+        segments = self.sort.segments()
+        values = [
+            _value(segment, met.c.id).label(f"s{number}")
+            for number, segment in enumerate(segments)
+            if segment.where and not segment.rest
+        ]
+        statement = select(met.c.id, *values).where(*self._judged(met.c.id, self.where))
+        keys = self.sort.arrange(
+            _key(segments, row[0], row[1:]) for row in (await self.session.execute(statement)).all()
+        )
         if self.start is not None:
             order = self.sort.arrange([*keys, self.start])
             at = order.index(self.start)
-            keys = order[:at][::-1] if self.wanted.backward else order[at + 1 :]
-        return keys
-
-    async def _keys(self, ids: Sequence[bytes]) -> list[Key]:
-        """Where runs stand in the order."""
-        found: dict[bytes, Key] = {}
-        for number, segment in enumerate(self.sort.segments()):
-            left = [one for one in ids if one not in found]
-            if not left:
-                break
-            if segment.lacking:
-                found |= {one: Key(number, None, one) for one in left}
-                continue
-            value = literal(None) if segment.value is None else segment.value
-            statement = select(segment.id.label("id"), value.label("value"))
-            for at in range(0, len(left), 500):
-                some = statement.where(segment.id.in_(left[at : at + 500]), *segment.where)
-                rows = (await self.session.execute(some)).all()
-                found |= {row.id: Key(number, row.value, row.id) for row in rows}
-        return list(found.values())
+            keys = order[:at] if self.wanted.backward else order[at + 1 :]
+        return keys[::-1] if self.wanted.backward else keys
 
     async def _walk(self) -> tuple[list[Key], Key | None]:
         """The keys of a page and one more, and where the walk stopped if it had met enough before that."""
@@ -248,12 +264,12 @@ class _Search:
     ) -> tuple[list[Key], Key | None]:
         """The next keys of one segment, merged from its streams."""
         streams = self._streams(segment)
-        most = max(EXAMINED // max(len(streams), 1), 1_000)
+        most = max(EXAMINED // max(len(streams), 1), LEAST_EXAMINED)
         got: list[Key] = []
         stop: Key | None = None
         for stream in streams:
             met = self._range(stream.segment, start).limit(most).subquery("w")
-            judged = self._among(met.c.id, stream.judged)
+            judged = stream.judged(met.c.id)
             rows = (
                 await self.session.execute(select(met.c.value, met.c.id).where(*judged).limit(needed))
             ).all()
@@ -276,10 +292,12 @@ class _Search:
         left = list(self.where)
         if segment.rest and any(narrowing.has(one, self.sort) for one in left):
             return []  # nothing that is lacking here satisfies that
-        left_out = tuple(lacks(one) for one in segment.lacking)
         narrowed, absorbed = self._narrowed(segment)
         left = [one for one in left if one not in absorbed]
-        judged = (*left_out, *(holds(one, self.session.postgresql) for one in left))
+
+        def judged(key: Any) -> list[ColumnElement[bool]]:
+            return self._judged(key, left, [lacks(one, key) for one in segment.lacking])
+
         if narrowed.project is None:
             return [_Stream(narrowed, judged)]
         kept = [replace(narrowed, where=(*narrowed.where, narrowed.project == one)) for one in self.projects]
@@ -332,11 +350,29 @@ class _Search:
             statement = statement.where(*narrowing.past(segment, start, self.descending))
         return statement.order_by(*(one.desc() if self.descending else one.asc() for one in columns))
 
-    def _judged(self, run_id: Any, where: Sequence[Condition]) -> list[ColumnElement[bool]]:
-        return self._among(run_id, [holds(one, self.session.postgresql) for one in where])
+    def _judged(
+        self, key: Any, where: Sequence[Condition], more: Sequence[ColumnElement[bool]] = ()
+    ) -> list[ColumnElement[bool]]:
+        """That the run of this id may be seen, that all conditions hold, and what else is to be.
 
-    def _among(self, run_id: Any, judged: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
-        """That the run of this id may be seen and is as it is judged."""
-        seen = runs.seen(self.viewer, RUN.c)
-        rows = select(literal(1)).select_from(RUN).where(RUN.c.id == run_id, seen, *judged)
-        return [rows.limit(1).scalar_subquery().is_not(None)]
+        What other tables tell comes first: it spares the runs' own rows, the largest.
+        """
+        postgresql = self.session.postgresql
+        beside = [holds(one, postgresql, key) for one in where if is_beside(one)]
+        own = [holds(one, postgresql) for one in where if not is_beside(one)]
+        rows = select(literal(1)).select_from(RUN).where(RUN.c.id == key, runs.seen(self.viewer, RUN.c), *own)
+        return [*more, *beside, present(rows)]
+
+
+def _value(segment: Segment, key: Any) -> Any:
+    """What a run has in a segment: its value, or 1 where standing there is all."""
+    value = literal(1) if segment.value is None else segment.value
+    return select(value).where(segment.id == key, *segment.where).limit(1).scalar_subquery()
+
+
+def _key(segments: Sequence[Segment], run_id: bytes, values: Sequence[Any]) -> Key:
+    """Where a run stands, from what it has in the segments that ask for something."""
+    found = next((at for at, value in enumerate(values) if value is not None), None)
+    if found is None:
+        return Key(len(segments) - 1, None, run_id)
+    return Key(found, None if segments[found].value is None else values[found], run_id)

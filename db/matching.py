@@ -100,27 +100,40 @@ def compared(column: Any, bounds: Bounds) -> list[ColumnElement[bool]]:
 
 def present(statement: Select[Any]) -> ColumnElement[bool]:
     """Whether a statement about the judged run gives any row."""
-    one = statement.correlate(RUN).limit(1).scalar_subquery()
-    return one.is_not(None)
+    return statement.limit(1).scalar_subquery().is_not(None)
 
 
-def holds(condition: Condition, postgresql: bool) -> ColumnElement[bool]:
-    """Whether a condition holds of the judged run; true or false, never null."""
+def is_beside(condition: Condition) -> bool:
+    """Whether a condition is judged by rows that a run has in other tables, without the run's own row."""
+    match condition:
+        case Every(parts) | Some(parts):
+            return all(is_beside(part) for part in parts)
+        case Not(part):
+            return is_beside(part)
+        case _:
+            return isinstance(condition, Tagged | Argument | Metric)
+
+
+def holds(condition: Condition, postgresql: bool, key: Any = RUN.c.id) -> ColumnElement[bool]:
+    """Whether a condition holds of the judged run; true or false, never null.
+
+    `key` is where its id stands; the run's own row is RUN, which a condition that `is_beside` does not touch.
+    """
     match condition:
         case Every(parts):
-            return and_(true(), *(holds(part, postgresql) for part in parts))
+            return and_(true(), *(holds(part, postgresql, key) for part in parts))
         case Some(parts):
-            return or_(*(holds(part, postgresql) for part in parts)) if parts else ~true()
+            return or_(*(holds(part, postgresql, key) for part in parts)) if parts else ~true()
         case Not(part):
-            return not_(holds(part, postgresql))
+            return not_(holds(part, postgresql, key))
         case InStates(states):
             return _sure(among(RUN.c.state, states))
-        case Belongs("module", key):
-            return present(_module(key).where(Job.run_id == RUN.c.id))
-        case Belongs("project", key):
-            return _sure(RUN.c.project_id == key)
-        case Belongs(to, key):
-            return _sure(RUN.c[_OWNERS[to]] == key)
+        case Belongs("module", module):
+            return present(_module(module).where(Job.run_id == key))
+        case Belongs("project", owner):
+            return _sure(RUN.c.project_id == owner)
+        case Belongs(to, owner):
+            return _sure(RUN.c[_OWNERS[to]] == owner)
         case Named(name):
             return _sure(RUN.c.name == name)
         case Mentions(words):
@@ -128,15 +141,15 @@ def holds(condition: Condition, postgresql: bool) -> ColumnElement[bool]:
             parts = (RUN.c.name, RUN.c.notes)
             return or_(*(_like(part, wanted, postgresql) for part in parts))
         case Tagged(name, value):
-            tagged = select(literal(1)).where(RunTag.run_id == RUN.c.id, RunTag.name == name)
+            tagged = select(literal(1)).where(RunTag.run_id == key, RunTag.name == name)
             return present(tagged if value is None else tagged.where(RunTag.value == value))
         case During(of, since, before):
             return _sure(and_(true(), *within(RUN.c[of], since, before)))
         case Argument():
-            rows = select(literal(1)).where(RunArgument.run_id == RUN.c.id, *argument(condition))
+            rows = select(literal(1)).where(RunArgument.run_id == key, *argument(condition))
             return present(rows)
         case Metric(name, of, bounds):
-            rows = select(literal(1)).where(RunMetric.run_id == RUN.c.id, RunMetric.name == name)
+            rows = select(literal(1)).where(RunMetric.run_id == key, RunMetric.name == name)
             return present(rows.where(*compared(getattr(RunMetric, of), bounds)))
         case Flag(of, value):
             return and_(RUN.c[of] if value else ~RUN.c[of])
@@ -156,7 +169,7 @@ def source(condition: Condition, postgresql: bool) -> Source | None:
         case Named(name):
             return Source(_run.id, (_run.name == name,), _run.project_id, ordered=True)
         case Mentions(words) if len(words) >= TRIGRAM:
-            return Source(_run.id, (_mentions(words, postgresql),))
+            return Source(_run.id, _mentions(words, postgresql))
         case Tagged(name, None):
             return Source(_tag.run_id, (_tag.name == name,), _tag.project_id)
         case Tagged(name, value):
@@ -242,15 +255,13 @@ def _like(column: Any, wanted: str, postgresql: bool) -> ColumnElement[bool]:
     return found
 
 
-def _mentions(words: str, postgresql: bool) -> ColumnElement[bool]:
+def _mentions(words: str, postgresql: bool) -> tuple[ColumnElement[bool], ...]:
     """Runs whose name or notes have all these trigrams; who asks judges them once more."""
     if postgresql:
         indexed: Any = literal_column("run_trigrams((runs.name || ' ') || runs.notes)")
         contains = indexed.op("@>", is_comparison=True)
-        wanted: ColumnElement[bool] = contains(func.run_trigrams(bindparam(None, words, unique=True)))
-        return wanted
+        return (contains(func.run_trigrams(bindparam(None, words, unique=True))),)
     pieces = dict.fromkeys(words[at : at + TRIGRAM] for at in range(len(words) - TRIGRAM + 1))
     phrase = " AND ".join('"' + piece.replace('"', '""') + '"' for piece in list(pieces)[:16])
-    rows = select(_WORDS.c.rowid).where(literal_column("run_words").op("MATCH")(phrase))
-    found: ColumnElement[bool] = _run.feed_id.in_(rows)
-    return found
+    # Joined, not IN: a word that is common is read no further than anybody asks.
+    return literal_column("run_words").op("MATCH")(phrase), _WORDS.c.rowid == _run.feed_id

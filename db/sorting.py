@@ -16,7 +16,6 @@ from db import errors
 from db.arguments import RunArgument
 from db.filters import HEADLINES, Path
 from db.headlines import RunMetric
-from db.matching import RUN
 from db.runs import Run, RunTag
 from db.states import RunState
 
@@ -141,9 +140,10 @@ def _segments(sort: Sort) -> tuple[Segment, ...]:
         case "DURATION":
             return _nullable(DURATION)
         case "NAME":
-            return (Segment(_run.id, _run.project_id, _run.name, Text()),)
+            return (Segment(_run.id, _run.project_id, _run.name, Text(), (_run.name.is_not(None),)),)
         case "PRIORITY":
-            return (Segment(_run.id, _run.project_id, _run.priority, Integer()),)
+            priority = _run.priority
+            return (Segment(_run.id, _run.project_id, priority, Integer(), (priority.is_not(None),)),)
         case "STATE":
             states = list(RunState)[:: -1 if sort.descending else 1]
             return tuple(Segment(_run.id, _run.project_id, where=(_run.state == state,)) for state in states)
@@ -198,10 +198,10 @@ def _arguments(name: str, step: str | None) -> tuple[Segment, Segment]:
     return number, word
 
 
-def lacks(segment: Segment) -> ColumnElement[bool]:
-    """That the judged run does not stand in a segment."""
-    rows = select(literal(1)).where(segment.owner.run_id == RUN.c.id, *segment.where)
-    return rows.correlate(RUN).limit(1).scalar_subquery().is_(None)
+def lacks(segment: Segment, key: Any) -> ColumnElement[bool]:
+    """That the run of this id does not stand in a segment."""
+    rows = select(literal(1)).where(segment.owner.run_id == key, *segment.where)
+    return rows.limit(1).scalar_subquery().is_(None)
 
 
 def _within(key: Key) -> Any:

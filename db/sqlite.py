@@ -53,7 +53,7 @@ def scanning(url: URL, *, size: int) -> AsyncEngine:
     """Connections to read much from, in threads."""
     engine = create_async_engine(_driven(url, "aiosqlite"), pool_size=size, max_overflow=0)
     event.listen(engine.sync_engine, "begin", _begin)
-    _configured(engine.sync_engine, "query_only = ON")
+    _configured(engine.sync_engine, "query_only = ON", *_FAR)
     return engine
 
 
@@ -67,6 +67,9 @@ def _driven(url: URL, driver: str) -> URL:
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
 
+
+_FAR = ("cache_size = -64000", f"mmap_size = {1 << 34}")
+"""For reads of rows that lie far apart in a large file: without a call to the system for each."""
 
 _PRAGMAS = (
     "busy_timeout = 0",  # SQLite's own waiting starves other processes and would hold up the loop
