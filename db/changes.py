@@ -35,6 +35,8 @@ class Recent:
         self.place = 0
         self.floor = 0
         """What moved at or before here may be forgotten."""
+        self.waiting = 0
+        """How many wait for the next move."""
         self._silence = bus.listen(self._hear)
 
     def close(self) -> None:
@@ -52,8 +54,12 @@ class Recent:
 
     async def wait(self, place: int) -> None:
         """Until something has moved past this place."""
-        while self.place <= place:
-            await self._tick.wait()
+        self.waiting += 1
+        try:
+            while self.place <= place:
+                await self._tick.wait()
+        finally:
+            self.waiting -= 1
 
     def _hear(self, reached: Mapping[int, int], _wake: bool) -> None:
         for feed_id in reached:

@@ -30,9 +30,9 @@ from db.runs import Run
 from db.sorting import Key, Segment, Sort, lacks
 from db.viewers import Viewer
 
-FEW = 4_000
-"""So many runs are read and sorted at once: some 20 ms."""
-EXAMINED = 40_000
+FEW = 6_000
+"""So many runs are read and sorted at once, some 60 ms. A walk past a million to a page of so few is as long."""
+EXAMINED = 20_000
 """So many runs are judged for one page at most: some 150 ms."""
 LEAST_EXAMINED = 1_000
 """Of each project, where runs of several are merged."""

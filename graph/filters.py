@@ -13,9 +13,7 @@ import strawberry
 from strawberry.scalars import JSON
 from strawberry.utils.str_converters import to_camel_case
 
-from db import states
-
-strawberry.enum(states.RunState, description="The state of a run, derived from its jobs.")
+from graph.states import RunState
 
 
 @strawberry.input(description="A name and a value.")
@@ -77,7 +75,7 @@ class MetricFilter:
 class RunFilter:
     """A filter."""
 
-    in_states: list[states.RunState] | None = strawberry.field(
+    in_states: list[RunState] | None = strawberry.field(
         name="states", default=None, description="In one of these states."
     )
     project: strawberry.ID | None = strawberry.field(default=None, description="Of this project.")

@@ -14,11 +14,11 @@ from graph.logs import LogGap, LogLine, connect
 from graph.nodes import Node, found, loading, loads, own, public
 from graph.paging import Connection
 from graph.rows import OfRow
+from graph.states import JobState
 
 if TYPE_CHECKING:
     from graph.runs import Run
 
-strawberry.enum(states.JobState, description="The state of a job.")
 strawberry.enum(states.EndReason, description="Why an attempt ended.")
 strawberry.enum(states.WorkerPhase, description="The phase of a worker.")
 
@@ -116,7 +116,7 @@ class Job(OfRow, Node):
         description="The step's name; of a matrix `step[option=value,…]`, unique in the run."
     )
     position: int = strawberry.field(description="Its place in the run, from 0.")
-    state: states.JobState = strawberry.field(description="Where it is in its life.")
+    state: JobState = strawberry.field(description="Where it is in its life.")
     reason: states.EndReason | None = strawberry.field(description="Why its last attempt ended.")
     message: str | None = strawberry.field(description="What the reason leaves open.")
     exit_code: int | None = strawberry.field(description="Of its last attempt.")

@@ -12,11 +12,12 @@ from db.filters import Belongs, Condition
 from db.sorting import Sort
 from graph import paging as pages
 from graph.context import Context, Info
-from graph.filters import RunFilter, document
+from graph.filters import RunFilter, document, together
 from graph.nodes import lists
 from graph.paging import Connection
 from graph.runs import Run
 from graph.sorting import RunSort
+from graph.views import saved
 
 
 def reading(context: Context, where: Sequence[Condition], sort: Sort) -> AbstractAsyncContextManager[Session]:
@@ -57,6 +58,7 @@ class RunListQuery:
 
     @strawberry.field(
         description="Runs, newest first unless sorted otherwise; archived ones only when the filter says so. "
+        "A view's filter holds beside what is given; its order is the list's unless one is given. "
         "A search ends a page early once it has met enough runs: go on while there is a next page."
     )
     async def runs(
@@ -68,10 +70,13 @@ class RunListQuery:
         before: str | None = None,
         filter: RunFilter | None = None,
         sort: RunSort | None = None,
+        view: strawberry.ID | None = None,
     ) -> Connection[Run]:
         context = info.context
         context.require_viewer()
-        where: Any = listing.LIVE if filter is None else filters.parse(document(filter))
-        order = Sort() if sort is None else sorting.parse(document(sort))
+        narrowed, ordered = await saved(context, view)
+        asked = together(narrowed, document(filter))
+        where: Any = filters.parse(asked) if asked else listing.LIVE
+        order = sorting.parse(document(sort) or ordered)
         page = pages.page(first, after, last, before, order.key)
         return await connect(context, page, where, order)

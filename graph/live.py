@@ -15,6 +15,7 @@ from itertools import islice
 import structlog
 
 from db import errors, feeds, logs, metrics
+from db.changes import Recent
 from db.database import Database, Session
 from db.feeds import Event
 from db.logs import Batch
@@ -117,10 +118,12 @@ class Hub:
         self._poll_seconds = poll_seconds
         self._readers: dict[int, _Reader] = {}
         self._silence = database.bus.listen(self._hear)
+        self.recent = Recent(database.bus)
 
     def close(self) -> None:
         """Stop hearing hints; watchers end with their connections."""
         self._silence()
+        self.recent.close()
 
     @property
     def readers(self) -> int:

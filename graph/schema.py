@@ -21,7 +21,10 @@ from strawberry.extensions import (
 from strawberry.schema.config import StrawberryConfig
 
 from graph import cost
+from graph.aggregates import AggregateQuery
 from graph.backends import BackendQuery
+from graph.changes import RunListSubscription
+from graph.comparisons import ComparisonQuery
 from graph.context import Info
 from graph.data_sources import DataSourceMutation, DataSourceQuery
 from graph.datasets import DatasetMutation, DatasetQuery
@@ -49,6 +52,7 @@ from graph.secrets import SecretMutation, SecretQuery
 from graph.starts import StartMutation
 from graph.suspensions import SuspensionMutation
 from graph.users import UserMutation, UserQuery
+from graph.views import ViewMutation, ViewQuery
 from graph.watching import RunSubscription
 
 SDL = Path(__file__).parent.parent / "schema.graphql"
@@ -100,6 +104,9 @@ class Query(
     PipelineQuery,
     RunQuery,
     RunListQuery,
+    ViewQuery,
+    ComparisonQuery,
+    AggregateQuery,
     JobQuery,
     FileQuery,
     DatasetQuery,
@@ -126,6 +133,7 @@ class Mutation(
     SuspensionMutation,
     RetryMutation,
     EditMutation,
+    ViewMutation,
     DeletionMutation,
     ExternalMutation,
     FileMutation,
@@ -139,7 +147,7 @@ class Mutation(
 
 
 @strawberry.type(description="Following. Resume after the last `seq` you have seen.")
-class Subscription(RunSubscription, VersionSubscription):
+class Subscription(RunSubscription, RunListSubscription, VersionSubscription):
     """Following."""
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import strawberry
 from strawberry.scalars import JSON
 
-from db import conditions, documents, errors, modules, selections, states, steps
-from graph import functions
+from db import conditions, documents, errors, modules, selections, steps
+from graph import functions, states
 from graph.context import Context, Info
 
 strawberry.enum(conditions.Of, name="MetricValue", description="Which of a metric's headline values.")
