@@ -11,7 +11,7 @@ import os
 import select
 from typing import Protocol
 
-MOST_BYTES = 1 << 30
+MOST_BYTES = 256 << 20
 LOOK_SECONDS = 0.05  # between two looks at a file that was too large
 
 _LIBC = ctypes.CDLL(None, use_errno=True)

@@ -177,7 +177,7 @@ class Attempt:
         self.pipes: dict[int, workers.Pipe] = {}
         self.poll = select.poll()
         self.hints = Hints(os.path.basename(folder))
-        self.backlog = backlog.Backlog(self.poll, None)
+        self.backlog = backlog.Backlog(self.poll, self.spec.get("backlog_bytes"))
         self.burst = 0
         self.read_at = 0.0
         self.decisive: workers.Worker | None = None

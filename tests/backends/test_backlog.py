@@ -1,5 +1,6 @@
 """The file of what a worker prints: it holds what nobody has stored yet, and only so much of that."""
 
+import asyncio
 import os
 import select
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ import pytest
 
 from backends import backlog
 from backends.backlog import Backlog
+from tests.backends import localground
+from tests.backends.grounds import Witness
+from tests.processes import until
 
 MIB = 1 << 20
 
@@ -59,3 +63,29 @@ def test_a_pipe_waits_while_its_file_is_too_large(tmp_path: Path, most: int | No
     assert not poll.poll(0)
     for descriptor in (end, theirs, file):
         os.close(descriptor)
+
+
+async def test_a_job_that_outruns_the_store_waits_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "MOST_BYTES", MIB)
+    if not backlog.can_free(str(tmp_path)):
+        pytest.skip("this file system frees no parts of files")
+    count, offset, largest, seen = 100_000, 0, 0, 0
+    async with localground.stand(tmp_path) as ground:
+        adapter = await ground.open()
+        async with Witness(adapter) as witness:
+            handle = await adapter.launch(ground.job(f"for n in range({count}): print(f'{{n:0100}}')"))
+            frames = tmp_path / "home" / "jobs" / handle["name"] / "0.frames"
+            await until(lambda: frames.exists() and frames.stat().st_size > MIB, "it is full")
+            async with asyncio.timeout(60):
+                while seen < count:
+                    largest = max(largest, frames.stat().st_blocks * 512)
+                    output = await adapter.read(handle, 0, offset)
+                    for line in (line for piece in output.pieces for line in piece.data.split(b"\n")):
+                        assert int(line) == seen
+                        seen += 1
+                    offset = output.next_offset
+                    await adapter.stored(handle, 0, offset)
+            assert (await witness.ended(handle)).exit_code == 0
+    assert largest < 4 * MIB, f"of {offset} bytes that it printed"
