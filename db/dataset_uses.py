@@ -119,11 +119,12 @@ async def of_runs(session: Session, runs: Collection[bytes]) -> list[RunDataset]
 
 async def runs_of(session: Session, viewer: Viewer, version_id: bytes, page: Page) -> Slice[Any]:
     """The ids (`run_id`) of the runs that were given this version, newest first."""
-    seen = viewers.visible(viewer, DatasetVersion.project_id, RunDataset.run_id)
+    runs = Base.metadata.tables["runs"]
+    there = viewers.visible(viewer, runs.c.project_id, runs.c.id) & runs.c.deleted_at.is_(None)
     statement = (
         select(RunDataset.run_id)
-        .join(DatasetVersion, DatasetVersion.id == RunDataset.version_id)
-        .where(RunDataset.version_id == version_id, seen)
+        .join(runs, runs.c.id == RunDataset.run_id)
+        .where(RunDataset.version_id == version_id, there)
     )
     return await paging.fetch(session, RunDataset, statement, RunDataset.run_id, page)
 

@@ -1,16 +1,18 @@
 """Files: announcing an upload, completing it, and files as the API shows them. Contents go by content.py."""
 
+import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 from strawberry.scalars import JSON
 
-from db import errors, files
-from graph import nodes
+from db import errors, files, lineage
+from graph import nodes, paging
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
 from graph.nodes import Node, found, key, loads, public
+from graph.paging import Connection
 from graph.scalars import Int64
 
 if TYPE_CHECKING:
@@ -61,6 +63,39 @@ class File(Node):
     async def job(self, info: Info) -> Annotated["Job", strawberry.lazy("graph.jobs")] | None:
         found: Job | None = await nodes.get(info.context, "job", self.row.job_id)
         return found
+
+    @strawberry.field(description="The files that are other states of it, newest first.")
+    async def derived(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> Connection["File"]:
+        context, page = info.context, paging.page(first, after, last, before)
+        async with context.database.read() as session:
+            rows = await lineage.derived_of(session, context.viewer, self.row.id, page)
+        return paging.connect(rows, lambda row: row.id, File.of)
+
+    @strawberry.field(description="The jobs that read it, newest first.")
+    async def used_by(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> Connection[Annotated["Job", strawberry.lazy("graph.jobs")]]:
+        context, page = info.context, paging.page(first, after, last, before)
+        async with context.database.read() as session:
+            rows = await lineage.readers_of(session, context.viewer, self.row.id, page)
+        loaded = await asyncio.gather(*(nodes.get(context, "job", row.job_id) for row in rows.rows))
+        made = dict(zip((row.job_id for row in rows.rows), loaded, strict=True))
+        connection: Connection[Job] = paging.connect(
+            rows, lambda row: row.job_id, lambda row: made[row.job_id]
+        )
+        return connection
 
     @strawberry.field(description="The file it is another state of.")
     async def derived_from(self, info: Info) -> "File | None":

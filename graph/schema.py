@@ -37,6 +37,7 @@ from graph.files import FileMutation, FileQuery
 from graph.functions import FunctionQuery
 from graph.installations import InstallationMutation
 from graph.jobs import Attempt, JobQuery, Worker
+from graph.lineage import LineageQuery
 from graph.listing import RunListQuery
 from graph.metrics import MetricMutation, MetricQuery
 from graph.module_versions import VersionMutation, VersionSubscription
@@ -111,6 +112,7 @@ class Query(
     FileQuery,
     DatasetQuery,
     DataSourceQuery,
+    LineageQuery,
     SecretQuery,
     MetricQuery,
     ScheduleQuery,
