@@ -11,10 +11,10 @@ from typing import Any
 
 from backends import manifest_values as values
 from backends.manifest_documents import Node, Problems
+from backends.manifest_schema import OPTION
 from db import manifests
 from db.manifests import Option, OptionType
 
-_KEYS = ("type", "default", "min", "max", "values", "doc", "required")
 _TYPES = tuple(kind.value for kind in OptionType)
 _NUMBERS = (OptionType.INT, OptionType.FLOAT)
 
@@ -55,7 +55,7 @@ def _option(name: str, node: Node, problems: Problems) -> Option | None:
 
 
 def _in_full(name: str, node: Node, problems: Problems) -> Option | None:
-    parts = values.fields(node, _KEYS, problems, "an option")
+    parts = values.fields(node, OPTION, problems, "an option")
     kind = _type(node, parts, problems)
     if kind is None:
         return None

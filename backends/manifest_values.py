@@ -11,8 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from backends.manifest_documents import Node, Problems
 from db import manifests
-
-NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+from db.module_sources import NAME as NAME
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _SECONDS = (86_400, 3_600, 60, 1)

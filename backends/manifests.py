@@ -13,39 +13,12 @@ from pathlib import Path
 from backends import manifest_values as values
 from backends.manifest_documents import ManifestProblem, Node, Problems, parse, read_file
 from backends.manifest_options import read_options
+from backends.manifest_schema import ACCEPT, FUNCTION, MODULE, RESOURCES
 from db import manifests, secrets
 from db.manifests import Accept, Function, Manifest, OutputTag, Resources, TagType
 
 FILE_NAME = "rungraph.yaml"
 
-_MODULE_KEYS = (
-    "name",
-    "title",
-    "tagline",
-    "description",
-    "icon",
-    "tags",
-    "image",
-    "dockerfile",
-    "python",
-    "requirements",
-    "functions",
-)
-_FUNCTION_KEYS = (
-    "description",
-    "command",
-    "options",
-    "accepts",
-    "creates_files",
-    "modifies_files",
-    "output_tags",
-    "resources",
-    "workers",
-    "timeout",
-    "retries",
-    "env",
-    "secrets",
-)
 _MAX_REQUIREMENTS_BYTES = 1 << 20
 _TAG_TYPES = tuple(kind.value for kind in TagType)
 ICON = re.compile(r"https?://[^\s/]+/\S+")
@@ -81,7 +54,7 @@ def read(folder: Path) -> Manifest:
 
 
 def _module(folder: Path, root: Node, problems: Problems) -> Manifest | None:
-    parts = values.fields(root, _MODULE_KEYS, problems, "a module")
+    parts = values.fields(root, MODULE, problems, "a module")
     if not isinstance(root.value, dict):
         return None
     if "image" in parts and "dockerfile" in parts:
@@ -212,7 +185,7 @@ def _functions(root: Node, node: Node | None, contained: bool, problems: Problem
 def _function(name: str, node: Node, contained: bool, problems: Problems) -> Function:
     """A function in a container may leave its command to the image."""
     empty = contained and node.value is None
-    parts = {} if empty else values.fields(node, _FUNCTION_KEYS, problems, "a function")
+    parts = {} if empty else values.fields(node, FUNCTION, problems, "a function")
     if isinstance(node.value, dict) and "command" not in parts and not contained:
         problems.at_key(node, "no-command", "a function needs a command, as there is no image to bring one")
     return Function(
@@ -248,7 +221,7 @@ def _accepts(node: Node | None, problems: Problems) -> Iterator[Accept]:
         if isinstance(item.value, str):
             yield Accept((file_type(item, item.value, problems),))
             continue
-        parts = values.fields(item, ("types", "tags"), problems, "an accepted kind of file")
+        parts = values.fields(item, ACCEPT, problems, "an accepted kind of file")
         types = values.words(parts.get("types"), problems, "file types")
         tags = parts.get("tags")
         exact = tags is not None and isinstance(tags.value, dict)
@@ -277,7 +250,7 @@ def _output_tags(node: Node | None, problems: Problems) -> Iterator[OutputTag]:
 
 
 def _resources(node: Node | None, problems: Problems) -> Resources:
-    parts = values.fields(node, ("cpus", "memory", "gpus"), problems, "resources") if node else {}
+    parts = values.fields(node, RESOURCES, problems, "resources") if node else {}
     return Resources(
         cpus=values.amount(parts.get("cpus"), problems, most=100_000),
         memory_bytes=values.memory(parts.get("memory"), problems),

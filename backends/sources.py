@@ -59,6 +59,16 @@ async def fetch(source: str, store: Path, label: str | None = None) -> Fetched:
     return await asyncio.to_thread(_fetch, source, store, label or source)
 
 
+def survey(folder: Path, label: str) -> None:
+    """Raise SourceInvalid for what `fetch` would refuse, without copying anything."""
+    if not folder.is_dir():
+        raise SourceInvalid(_no_folder(folder, label))
+    try:
+        _listed(folder.resolve())
+    except _Changed as error:
+        raise SourceInvalid(f"{error} changed while it was read; try again when it is at rest") from error
+
+
 def sweep(store: Path) -> None:
     """Remove what a crash left half copied, a day after."""
     for left in store.glob(f"{SCRATCH}*"):
@@ -101,9 +111,7 @@ class _Entry:
 def _fetch(source: str, store: Path, label: str) -> Fetched:
     folder = Path(source)
     if not folder.is_dir():
-        raise SourceInvalid(
-            f"{label} is {'no folder' if folder.exists() else 'not there'}: give a folder of this machine"
-        )
+        raise SourceInvalid(_no_folder(folder, label))
     folder = folder.resolve()
     store.mkdir(parents=True, exist_ok=True)
     inside = store.resolve().parts[len(folder.parts) :] if store.resolve().is_relative_to(folder) else None
@@ -116,6 +124,12 @@ def _fetch(source: str, store: Path, label: str) -> Fetched:
         except _Changed as change:
             changed = str(change)
     raise SourceInvalid(f"{changed} changed while it was read, {_READS} times; try again when it is at rest")
+
+
+def _no_folder(folder: Path, label: str) -> str:
+    return (
+        f"{label} is {'no folder' if folder.exists() else 'not there'}: give a folder of the server's machine"
+    )
 
 
 def _copy(folder: Path, store: Path) -> Fetched:

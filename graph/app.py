@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from backends import manifest_schema
 from backends.blobs import Blobs
 from backends.janitor import Janitor
 from backends.outside import Policy
@@ -65,6 +66,7 @@ def _routes() -> list[BaseRoute]:
         Route("/login", pages.login, methods=["GET"]),
         Route("/health", _health),
         Route("/schema.graphql", _sdl),
+        Route(manifest_schema.ADDRESS, _manifest_schema),
     ]
     if pages.STATIC.is_dir():
         routes.append(Mount("/explorer-assets", _Assets(directory=pages.STATIC)))
@@ -126,6 +128,12 @@ async def _health(request: Request) -> Response:
 
 async def _sdl(_request: Request) -> Response:
     return PlainTextResponse(sdl())
+
+
+async def _manifest_schema(_request: Request) -> Response:
+    """For editors, which ask from wherever they are."""
+    headers = {"Access-Control-Allow-Origin": "*"}
+    return Response(manifest_schema.text(), media_type="application/schema+json", headers=headers)
 
 
 def close_home(home: Path) -> None:

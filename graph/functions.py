@@ -59,11 +59,10 @@ class Resources:
     gpus: int = strawberry.field(description="GPUs.")
 
 
-@strawberry.type(description="One callable of a module version.")
-class Function(Node):
-    """A function."""
+@strawberry.type
+class Declared:
+    """What a manifest says of a function, installed or not."""
 
-    row: strawberry.Private[modules.Function]
     name: str = strawberry.field(description="Unique in its module.")
     description: str = strawberry.field(description="What it does.")
     command: list[str] = strawberry.field(description="What is run, word by word.")
@@ -81,27 +80,17 @@ class Function(Node):
     )
     modifies_files: bool | None = strawberry.field(description="Whether it makes new states of its inputs.")
 
+
+@strawberry.type(description="One callable of a module version.")
+class Function(Declared, Node):
+    """A function."""
+
+    row: strawberry.Private[modules.Function]
+
     @classmethod
     def of(cls, row: modules.Function) -> "Function":
-        spec = manifests.decode_function(row.spec)
-        return cls(
-            row=row,
-            id=public("function", row.id),
-            name=spec.name,
-            description=spec.description,
-            command=list(spec.command),
-            options=[_option(option) for option in spec.options],
-            accepts=[_accept(accept) for accept in spec.accepts],
-            output_tags=[OutputTag(name=tag.name, type=tag.type.value) for tag in spec.output_tags],
-            resources=resources_of(spec.resources),
-            workers=spec.workers,
-            timeout_seconds=spec.timeout_seconds,
-            retries=spec.retries,
-            environment=JSON(dict(spec.environment)),
-            secrets=list(spec.secrets),
-            creates_files=spec.creates_files,
-            modifies_files=spec.modifies_files,
-        )
+        said = declared(manifests.decode_function(row.spec))
+        return cls(row=row, id=public("function", row.id), **said)
 
     @strawberry.field(description="The module it belongs to.")
     async def module(self, info: Info) -> Annotated["Module", strawberry.lazy("graph.modules")]:
@@ -140,6 +129,26 @@ async def of_versions(context: Context, keys: list[bytes]) -> list[list[Function
     async with context.database.read() as session:
         rows = await modules.functions_of(session, keys)
     return nodes.by_owner(keys, rows, lambda row: row.version_id, Function.of)
+
+
+def declared(spec: manifests.Function) -> dict[str, Any]:
+    """The fields of Declared."""
+    return {
+        "name": spec.name,
+        "description": spec.description,
+        "command": list(spec.command),
+        "options": [_option(option) for option in spec.options],
+        "accepts": [_accept(accept) for accept in spec.accepts],
+        "output_tags": [OutputTag(name=tag.name, type=tag.type.value) for tag in spec.output_tags],
+        "resources": resources_of(spec.resources),
+        "workers": spec.workers,
+        "timeout_seconds": spec.timeout_seconds,
+        "retries": spec.retries,
+        "environment": JSON(dict(spec.environment)),
+        "secrets": list(spec.secrets),
+        "creates_files": spec.creates_files,
+        "modifies_files": spec.modifies_files,
+    }
 
 
 def _option(option: manifests.Option) -> Option:

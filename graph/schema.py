@@ -35,7 +35,7 @@ from graph.execution import Execution
 from graph.externals import ExternalMutation
 from graph.files import FileMutation, FileQuery
 from graph.functions import FunctionQuery
-from graph.installations import InstallationMutation
+from graph.installations import CheckMutation, InstallationMutation
 from graph.jobs import Attempt, JobQuery, Worker
 from graph.lineage import LineageQuery
 from graph.listing import RunListQuery
@@ -128,6 +128,7 @@ class Query(
 class Mutation(
     UserMutation,
     InstallationMutation,
+    CheckMutation,
     VersionMutation,
     ModuleMutation,
     PipelineMutation,

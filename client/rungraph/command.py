@@ -20,6 +20,7 @@ from rungraph import (
     datasets,
     exits,
     files,
+    module_checks,
     module_versions,
     modules,
     pipelines,
@@ -62,6 +63,7 @@ app.add_typer(datasets.app, name="dataset")
 app.add_typer(secrets.app, name="secret")
 server.add_to(app)
 module_versions.add_to(modules.app)
+module_checks.add_to(modules.app)
 suspensions.add_to(runs.app)
 
 
