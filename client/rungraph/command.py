@@ -18,12 +18,15 @@ except ModuleNotFoundError:
 from rungraph import (
     backends,
     datasets,
+    edits,
     exits,
+    externals,
     files,
     module_checks,
     module_versions,
     modules,
     pipelines,
+    repeats,
     runs,
     schedules,
     secrets,
@@ -65,6 +68,9 @@ server.add_to(app)
 module_versions.add_to(modules.app)
 module_checks.add_to(modules.app)
 suspensions.add_to(runs.app)
+repeats.add_to(runs.app)
+edits.add_to(runs.app)
+externals.add_to(runs.app)
 
 
 @app.callback()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rungraph import datasets, exits, files, logs, pipelines, values
+from rungraph import bulk, datasets, exits, files, logs, pipelines, values
 from rungraph.api import Client
 from rungraph.invocation import perform
 from rungraph.output import Output
@@ -30,6 +30,12 @@ START = f"""mutation StartRun($input: StartRunInput!) {{
 CANCEL = f"""mutation CancelRun($input: CancelRunInput!) {{
   cancelRun(input: $input) {{ run {{ {FIELDS} }} errors {{ code message path retryable }} }}
 }}"""
+
+CANCEL_ALL = """mutation CancelRuns($input: CancelRunsInput!) {
+  cancelRuns(input: $input) {
+    results { run { id state } errors { code message path retryable } } errors { code message path retryable }
+  }
+}"""
 
 RUNS = f"""query Runs($filter: RunFilter, $first: Int, $after: String) {{
   runs(filter: $filter, first: $first, after: $after) {{
@@ -51,6 +57,7 @@ class State(StrEnum):
 
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
+RunIds = Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs' ids.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="A tag; repeatable.")]
 
 
@@ -82,6 +89,7 @@ def start_(
     key: Annotated[str, typer.Option(help="The same key and input give the same run again.")] = "",
     watch_: Annotated[bool, typer.Option("--watch", help="Watch it to its end.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop all at the first failure.")] = False,
+    parent: Annotated[str, typer.Option(metavar="RUN", help="The run that it is a part of.")] = "",
 ) -> None:
     """Start a run of a pipeline."""
 
@@ -98,9 +106,10 @@ def start_(
             "priority": priority,
             "failFast": fail_fast,
             **({"name": name} if name else {}),
+            **({"parent": parent} if parent else {}),
         }
         run = await start(client, wanted, key)
-        return await follow_run(client, output, run["id"]) if watch_ else _show(output, run)
+        return await follow_run(client, output, run["id"]) if watch_ else show(output, run)
 
     perform(ctx, action)
 
@@ -111,6 +120,7 @@ def list_(
     state: Annotated[list[State] | None, typer.Option(case_sensitive=False, help="Only these.")] = None,
     pipeline: Annotated[str, typer.Option(help="Only runs of this pipeline, by name or id.")] = "",
     tag: Tags = None,
+    archived: Annotated[bool, typer.Option("--archived", help="Those put away, and only those.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
 ) -> None:
     """List the newest runs."""
@@ -119,6 +129,8 @@ def list_(
         chosen: dict[str, Any] = {}
         if state:
             chosen["states"] = [one.value for one in state]
+        if archived:
+            chosen["archived"] = True
         if tag:
             chosen["tags"] = values.tags(tag)
         if pipeline:
@@ -138,17 +150,20 @@ def watch_(ctx: typer.Context, run: RunId) -> None:
 @app.command("cancel")
 def cancel_(
     ctx: typer.Context,
-    run: RunId,
+    run: RunIds,
     grace: Annotated[
         float, typer.Option(min=0, help="Seconds between the request to stop and the kill.")
     ] = 10,
+    cascade: Annotated[bool, typer.Option("--cascade", help="Their children too, and theirs.")] = False,
 ) -> None:
-    """Cancel a run; repeating it is harmless."""
+    """Cancel runs; repeating it is harmless."""
+    asked = {"graceSeconds": grace, "cascade": cascade}
 
     async def action(client: Client, output: Output) -> int:
-        wanted = {"id": run, "graceSeconds": grace}
-        answer = await client.execute(CANCEL, {"input": wanted}, repeatable=True)
-        return _show(output, answer["cancelRun"]["run"])
+        if len(run) > 1:
+            return await bulk.each(client, output, CANCEL_ALL, "cancelRuns", run, **asked)
+        answer = await client.execute(CANCEL, {"input": {"id": run[0], **asked}}, repeatable=True)
+        return show(output, answer["cancelRun"]["run"])
 
     perform(ctx, action)
 
@@ -180,7 +195,8 @@ async def follow_run(client: Client, output: Output, run_id: str) -> int:
     return exits.OK if run["state"] == "SUCCEEDED" else exits.FAILED
 
 
-def _show(output: Output, run: dict[str, Any]) -> int:
+def show(output: Output, run: dict[str, Any]) -> int:
+    """Tells of one run."""
     if output.as_json:
         output.document(run)
     else:

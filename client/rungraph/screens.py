@@ -86,7 +86,7 @@ class LineScreen:
 
     def close(self, view: RunView) -> None:
         if view.state in RUN_ENDS:
-            self.output.write(_end_line(view))
+            show_end(self.output, view)
 
     def _show_step(self, step: StepView) -> None:
         if step.state in JOB_ENDS and step.metrics:
@@ -126,7 +126,19 @@ class LiveScreen:
     def close(self, view: RunView) -> None:
         self._live.stop()
         if view.state in RUN_ENDS:
-            self.output.write(_end_line(view))
+            show_end(self.output, view)
+
+
+def show_end(output: Output, view: RunView) -> None:
+    """The files a run made, by id, then how it ended and with which exit codes."""
+    made = [
+        (file["id"], file["name"], size(file["sizeBytes"]), job["step"])
+        for job in view.run["jobs"]
+        for file in job["outputs"]
+    ]
+    if made:
+        output.table(("OUTPUT", "NAME", "SIZE", "STEP"), made)
+    output.write(_end_line(view))
 
 
 def summarize(output: Output, run: dict[str, Any]) -> None:
@@ -192,4 +204,10 @@ def _step_line(step: StepView) -> str:
 
 
 def _end_line(view: RunView) -> str:
-    return f"{view.id} {view.state} in {duration(view.run['durationSeconds']) or 'no time'}"
+    codes = [
+        f"{printable(job['step'])} exited with {job['exitCode']}"
+        for job in view.run["jobs"]
+        if job["exitCode"]
+    ]
+    why = f": {', '.join(codes)}" if codes else ""
+    return f"{view.id} {view.state} in {duration(view.run['durationSeconds']) or 'no time'}{why}"

@@ -43,7 +43,9 @@ def started(peer: Peer) -> list[dict[str, Any]]:
 def script_end(peer: Peer, state: str) -> None:
     """Has a run go on for four events and end."""
     outputs = [{"id": objects.FILE, "name": "model.pt", "sizeBytes": 2048}]
-    ended = objects.run(state, [objects.job("train", state, endedAt=objects.LATER, outputs=outputs)], seq=10)
+    ended = objects.run(
+        state, [objects.job("train", state, endedAt=objects.LATER, exitCode=3, outputs=outputs)], seq=10
+    )
     readings = [objects.run(), ended]
     peer.fields["run"] = lambda id: readings.pop(0)
     changed = {"step": "train", "jobState": state, "reason": "EXIT_CODE", "message": "exit code 3"}
@@ -62,18 +64,17 @@ def test_a_run_starts_with_all_that_is_said(command: Command, started: list[dict
         *("--key", "k", "--fail-fast", "--json"),
     )
     assert (result.exit_code, json.loads(result.stdout)["id"]) == (exits.OK, objects.RUN)
-    assert started == [
-        {
-            "pipeline": objects.PIPELINE,
-            "idempotencyKey": "k",
-            "name": "first",
-            "priority": 3,
-            "failFast": True,
-            "arguments": [{"step": "train", "arguments": {"epochs": 5, "rule": "adam"}}],
-            "files": [objects.FILE],
-            "tags": [{"name": "team", "value": "a"}, {"name": "best", "value": ""}],
-        }
-    ]
+    wanted = {
+        "pipeline": objects.PIPELINE,
+        "idempotencyKey": "k",
+        "name": "first",
+        "priority": 3,
+        "failFast": True,
+        "arguments": [{"step": "train", "arguments": {"epochs": 5, "rule": "adam"}}],
+        "files": [objects.FILE],
+        "tags": [{"name": "team", "value": "a"}, {"name": "best", "value": ""}],
+    }
+    assert [{name: asked[name] for name in wanted} for asked in started] == [wanted]
 
 
 def test_a_run_without_a_key_gets_one_of_its_own(command: Command, started: list[dict[str, Any]]) -> None:
@@ -125,7 +126,8 @@ def test_watching_tells_lines_metrics_states_and_the_end(
         "train │ two",
         "train: loss nan  (step 2)",
         f"train: {state} in 3.0 s: EXIT_CODE (exit code 3)",
-        f"{objects.RUN} {state} in 3.0 s",
+        f"{objects.FILE}\tmodel.pt\t2.0 KiB\ttrain",
+        f"{objects.RUN} {state} in 3.0 s: train exited with 3",
     ]
     assert ("run", {"run": objects.RUN, "after": 6}) in peer.operations
 
@@ -191,7 +193,9 @@ def test_a_list_in_a_pipe_is_tab_separated(peer: Peer, command: Command) -> None
 def test_cancelling_says_how_long_to_wait(peer: Peer, command: Command) -> None:
     peer.fields["cancelRun"] = {"run": objects.run("CANCELLING"), "errors": []}
     assert command("run", "cancel", objects.RUN, "--grace", "2.5").stdout == f"{objects.RUN} CANCELLING\n"
-    assert peer.operations == [("cancelRun", {"input": {"id": objects.RUN, "graceSeconds": 2.5}})]
+    assert peer.operations == [
+        ("cancelRun", {"input": {"id": objects.RUN, "graceSeconds": 2.5, "cascade": False}})
+    ]
 
 
 def test_an_unknown_step_is_not_found_and_the_others_named(peer: Peer, command: Command) -> None:
