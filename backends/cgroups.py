@@ -18,6 +18,7 @@ Place = tuple[str, int]
 MEMORY, CPU, FREEZE = "memory", "cpu", "freeze"
 PERIOD_US = 100_000
 LEAST_QUOTA_US = 1_000
+_LEAF = "-server-0"
 
 
 def places(tag: str) -> dict[str, Place]:
@@ -33,9 +34,9 @@ def places(tag: str) -> dict[str, Place]:
     return {what: place for what, place in found.items() if _can_make(place[0], tag)}
 
 
-def sweep(tag: str, lives: Callable[[str], bool]) -> None:
+def sweep(tag: str, where: Mapping[str, Place], lives: Callable[[str], bool]) -> None:
     """Remove the groups of attempts that are over; `lives` says whether the one of a name is not."""
-    for folder in {folder for folder, _ in places(tag).values()}:
+    for folder in {folder for folder, _ in where.values()}:
         for name in os.listdir(folder):
             job = name.removeprefix(f"{tag}-").rpartition("-")[0]
             if name.startswith(f"{tag}-") and not lives(job):
@@ -127,7 +128,7 @@ def _own() -> Iterator[tuple[int, list[str], str]]:
         root, mounted = before.split()[3:5]
         kind, _, options = after.split(" ", 2)
         if kind == "cgroup2":
-            yield 2, [], _below(mounted, root, paths.get("", "/"))
+            yield 2, [], _base(_below(mounted, root, paths.get("", "/")))
         elif kind == "cgroup":
             for controllers, path in paths.items():
                 if controllers and set(controllers.split(",")) <= set(options.split(",")):
@@ -141,6 +142,18 @@ def _below(mounted: str, root: str, path: str) -> str:
     return folder if os.path.isdir(folder) else mounted
 
 
+def _base(folder: str) -> str:
+    """Where ours of version 2 belong: beside our own group, if that is one made for the server alone."""
+    parent, name = os.path.split(folder)
+    if name.startswith("rungraph-") and name.endswith(_LEAF):
+        return parent
+    for attribute in ("user.delegate", "trusted.delegate"):  # systemd marks what it has handed over
+        with contextlib.suppress(OSError):
+            if os.getxattr(parent, attribute) == b"1":
+                return parent
+    return folder
+
+
 def _second(folder: str, tag: str) -> list[str]:
     """What a group of version 2 below this one could do, once its controllers are handed down."""
     there = _read(folder, "cgroup.controllers").split()
@@ -152,7 +165,7 @@ def _hand_down(folder: str, controller: str, tag: str) -> bool:
     """Hand a controller down; a group that does so holds no process, so we step into one below it first."""
     if controller in _read(folder, "cgroup.subtree_control").split():
         return True
-    leaf = os.path.join(folder, f"{tag}-server-0")
+    leaf = os.path.join(folder, f"{tag}{_LEAF}")
     for step in (False, True):
         try:
             if step:

@@ -314,7 +314,7 @@ class Local:
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - each.stat().st_mtime > STALE_SECONDS:  # else it may be being made
                     folders.discard(each)
-        cgroups.sweep(self._tag, self._lives)
+        cgroups.sweep(self._tag, self._places, self._lives)
 
     def _lives(self, name: str) -> bool:
         folder = self._jobs / name

@@ -131,9 +131,9 @@ def end_descendants() -> None:
     """Kill until nothing is left: a subreaper without children has no descendants."""
     with contextlib.suppress(ChildProcessError):
         while True:
-            attempts.kill(attempts.descendants([os.getpid()], attempts.processes()))
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+            attempts.kill(attempts.descendants([os.getpid()], attempts.processes()))
             time.sleep(KILL_SECONDS)
 
 

@@ -111,8 +111,9 @@ async def test_groups_of_a_killed_watcher_are_taken_away(ground: Ground) -> None
 
 async def test_groups_that_nobody_took_away_are_swept_by_the_next_server(ground: Ground) -> None:
     adapter = await ground.open()
+    assert isinstance(adapter, Local)
     tag = _tag(ground)
-    stale = cgroups.Group(f"{tag}-job-gone-0", cgroups.places(tag))
+    stale = cgroups.Group(f"{tag}-job-gone-0", adapter._places)
     stale.make(MIB, 1.0)
     async with Witness(adapter) as witness:
         handle = await adapter.launch(ground.job(FOREVER, resources=Resources(cpus=1.0)))
@@ -183,3 +184,30 @@ async def test_what_a_family_holds_is_counted_once() -> None:
     finally:
         child.kill()
         await child.wait()
+
+
+async def test_a_job_is_ended_before_the_server_when_memory_runs_out(ground: Ground) -> None:
+    adapter = await ground.open()
+    code = "print(open('/proc/self/oom_score_adj').read())"
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code))
+        await witness.ended(handle)
+    ours = int(Path("/proc/self/oom_score_adj").read_text())
+    assert int(lines(await pieces(adapter, handle), Stream.STDOUT)[0]) > ours
+
+
+def test_what_version_2_is_told(tmp_path: Path) -> None:
+    """Written into plain files: few machines that run tests have both version 2 and the right to it."""
+    group = cgroups.Group("g", {cgroups.MEMORY: (str(tmp_path), 2), cgroups.CPU: (str(tmp_path), 2)})
+    names = ("memory.max", "memory.swap.max", "memory.oom.group", "cpu.max", "cgroup.procs")
+    (tmp_path / "g").mkdir()
+    for name in names:
+        (tmp_path / "g" / name).touch()
+    group.make(64 * MIB, 0.25)
+    group.join()
+    told = [(tmp_path / "g" / name).read_text() for name in names]
+    assert told == [str(64 * MIB), "0", "1", "25000 100000", "0"]
+    assert (group.oom_kills(), group.peak_bytes(), group.freeze(True)) == (0, 0, False)
+    (tmp_path / "g" / "memory.events").write_text("low 0\noom 3\noom_kill 2\noom_group_kill 1\n")
+    (tmp_path / "g" / "memory.peak").write_text("1234\n")
+    assert (group.oom_kills(), group.peak_bytes()) == (2, 1234)
