@@ -147,6 +147,15 @@ async def list_sources(session: Session, viewer: Viewer, page: Page) -> Slice[Da
     return await paging.fetch(session, DataSource, statement, DataSource.id, page)
 
 
+async def naming(session: Session, projects: Collection[bytes]) -> list[tuple[bytes, str, str]]:
+    """Which live sources name which secrets: project, secret, the source's name."""
+    statement = select(DataSource.project_id, DataSource.secret, DataSource.name).where(
+        DataSource.project_id.in_(projects), DataSource.deleted_at.is_(None), DataSource.secret.is_not(None)
+    )
+    rows = (await session.execute(statement.order_by(DataSource.name))).all()
+    return [(row.project_id, row.secret, row.name) for row in rows]
+
+
 def url_problem(url: str) -> str | None:
     """Why this is no URL of a source, in words; never repeats what may be a password."""
     if len(url) > 2000 or manifests.text_refusal(url) or not url.isprintable() or " " in url:

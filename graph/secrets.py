@@ -4,7 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from db import secrets
+from db import data_sources, secrets
 from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
@@ -40,7 +40,7 @@ class Secret(Node):
         found: users.User | None = await nodes.get(info.context, "user", self.row.updated_by)
         return found
 
-    @strawberry.field(description="The functions in use that are given it, as module/function.")
+    @strawberry.field(description="What uses it: functions as module/function, data sources by name.")
     async def used_by(self, info: Info) -> list[str]:
         used = await info.context.load(_naming, self.row.project_id)
         return [address for name, address in used if name == self.name]
@@ -56,7 +56,7 @@ async def load_secrets(context: Context, keys: list[bytes]) -> list[Secret | Non
 
 async def _naming(context: Context, keys: list[bytes]) -> list[list[tuple[str, str]]]:
     async with context.database.read() as session:
-        rows = await secrets.naming(session, keys)
+        rows = [*await secrets.naming(session, keys), *await data_sources.naming(session, keys)]
     return nodes.by_owner(keys, rows, lambda row: row[0], lambda row: (row[1], row[2]))
 
 

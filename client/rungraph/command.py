@@ -31,6 +31,7 @@ from rungraph import (
     schedules,
     secrets,
     server,
+    sources,
     suspensions,
 )
 from rungraph.invocation import Invocation
@@ -64,6 +65,7 @@ app.add_typer(backends.app, name="backend")
 app.add_typer(files.app, name="file")
 app.add_typer(datasets.app, name="dataset")
 app.add_typer(secrets.app, name="secret")
+app.add_typer(sources.app, name="source")
 server.add_to(app)
 module_versions.add_to(modules.app)
 module_checks.add_to(modules.app)

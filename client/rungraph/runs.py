@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rungraph import bulk, datasets, exits, files, logs, pipelines, values
+from rungraph import bulk, datasets, exits, files, logs, pipelines, sources, values
 from rungraph.api import Client
 from rungraph.invocation import perform
 from rungraph.output import Output
@@ -83,6 +83,10 @@ def start_(
         list[str] | None,
         typer.Option(metavar="NAME[@VERSION][:PART,…]", help="A dataset, its latest version; repeatable."),
     ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME_OR_ID", help="A data source that jobs read themselves; repeatable."),
+    ] = None,
     tag: Tags = None,
     name: Annotated[str, typer.Option(help="What the run is called.")] = "",
     priority: Annotated[int, typer.Option(help="Higher ones start first.")] = 0,
@@ -101,6 +105,7 @@ def start_(
             "files": await files.ids_of(client, output, file or []),
             **({"resources": values.resources(ask)} if ask else {}),
             **({"datasets": await datasets.uses(client, dataset)} if dataset else {}),
+            **({"sources": [(await sources.get(client, one))["id"] for one in source]} if source else {}),
             "arguments": [{"step": step, "arguments": options} for step, options in arguments.items()],
             "tags": tags,
             "priority": priority,

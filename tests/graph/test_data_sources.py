@@ -70,6 +70,8 @@ async def test_what_lies_on_the_web_becomes_a_file(server: Server, place: Place)
     assert (file["name"], file["mediaType"], file["state"]) == ("train.csv", "text/csv", "READY")
     assert (await server.get(file["url"])).content == b"x\n1\n"
     assert place.asked[-1] == ("/data/train.csv", "Bearer web-token-1")
+    secrets = (await server.ask("{ secrets(first: 100) { nodes { name usedBy } } }"))["nodes"]
+    assert {"name": "WEB", "usedBy": ["web"]} in secrets
     made = await server.change(
         "createDataset", "dataset { id }", name="of the web", parts=[{"name": "train", "files": [file["id"]]}]
     )
