@@ -22,6 +22,7 @@ from rungraph import (
     exits,
     externals,
     files,
+    listing,
     module_checks,
     module_versions,
     modules,
@@ -33,6 +34,7 @@ from rungraph import (
     server,
     sources,
     suspensions,
+    views,
 )
 from rungraph.invocation import Invocation
 
@@ -59,7 +61,9 @@ app = typer.Typer(
 )
 app.add_typer(modules.app, name="module")
 app.add_typer(pipelines.app, name="pipeline")
+listing.add_to(runs.app)
 app.add_typer(runs.app, name="run")
+app.add_typer(views.app, name="view")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(backends.app, name="backend")
 app.add_typer(files.app, name="file")

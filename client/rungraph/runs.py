@@ -1,10 +1,10 @@
-"""`rungraph run`: starting, listing, watching and cancelling runs, and reading their logs.
+"""`rungraph run`: starting, watching and cancelling runs, and reading their logs.
 
-What watching does is in watching.py, how it looks in screens.py. Ctrl-C ends the watching, never the run.
+Finding them again is in listing.py, what watching does in watching.py, how it looks in screens.py. Ctrl-C ends
+the watching, never the run.
 """
 
 import uuid
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -14,10 +14,8 @@ from rungraph import bulk, datasets, exits, files, logs, pipelines, sources, val
 from rungraph.api import Client
 from rungraph.invocation import perform
 from rungraph.output import Output
-from rungraph.pages import walk
 from rungraph.screens import screen_for
 from rungraph.watching import watch
-from rungraph.wording import duration, local_time
 
 app = typer.Typer(help="Start, watch and cancel runs.", no_args_is_help=True)
 
@@ -36,13 +34,6 @@ CANCEL_ALL = """mutation CancelRuns($input: CancelRunsInput!) {
     results { run { id state } errors { code message path retryable } } errors { code message path retryable }
   }
 }"""
-
-RUNS = f"""query Runs($filter: RunFilter, $first: Int, $after: String) {{
-  runs(filter: $filter, first: $first, after: $after) {{
-    nodes {{ {FIELDS} tags {{ name value }} }}
-    pageInfo {{ hasNextPage endCursor }}
-  }}
-}}"""
 
 
 class State(StrEnum):
@@ -119,33 +110,6 @@ def start_(
     perform(ctx, action)
 
 
-@app.command("list")
-def list_(
-    ctx: typer.Context,
-    state: Annotated[list[State] | None, typer.Option(case_sensitive=False, help="Only these.")] = None,
-    pipeline: Annotated[str, typer.Option(help="Only runs of this pipeline, by name or id.")] = "",
-    tag: Tags = None,
-    archived: Annotated[bool, typer.Option("--archived", help="Those put away, and only those.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
-) -> None:
-    """List the newest runs."""
-
-    async def action(client: Client, output: Output) -> None:
-        chosen: dict[str, Any] = {}
-        if state:
-            chosen["states"] = [one.value for one in state]
-        if archived:
-            chosen["archived"] = True
-        if tag:
-            chosen["tags"] = values.tags(tag)
-        if pipeline:
-            chosen["pipeline"] = (await pipelines.get(client, pipeline))["id"]
-        runs = [run async for run in walk(client, RUNS, {"filter": chosen}, ("runs",), limit)]
-        _show_list(output, runs)
-
-    perform(ctx, action)
-
-
 @app.command("watch")
 def watch_(ctx: typer.Context, run: RunId) -> None:
     """Watch a run to its end; exits with 0 only if it SUCCEEDED."""
@@ -207,17 +171,3 @@ def show(output: Output, run: dict[str, Any]) -> int:
     else:
         output.write(f"{run['id']} {run['state']}")
     return exits.OK
-
-
-def _show_list(output: Output, runs: Sequence[dict[str, Any]]) -> None:
-    if output.as_json:
-        output.document(runs)
-        return
-    columns = ("RUN", "NAME", "STATE", "PIPELINE", "CREATED", "TIME")
-    output.table(columns, map(_row, runs))
-
-
-def _row(run: dict[str, Any]) -> tuple[str, ...]:
-    pipeline = run["pipeline"]["name"] if run["pipeline"] else ""
-    created, took = local_time(run["createdAt"]), duration(run["durationSeconds"])
-    return run["id"], run["name"], run["state"], pipeline, created, took
