@@ -181,7 +181,8 @@ def _of_function(function: dict[str, Any]) -> Iterator[str]:
 
 def _of_option(option: dict[str, Any]) -> str:
     kind = option["type"].lower() if option["type"] != "ENUM" else " | ".join(option["values"])
-    default = "required" if option["required"] else f"default {option['default']}"
+    value = option["default"]
+    default = "required" if option["required"] else "optional" if value is None else f"default {value}"
     bounds = [
         f"{word} {option[key]:g}"
         for key, word in (("minimum", "min"), ("maximum", "max"))

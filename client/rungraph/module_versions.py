@@ -131,7 +131,7 @@ def diff(
 def remove(
     ctx: typer.Context,
     module: ModuleWord,
-    force: Annotated[bool, typer.Option("--force", help="Also when pipelines use it.")] = False,
+    force: Annotated[bool, typer.Option("--insist", "--force", help="Also when pipelines use it.")] = False,
 ) -> None:
     """Remove a module; what was run with it stays readable."""
 

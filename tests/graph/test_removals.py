@@ -1,9 +1,13 @@
 """Removing a module from a running server: refused, done, and its disk freed."""
 
 import pytest
+from sqlalchemy import update
 
+from db import columns
+from db.modules import Module
 from tests.backends.grounds import eventually
-from tests.graph.serving import Server
+from tests.graph.conftest import Serve
+from tests.graph.serving import FOLLOW_VERSION, Server, write_module
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -65,3 +69,27 @@ async def test_versions_tell_what_they_differ_in(server: Server) -> None:
     }
     unknown = await server.ask(query, **{"to": two["id"], "from": "version_x"})
     assert unknown == {"changesFrom": None}
+
+
+async def test_the_next_server_finishes_what_was_asked_of_the_last(serve: Serve) -> None:
+    async with serve() as server:
+        version = await server.install({"f": "print(1)"}, name="leaving")
+        content = server.home / "modules" / version["digest"]
+        folder = write_module(
+            server.home.parent / "coming", {"name": "coming", "functions": {"f": {"command": ["true"]}}}
+        )
+        async with server.around.database.begin() as session:
+            gone = update(Module).where(Module.name == "leaving").values(removed_at=columns.now())
+            await session.execute(gone)
+        payload = await server.change("installModule", "version { id }", source=str(folder))
+    async with serve() as server:
+        async for _ in server.client.follow(FOLLOW_VERSION, {"id": payload["version"]["id"]}):
+            pass
+        assert (await server.ask('{ module(name: "coming") { activeVersion { number } } }')) == {
+            "activeVersion": {"number": 1}
+        }
+
+        async def freed() -> bool:
+            return not content.exists()
+
+        await eventually(freed)
