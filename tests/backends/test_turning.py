@@ -1,0 +1,45 @@
+"""Turns at storing: light ones never wait, heavy ones follow one another, and slices fit the time there is."""
+
+import asyncio
+
+from backends import turning
+from backends.turning import Turns
+
+MIB = 1 << 20
+
+
+async def test_who_prints_little_waits_for_nobody() -> None:
+    turns = Turns()
+    async with turns.turn(MIB), asyncio.timeout(5), turns.turn(turning.LIGHT), turns.turn(1000):
+        pass
+
+
+async def test_who_print_much_are_served_one_at_a_time_in_the_order_they_came() -> None:
+    turns, order, inside = Turns(), [], 0
+
+    async def store(name: str, times: int) -> None:
+        nonlocal inside
+        for _ in range(times):
+            async with turns.turn(MIB):
+                inside += 1
+                order.append(name)
+                await asyncio.sleep(0)
+                assert inside == 1
+                inside -= 1
+
+    await asyncio.gather(store("a", 3), store("b", 3), store("c", 3))
+    assert order == ["a", "b", "c"] * 3
+
+
+def test_slices_grow_while_they_are_quick_and_shrink_when_they_are_not() -> None:
+    turns = Turns()
+    sizes = [turns.most_bytes]
+    for _ in range(10):
+        turns.judge(turns.most_bytes, 1e-5)
+        sizes.append(turns.most_bytes)
+    assert sizes == sorted(sizes) and sizes[-1] == MIB
+    for _ in range(10):
+        turns.judge(turns.most_bytes, 1.0)
+    assert turns.most_bytes == 16 << 10
+    turns.judge(100, 1.0)
+    assert turns.most_bytes == 16 << 10
