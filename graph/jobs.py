@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 from strawberry.scalars import JSON
 
-from db import attempts, jobs, logs, states
+from db import attempts, expectations, jobs, logs, states
 from graph import functions, nodes, paging
 from graph.context import Context, Info
 from graph.files import File
@@ -136,6 +136,16 @@ class Job(OfRow, Node):
     def resources(self) -> functions.Resources:
         return functions.resources_of(self.row)
 
+    @strawberry.field(
+        description="Seconds to its end if all goes as it usually does, what it waits for included; null when"
+        " unknown, or ended."
+    )
+    async def expected_seconds_left(self, info: Info) -> float | None:
+        if self.state in states.TERMINAL_JOB:
+            return None
+        expected = await info.context.load(expected_of, self.row.run_id)
+        return None if expected is None else expected.jobs.get(self.row.id)
+
     @strawberry.field(description="The job whose result stands for its own; null when it was executed.")
     async def reused_from(self, info: Info) -> "Job | None":
         found: Job | None = await nodes.get(info.context, "job", self.row.reused_from)
@@ -224,6 +234,13 @@ async def load_workers(context: Context, keys: list[bytes]) -> list[Worker | Non
         rows = await attempts.find_workers(session, context.viewer, numbers)
     by_key = {row.id: Worker.of(row) for row in rows}
     return [by_key.get(int.from_bytes(key)) for key in keys]
+
+
+async def expected_of(context: Context, keys: list[bytes]) -> list[expectations.Expected | None]:
+    """What is expected of runs that go on."""
+    async with context.database.read() as session:
+        found = await expectations.of_runs(session, keys)
+    return [found.get(key) for key in keys]
 
 
 async def of_run(context: Context, keys: list[bytes]) -> list[list[Job]]:

@@ -81,6 +81,15 @@ class Run(OfRow, Node):
     def duration_seconds(self) -> float | None:
         return jobs.duration(self.started_at, self.ended_at)
 
+    @strawberry.field(
+        description="Seconds to its end if all goes as it usually does; null when unknown, or ended."
+    )
+    async def expected_seconds_left(self, info: Info) -> float | None:
+        if self.state in states.TERMINAL_RUN:
+            return None
+        expected = await info.context.load(jobs.expected_of, self.row.id)
+        return None if expected is None else expected.seconds
+
     @strawberry.field(description="Its project.")
     async def project(self, info: Info) -> users.Project:
         return await users.project(info.context, self.row.project_id)

@@ -87,3 +87,25 @@ async def test_a_parent_must_be_there(server: Server) -> None:
     pipeline = await server.pipeline({"one": "pass"})
     told = await server.change("startRun", "run { id }", pipeline=pipeline, parent="run_" + "0" * 26)
     assert [(e["code"], e["path"]) for e in told["errors"]] == [("NOT_FOUND", ["input", "parent"])]
+
+
+LEFT = "query ($id: ID!) { run(id: $id) { expectedSecondsLeft jobs { step expectedSecondsLeft } } }"
+
+
+async def test_a_run_is_expected_to_take_what_the_last_one_took(server: Server) -> None:
+    go = server.home.parent / "go"
+    waiting = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)"
+    pipeline = await server.pipeline({"one": waiting, "two": "pass"})
+    first = (await server.start(pipeline))["id"]
+    unknown = await server.ask(LEFT, id=first)
+    assert unknown["expectedSecondsLeft"] is None
+    go.touch()
+    await server.finish(first)
+    assert (await server.ask(LEFT, id=first))["expectedSecondsLeft"] is None, "it has ended"
+    go.unlink()
+    second = (await server.start(pipeline))["id"]
+    told = await server.ask(LEFT, id=second)
+    one, two = (job["expectedSecondsLeft"] for job in told["jobs"])
+    assert 0 <= one <= two == told["expectedSecondsLeft"]
+    go.touch()
+    await server.finish(second)
