@@ -27,7 +27,7 @@ print(e['RUNGRAPH_RUN_ID'], e['RUNGRAPH_JOB_ID'], e['RUNGRAPH_ATTEMPT'])"""
             "files": ["in.txt"],
             "tags": [{"t": 1}],
         },
-        **{"run_id": run["id"], "job_id": job["id"], "attempt": 1},
+        **{"run_id": run["id"], "job_id": job["id"], "attempt": 1, "datasets": [], "sources": []},
     }
     assert told == f"{run['id']} {job['id']} 1"
     assert job["arguments"] == {"n": 2, "s": "y"}

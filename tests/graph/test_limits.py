@@ -44,7 +44,7 @@ async def test_lists_that_only_the_data_knows_are_bounded_too(server: Server) ->
 async def test_every_event_of_a_subscription_is_bounded_by_itself(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cost, "COST", 30)
+    monkeypatch.setattr(cost, "COST", 38)
     run = await server.start(await server.pipeline({"step": LINES}))
     async with socket_of(server) as socket:
         await subscribe(socket, run["id"], 0, WATCH_LINES)
