@@ -9,7 +9,7 @@ from datetime import datetime
 import strawberry
 
 from db import runs, states, suspensions, waiting
-from graph import dataset_versions, jobs, metrics, nodes, paging, pipelines, users
+from graph import dataset_versions, jobs, metrics, nodes, paging, pipelines, source_uses, users
 from graph.context import Context, Info
 from graph.files import File
 from graph.jobs import Job, of_run
@@ -119,6 +119,10 @@ class Run(OfRow, Node):
     @strawberry.field(description="The versions of datasets it was given, in order.")
     async def datasets(self, info: Info) -> list[dataset_versions.RunDataset]:
         return await info.context.load(dataset_versions.of_runs, self.row.id)
+
+    @strawberry.field(description="The data sources that its jobs read for themselves, in order.")
+    async def sources(self, info: Info) -> list[source_uses.RunSource]:
+        return await info.context.load(source_uses.of_runs, self.row.id)
 
     @strawberry.field(description="Its steps' jobs, in order.")
     @loading(of_run, own)

@@ -4,12 +4,14 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from backends import outside
 from backends.outside import Policy, Refused
 from tests.backends.places import Place, serving
+from tests.conftest import absent
 
 LOCAL = Policy(hosts=frozenset({"127.0.0.1"}))
 
@@ -154,3 +156,32 @@ def test_a_stores_endpoint_is_under_the_same_rule() -> None:
         outside._options("s3", given, Policy())
     options = outside._options("s3", given, LOCAL)
     assert options["client_kwargs"] == {"region_name": "eu"} and options["key"] == "k"
+
+
+def test_a_store_is_read_through_its_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("fsspec") is None:
+        absent("fsspec", "no extra for stores is installed")
+    from fsspec import register_implementation
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Store(MemoryFileSystem):  # type: ignore[misc]
+        """fsspec's own, under the name of a store whose library is not here."""
+
+        protocol = "gs"
+        given: ClassVar[list[Any]] = []
+
+        def __init__(self, **options: Any) -> None:
+            self.given.append(options)
+            super().__init__()
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return str(MemoryFileSystem._strip_protocol(path.removeprefix("gs://")))
+
+    register_implementation("gs", Store, clobber=True)
+    monkeypatch.setitem(outside._LIBRARIES, "gs", ("fsspec", "gs"))
+    Store(skip_instance_cache=True).pipe_file("/bucket/key.bin", b"of the store")
+    assert read("gs://bucket/key.bin", Policy(), '{"token": "t"}') == (b"of the store", 12)
+    assert {"token": "t"} in Store.given
+    with pytest.raises(Refused, match="the store refused: FileNotFoundError"):
+        read("gs://bucket/none", Policy(), '{"token": "t"}')

@@ -109,6 +109,11 @@ async def test_jobs_read_a_source_for_themselves_with_its_credentials(server: Se
         "s3://bucket/key 22-nekot-war",
         "***",
     ]
+    told = await server.ask(
+        "query ($id: ID!) { run(id: $id) { sources { name url secret source { id } } } }", id=run["id"]
+    )
+    given = {"name": "raw-data", "url": "s3://bucket/key", "secret": "RAW", "source": {"id": source}}
+    assert told["sources"] == [given]
 
 
 async def test_mistakes_are_told_at_once(server: Server) -> None:
