@@ -65,14 +65,14 @@ class LineScreen:
         self._told: dict[str, tuple[float, str]] = {}
 
     def open(self, view: RunView) -> None:
-        self.output.write(f"{view.id} {printable(view.run['name'])}: {view.state}")
+        self.output.write(f"{view.id} {printable(view.run['name'])}: {view.standing}")
         for step in view.steps.values():
             self.output.write(_step_line(step))
 
     def show(self, view: RunView, event: Event) -> None:
         match event["type"]:
             case "RunChanged" if view.state not in RUN_ENDS:  # the end is told by `close`
-                self.output.write(f"{view.id}: {view.state}")
+                self.output.write(f"{view.id}: {view.standing}")
             case "JobChanged":
                 self._show_step(view.steps[event["step"]])
             case "LinesAdded":
@@ -187,7 +187,7 @@ def _steps_table(view: RunView) -> Group:
         state = Text(step.state, STYLES.get(step.state, ""))
         table.add_row(printable(step.name), state, duration(step.seconds(now)), Text(printable(told)))
     name = Text.assemble("\n", (printable(view.run["name"]), "bold"), " ")
-    return Group(name.append(view.state, STYLES.get(view.state, "")), table)
+    return Group(name.append(view.standing, STYLES.get(view.state, "")), table)
 
 
 def _paragraph(output: Output, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

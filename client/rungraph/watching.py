@@ -18,7 +18,7 @@ from rungraph.wording import moment
 
 RUN = """query WatchedRun($run: ID!) {
   run(id: $run) {
-    id name state createdAt startedAt endedAt durationSeconds seq
+    id name state suspended createdAt startedAt endedAt durationSeconds seq
     pipeline { id name }
     tags { name value }
     waitingFor { code message }
@@ -34,7 +34,7 @@ WATCH = """subscription Watch($run: ID!, $after: Int64) {
   run(id: $run, after: $after) {
     __typename
     ... on FeedEvent { seq }
-    ... on RunChanged { at runState }
+    ... on RunChanged { at runState run { suspended } }
     ... on JobChanged { at step jobState reason message }
     ... on WorkerChanged { at step rank phase exitCode }
     ... on PointsAdded { step series { name rank attempt steps times values nonFinite { index kind } } }
@@ -83,6 +83,11 @@ class RunView:
     def state(self) -> str:
         return str(self.run["state"])
 
+    @property
+    def standing(self) -> str:
+        """Its state, and whether it stands still in it."""
+        return f"{self.state} suspended" if self.run.get("suspended") else self.state
+
     def load(self, run: dict[str, Any]) -> None:
         """Takes over a reading of the run; metrics seen before stay."""
         self.run = run
@@ -96,6 +101,7 @@ class RunView:
         match event["type"]:
             case "RunChanged":
                 self.run["state"] = event["state"]
+                self.run["suspended"] = (event.get("run") or {}).get("suspended", False)
             case "JobChanged":
                 self._change(event)
             case "PointsAdded":
