@@ -23,9 +23,9 @@ COPY --from=explorer /src/graph/static graph/static
 RUN /opt/rungraph/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps . ./client
 
 FROM python:3.11-slim
-# git fetches modules; tini reaps what jobs leave behind, which the first process has to.
+# git fetches modules, also by ssh; tini reaps what jobs leave behind, which the first process has to.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends git tini \
+    && apt-get install -y --no-install-recommends git openssh-client tini \
     && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --create-home --home-dir /home/rungraph rungraph \
     && install -d -o rungraph -g rungraph -m 0700 /data

@@ -6,6 +6,7 @@ frozen with the version. Places come from manifest_documents.py, single values f
 options from manifest_options.py.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,9 @@ def read(folder: Path) -> Manifest:
     problems = Problems(FILE_NAME)
     content = read_file(folder, FILE_NAME, problems)
     if content is None and (folder / "rungraph.yml").exists():
-        problems.place(1, 1, "", "missing-file", "there is a rungraph.yml: rename it")
+        missing = problems.found.pop()
+        words = f"{missing.message} (there is a rungraph.yml: rename it)"
+        problems.found.append(dataclasses.replace(missing, message=words))
     root = parse(content, problems) if content is not None else None
     manifest = _module(folder, root, problems) if root else None
     if manifest is None or problems.found:
