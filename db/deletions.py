@@ -30,7 +30,7 @@ _ROWS = 500
 """Small rows a transaction."""
 _LOG_CHUNKS = 40
 """Of at most 256 KiB each (logs.py)."""
-_POINTS = 200_000
+_POINTS = 50_000
 """Points a transaction, of 24 bytes each; one chunk at least."""
 _BACKEND_LETS_GO = timedelta(hours=1)
 """How long a backend has to let go of the run's attempts, whose rows it needs for that."""
