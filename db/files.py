@@ -11,12 +11,14 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Text, insert, select, update
+import orjson
+from sqlalchemy import BigInteger, ForeignKey, Text, func, insert, or_, select, type_coerce, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import arrivals, columns, contracts, errors, ids, manifests, projects, viewers
+from db import arrivals, columns, contracts, errors, ids, manifests, paging, projects, viewers
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
+from db.paging import Page, Slice
 from db.viewers import Viewer
 
 UNKNOWN_TYPE = "application/octet-stream"
@@ -163,6 +165,36 @@ async def find_files(session: Session, viewer: Viewer, keys: Collection[bytes]) 
         return await session.all(File, mine)
     seen = viewers.visible(viewer, File.project_id, File.run_id)
     return await session.all(File, select(File).where(File.id.in_(keys), seen))
+
+
+async def list_files(
+    session: Session,
+    viewer: Viewer,
+    page: Page,
+    *,
+    run_id: bytes | None = None,
+    kind: FileKind | None = None,
+    tags: Mapping[str, Any] | None = None,
+) -> Slice[File]:
+    """Files, newest first: made by this run, of this kind, with all of these tags (of a run's files alone)."""
+    if tags and run_id is None:
+        raise errors.Invalid("files are found by tags within a run: name it too", path=("filter", "run"))
+    if viewer.kind is viewers.Kind.JOB:
+        statement = select(File).where(File.id.in_(_readable_by(viewer)))
+    else:
+        statement = select(File).where(viewers.visible(viewer, File.project_id, File.run_id))
+    if run_id is not None:
+        statement = statement.where(File.run_id == run_id, viewers.kept(File.run_id))
+    if kind is not None:
+        statement = statement.where(File.kind == kind)
+    position = func.strpos if session.postgresql else func.instr
+    for name, value in (tags or {}).items():
+        written = orjson.dumps({name: value}).decode()[
+            1:-1
+        ]  # as it stands in the column, before a comma or the end
+        tagged = [position(type_coerce(File.tags, Text), written + after) > 0 for after in (",", "}")]
+        statement = statement.where(or_(*tagged))
+    return await paging.fetch(session, File, statement, File.id, page)
 
 
 def media_type_of(name: str) -> str:

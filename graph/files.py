@@ -111,6 +111,17 @@ async def load_files(context: Context, keys: list[bytes]) -> list[File | None]:
     return nodes.by_key(keys, rows, File.of)
 
 
+@strawberry.input(description="Which files; all that is given must hold.")
+class FileFilter:
+    """A filter."""
+
+    run: strawberry.ID | None = strawberry.field(default=None, description="Made by this run.")
+    kind: files.FileKind | None = strawberry.field(default=None, description="Given or made.")
+    tags: JSON | None = strawberry.field(
+        default=None, description="With all of these tags, values by name; of a run's files only."
+    )
+
+
 @strawberry.type
 class FileQuery:
     """Finding files."""
@@ -119,6 +130,30 @@ class FileQuery:
     async def file(self, info: Info, id: strawberry.ID) -> File | None:
         wanted = found(info.context, "file", id)
         return None if wanted is None else await info.context.load(load_files, wanted)
+
+    @strawberry.field(description="Files, newest first.")
+    async def files(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+        filter: FileFilter | None = None,
+    ) -> Connection[File]:
+        asked, context = filter or FileFilter(), info.context
+        if not isinstance(asked.tags, dict | None):
+            raise errors.Invalid("tags are an object of values by name", path=("filter", "tags"))
+        async with context.database.read() as session:
+            rows = await files.list_files(
+                session,
+                context.viewer,
+                paging.page(first, after, last, before),
+                run_id=None if asked.run is None else key("run", asked.run, "filter", "run"),
+                kind=asked.kind,
+                tags=asked.tags,
+            )
+        return paging.connect(rows, lambda row: row.id, File.of)
 
 
 @strawberry.input(description="A file to come.")

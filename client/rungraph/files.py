@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +14,55 @@ from rungraph.api import Client
 from rungraph.errors import BadUsage
 from rungraph.invocation import perform
 from rungraph.output import Output
+from rungraph.pages import walk
 from rungraph.wording import printable, size
 
 app = typer.Typer(help="Upload and download files.", no_args_is_help=True)
+
+
+FILES = """query Files($filter: FileFilter, $first: Int, $after: String) {
+  files(filter: $filter, first: $first, after: $after) {
+    nodes { id name kind state sizeBytes tags createdAt job { step } }
+    pageInfo { hasNextPage endCursor }
+  }
+}"""
+
+
+class Kind(StrEnum):
+    """Whether a file was given or made, as --kind takes it."""
+
+    INPUT = "INPUT"
+    OUTPUT = "OUTPUT"
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Option(metavar="RUN", help="Only what this run made.")] = "",
+    kind: Annotated[Kind | None, typer.Option(case_sensitive=False, help="Given or made.")] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Of a run's files; JSON or a word; repeatable."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
+) -> None:
+    """List the newest files."""
+
+    async def action(client: Client, output: Output) -> None:
+        tags = {name: values.value(text) for name, text in values.pairs(tag or [], "--tag", "name=value")}
+        chosen = {"run": run or None, "kind": kind and kind.value, "tags": tags or None}
+        wanted = {"filter": {name: value for name, value in chosen.items() if value is not None}}
+        found = [file async for file in walk(client, FILES, wanted, ("files",), limit)]
+        if output.as_json:
+            output.document(found)
+            return
+        rows = [
+            (f["id"], f["name"], f["kind"], size(f["sizeBytes"]), f["job"]["step"] if f["job"] else "")
+            for f in found
+        ]
+        output.table(("FILE", "NAME", "KIND", "SIZE", "STEP"), rows)
+
+    perform(ctx, action)
 
 
 @app.command("put")

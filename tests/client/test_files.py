@@ -69,3 +69,20 @@ def test_a_folder_that_is_not_there_is_told(peer: Peer, command: Command, tmp_pa
 def test_an_unknown_file_is_not_found(peer: Peer, command: Command) -> None:
     peer.fields["file"] = None
     assert command("file", "get", objects.FILE).exit_code == exits.NOT_FOUND
+
+
+def test_files_are_listed_by_what_is_chosen(peer: Peer, command: Command) -> None:
+    asked: list[dict[str, Any]] = []
+    file = {"id": objects.FILE, "name": "m.pt", "kind": "OUTPUT", "state": "READY", "sizeBytes": 2048}
+
+    def page(**arguments: Any) -> dict[str, Any]:
+        asked.append(arguments["filter"])
+        return objects.connection(
+            [{**file, "tags": {}, "createdAt": objects.AT, "job": objects.job("train")}]
+        )
+
+    peer.fields["files"] = page
+    result = command("file", "list", "--run", objects.RUN, "--kind", "output", "--tag", "n=3", "--tag", "w=x")
+    assert result.stdout == f"{objects.FILE}\tm.pt\tOUTPUT\t2.0 KiB\ttrain\n"
+    assert asked == [{"run": objects.RUN, "kind": "OUTPUT", "tags": {"n": 3, "w": "x"}}]
+    assert command("--json", "file", "list").exit_code == exits.OK

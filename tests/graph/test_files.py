@@ -170,3 +170,26 @@ open(o + '/output.json', 'w').write(json.dumps({'files': ['new.txt', 'old.txt', 
     ]
     assert (await server.get(made[1]["url"])).content == b"old!"
     assert (made[0]["tags"], made[0]["job"]["id"], made[2]["id"]) == ({"a": 1}, job["id"], same)
+
+
+async def test_files_are_listed_by_run_kind_and_tags(server: Server) -> None:
+    code = """import json, os
+out = os.environ['RUNGRAPH_OUTPUT']
+for name in ('a', 'b'): open(f'{out}/{name}', 'w')
+tags = [{'n': 1, 'w': 'x'}, {'n': 12, 'w': 'y'}]
+json.dump({'files': ['a', 'b'], 'files_created': ['a', 'b'], 'tags': tags}, open(f'{out}/output.json', 'w'))"""
+    file = await server.upload("given.txt")
+    run = (await server.play(code, files=[file]))["id"]
+    query = "query ($filter: FileFilter) { files(first: 10, filter: $filter) { nodes { name } } }"
+
+    async def listed(**filter: object) -> list[str]:
+        return sorted(node["name"] for node in (await server.ask(query, filter=filter))["nodes"])
+
+    assert await listed(run=run) == ["a", "b"]
+    assert await listed(run=run, kind="INPUT") == []
+    assert await listed(run=run, tags={"n": 1}) == ["a"]
+    assert await listed(run=run, tags={"n": 12, "w": "y"}) == ["b"]
+    assert await listed(run=run, tags={"w": "X"}) == []
+    assert "given.txt" in await listed(kind="INPUT")
+    refused = (await server.post(query, {"filter": {"tags": {"n": 1}}})).json()
+    assert refused["errors"][0]["extensions"]["code"] == "INVALID"
