@@ -41,6 +41,7 @@ SECONDS = 3.0
 """What no statement of a list takes; who asks opens its session with this limit."""
 
 LIVE = (Flag("archived", False),)
+_HALVES = ((~Run.archived, LIVE[0]), (and_(Run.archived), Flag("archived", True)))
 _READ: Any = select(Run, Feed.seq).join(Feed, Feed.id == Run.feed_id)
 
 
@@ -301,6 +302,9 @@ class _Search:
         if narrowed.project is None:
             return [_Stream(narrowed, judged)]
         kept = [replace(narrowed, where=(*narrowed.where, narrowed.project == one)) for one in self.projects]
+        if narrowed.plain:
+            halves = [half for half, flag in _HALVES if flag in self.where] or [half for half, _ in _HALVES]
+            kept = [replace(one, where=(*one.where, half)) for one in kept for half in halves]
         return [_Stream(one, judged) for one in kept]
 
     def _narrowed(self, segment: Segment) -> tuple[Segment, tuple[Condition, ...]]:
@@ -317,8 +321,6 @@ class _Search:
     def _narrowed_by_equality(self, segment: Segment) -> tuple[Segment, tuple[Condition, ...]]:
         """By id alone any index that has equal things by id will do; and ids tell when they were made."""
         absorbed: tuple[Condition, ...] = ()
-        if LIVE[0] in self.where:
-            segment = replace(segment, where=(~Run.archived,))
         for one in sorted(self.where, key=narrowing.eagerness):
             found = None if isinstance(one, During) else source(one, self.session.postgresql)
             if found is not None and found.ordered:

@@ -67,7 +67,6 @@ class Run(Base):
         # One index for every order and every narrowing of lists (listing.py).
         Index("ix_runs_newest", "id", **_WHERE_LIVE),
         Index("ix_runs_project", "project_id", "id", **_WHERE_LIVE),
-        Index("ix_runs_all", "project_id", "id"),
         Index("ix_runs_archived", "project_id", "id", **_where("archived")),
         Index("ix_runs_external", "project_id", "id", **_where("external")),
         Index("ix_runs_state", "project_id", "state", "id"),

@@ -38,7 +38,8 @@ class Segment:
     """Part of an order: rows of one index by `value` (by id alone, if None), then `id`.
 
     `where` chooses the index's rows; `lacking` is what a run must not have to stand here. The
-    `rest` is what has no value. `owner` is the table, where that is not the runs'.
+    `rest` is what has no value. `owner` is the table, where that is not the runs'. A
+    `plain` one is of all runs by id: of the live and of the archived ones, each with an index of their own.
     """
 
     id: Any
@@ -49,6 +50,7 @@ class Segment:
     lacking: "tuple[Segment, ...]" = ()
     owner: Any = None
     rest: bool = False
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def parse(document: Mapping[str, Any] | None, path: Path = ("sort",)) -> Sort:
 
 
 _run: Any = Run
-_everything = Segment(_run.id, _run.project_id)
+_everything = Segment(_run.id, _run.project_id, plain=True)
 
 
 def _segments(sort: Sort) -> tuple[Segment, ...]:
@@ -170,7 +172,7 @@ def _nullable(value: Any) -> tuple[Segment, ...]:
 
 def _with_the_rest(*known: Segment) -> tuple[Segment, ...]:
     """Segments of runs that have something, then those that have none of it."""
-    return *known, Segment(_run.id, _run.project_id, lacking=known, rest=True)
+    return *known, Segment(_run.id, _run.project_id, lacking=known, rest=True, plain=True)
 
 
 def _metric(name: str, of: str) -> Segment:

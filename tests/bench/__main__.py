@@ -3,11 +3,12 @@
 import asyncio
 import sys
 
-from tests.bench import launching, logs, metrics, pages, watching
+from tests.bench import launching, lists, logs, metrics, pages, watching
 from tests.bench.rows import show
 
 BENCHES = {
     "launching": launching.rows,
+    "lists": lists.rows,
     "logs": logs.rows,
     "metrics": metrics.rows,
     "pages": pages.rows,
@@ -17,7 +18,7 @@ BENCHES = {
 
 def main() -> None:
     """Run and print."""
-    words = sys.argv[1:]
+    words = [word for word in sys.argv[1:] if word.isalpha()]
     for name, bench in BENCHES.items():
         if not words or any(word in name for word in words):
             show(asyncio.run(bench()))

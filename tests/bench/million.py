@@ -1,16 +1,14 @@
 """A database of very many runs, as it would be after years: real rows of every table that lists touch.
 
 One run of each of twenty pipelines is started and ended by the commands of db; the others are its rows with
-values of their own: 5 headline values, 10 tags and 5 arguments a run. They go in in bulk, without the
-indexes, which are made afterwards. The same numbers come out every time.
+values of their own: 5 headline values, 10 tags and 5 arguments a run. Very many go in in bulk, without the
+indexes, which are made afterwards. The same numbers come out every time. lists.py measures with it.
 """
 
-import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -46,10 +44,8 @@ def options() -> tuple[Option, ...]:
     )
 
 
-async def fill(url: str, count: int) -> None:
-    """Migrate a database and put `count` runs in; says how long each part took."""
-    await schema.upgrade(url)
-    database = Database(url, bus=Bus("memory://"))
+async def fill(database: Database, count: int) -> None:
+    """Put `count` runs into a migrated database that has none."""
     world = await World.make(database, Function("train", options=options()))
     pipelines = [
         await world.draw({"train": StepSpec("train", "ml/train", {})}, name=f"pipeline-{number}")
@@ -59,20 +55,16 @@ async def fill(url: str, count: int) -> None:
         await world.start(pipeline_id)
     await world.drive()
     async with database.read() as session:
-        runs = [dict(row) for row in (await session.execute(select(Run.__table__))).mappings()]
-        jobs = [dict(row) for row in (await session.execute(select(Job.__table__))).mappings()]
-        feed = dict(
-            (await session.execute(select(Feed.__table__).where(Feed.owner == runs[0]["id"])))
-            .mappings()
-            .one()
-        )
-    await database.close()
-    made = _rows([*map(_kept, runs)], [*map(_kept, jobs)], _kept(feed), count)
-    began = time.perf_counter()
-    if url.startswith("sqlite"):
-        _load_sqlite(url.removeprefix("sqlite:///"), made, began)
+        runs = [_kept(row) for row in (await session.execute(select(Run.__table__))).mappings()]
+        jobs = [_kept(row) for row in (await session.execute(select(Job.__table__))).mappings()]
+        of_first = select(Feed.__table__).where(Feed.owner == runs[0]["id"])
+        feed = _kept((await session.execute(of_first)).mappings().one())
+    made = _rows(runs, jobs, feed, count)
+    if database.url.get_backend_name() == "sqlite":
+        _load_sqlite(database.url.database or "", made, time.perf_counter(), aside=count > CHUNK)
     else:
-        await _load_postgresql(url, made, began)
+        url = database.url.render_as_string(hide_password=False)
+        await _load_postgresql(url, made, time.perf_counter(), aside=count > CHUNK)
 
 
 def _rows(runs: Sequence[Any], jobs: Sequence[Any], feed: Any, count: int) -> Iterator[Rows]:
@@ -168,7 +160,7 @@ def _chunk(
     return rows
 
 
-def _kept(row: dict[str, Any]) -> dict[str, Any]:
+def _kept(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {name: _plain(value) for name, value in row.items()}
 
 
@@ -215,17 +207,18 @@ def _tags(number: int, picks: Any) -> list[tuple[str, str]]:
     ]
 
 
-def _load_sqlite(path: str, made: Iterator[Rows], began: float) -> None:
+def _load_sqlite(path: str, made: Iterator[Rows], began: float, *, aside: bool) -> None:
     database = sqlite3.connect(path, isolation_level=None)
     for pragma in ("synchronous = OFF", "cache_size = -1000000", "foreign_keys = OFF", "temp_store = FILE"):
         database.execute(f"PRAGMA {pragma}")
     marks = ", ".join("?" * len(TABLES))
-    aside = database.execute(
+    indexes = database.execute(
         f"SELECT type, name, sql FROM sqlite_master WHERE type IN ('index', 'trigger') AND sql IS NOT NULL"
         f" AND tbl_name IN ({marks})",
         TABLES,
     ).fetchall()
-    for kind, name, _ in aside:
+    indexes = indexes if aside else []
+    for kind, name, _ in indexes:
         database.execute(f"DROP {kind} {name}")
     for rows in made:
         database.execute("BEGIN")
@@ -234,37 +227,38 @@ def _load_sqlite(path: str, made: Iterator[Rows], began: float) -> None:
             values = ", ".join("?" * len(columns))
             database.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values})", some)
         database.execute("COMMIT")
-    _say("rows", began)
-    for _, name, sql in aside:
+    if aside:
+        _say("rows", began)
+    for _, name, sql in indexes:
         database.execute(sql)
         _say(name, began)
-    database.execute("INSERT INTO run_words(run_words) VALUES ('rebuild')")
-    _say("words", began)
+    if aside:
+        database.execute("INSERT INTO run_words(run_words) VALUES ('rebuild')")
+        _say("words", began)
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.close()
 
 
-async def _load_postgresql(url: str, made: Iterator[Rows], began: float) -> None:
+async def _load_postgresql(url: str, made: Iterator[Rows], began: float, *, aside: bool) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute("SET session_replication_role = replica")
     await connection.execute("SET synchronous_commit = off")
     await connection.execute("SET maintenance_work_mem = '512MB'")
-    aside = await connection.fetch(
+    indexes = await connection.fetch(
         "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = ANY($1) AND indexname LIKE 'ix_%'",
         list(TABLES),
     )
-    for name, _ in aside:
+    indexes = indexes if aside else []
+    for name, _ in indexes:
         await connection.execute(f"DROP INDEX {name}")
     for rows in made:
         for table, some in rows.items():
             columns = tables.METADATA.tables[table].columns.keys()
             await connection.copy_records_to_table(table, records=some, columns=columns)
-    _say("rows", began)
-    for name, definition in aside:
+    for name, definition in indexes:
         await connection.execute(definition)
         _say(name, began)
-    await connection.execute("VACUUM (ANALYZE)")
-    _say("vacuum", began)
+    await connection.execute("VACUUM (ANALYZE)" if aside else "ANALYZE")
     await connection.close()
 
 
@@ -272,14 +266,9 @@ def _say(what: str, began: float) -> None:
     print(f"{time.perf_counter() - began:7.1f} s  {what}", flush=True)
 
 
-def main(url: str, count: int) -> None:
-    """Fill a new database."""
-    if url.startswith("sqlite"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    asyncio.run(fill(url, count))
-
-
-if __name__ == "__main__":
-    import sys
-
-    main(sys.argv[1], int(sys.argv[2]))
+async def make(url: str, count: int) -> None:
+    """Migrate a database and fill it."""
+    await schema.upgrade(url)
+    database = Database(url, bus=Bus("memory://"))
+    await fill(database, count)
+    await database.close()

@@ -221,7 +221,7 @@ class Limit:
 @asynccontextmanager
 async def limiting() -> AsyncIterator[Limit]:
     """The server of limits.py on a free port."""
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen([sys.executable, "-m", "tests.bench.limits", str(port)])
     try:
         while True:
@@ -238,7 +238,7 @@ async def limiting() -> AsyncIterator[Limit]:
 @asynccontextmanager
 async def serving(*, prepared: bool = True) -> AsyncIterator[Server]:
     """A server on a free port with a home of its own, gone afterwards with all its jobs."""
-    port = _free_port()
+    port = free_port()
     home = Path(tempfile.mkdtemp(prefix="rungraph-bench-"))
     server = Server(home, port)
     await server.start()
@@ -253,7 +253,8 @@ async def serving(*, prepared: bool = True) -> AsyncIterator[Server]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         found: int = probe.getsockname()[1]
