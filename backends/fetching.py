@@ -6,6 +6,8 @@ manifest and forgets it. Scratch folders have a name that `sources.sweep` knows,
 
 import asyncio
 import contextlib
+import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -60,6 +62,25 @@ async def obtained(
         yield Obtained(_within(part, scratch, source), "the archive")
     finally:
         await asyncio.to_thread(sources.remove, scratch)
+
+
+def recover(store: Path) -> None:
+    """End what the fetches of a killed server left running, and remove what they wrote.
+
+    For the start of a server, before it fetches anything: nobody watches how much such a fetch still writes.
+    """
+    left = list(store.glob(f"{sources.SCRATCH}*"))
+    if not left:
+        return
+    place = store.resolve()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            folder = (process / "cwd").readlink()
+            inside = folder.parts[len(place.parts) :] if folder.is_relative_to(place) else ()
+            if inside and inside[0].startswith(sources.SCRATCH):
+                os.kill(int(process.name), signal.SIGKILL)
+    for folder in left:
+        sources.remove(folder)
 
 
 def _local(source: Source) -> Obtained:

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec
 
 import structlog
 
-from backends import base
+from backends import base, fetching
 from backends.base import Backend
 from backends.blobs import Blobs
 from backends.installing import Installer
@@ -90,6 +90,7 @@ class Supervisor:
 
     async def open(self) -> None:
         """Take the lease, adopt what is running, and begin."""
+        await asyncio.to_thread(fetching.recover, self._store)
         await self._adapter.open()
         async with self._database.begin() as session:
             self._lease: Lease = await backends.take_lease(session, self._host)
