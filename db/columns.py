@@ -115,6 +115,7 @@ class Among(ColumnElement[bool]):
 
     inherit_cache = True
     type = Boolean()
+    _is_implicitly_boolean = True  # else SQLite is asked whether it equals 1, and uses no index
     _traverse_internals = [  # noqa: RUF012 - as SQLAlchemy declares it
         ("column", InternalTraversal.dp_clauseelement),
         ("name", InternalTraversal.dp_string),

@@ -4,10 +4,12 @@ No offset and no count. A walk repeats no unchanged row, whatever is inserted me
 the order.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Select
+from sqlalchemy import Integer, Select, bindparam
 
 from db.database import Session
 
@@ -50,17 +52,34 @@ async def fetch(
     page: Page,
     *,
     newest_first: bool = True,
+    parameters: Mapping[str, Any] | None = None,
 ) -> Slice[T]:
-    """The page of a statement ordered by a unique column, `key`."""
-    descending = newest_first is not page.backward
-    if page.after is not None:
-        statement = statement.where(key < page.after if newest_first else key > page.after)
-    if page.before is not None:
-        statement = statement.where(key > page.before if newest_first else key < page.before)
-    statement = statement.order_by(key.desc() if descending else key.asc()).limit(page.size + 1)
-    rows = await session.all(kind, statement)
+    """The page of a statement ordered by a unique column, `key`.
+
+    A statement that is given `parameters` is one of few and the same every time: its pages are built once.
+    """
+    paged = _paged if parameters is not None else _paged.__wrapped__
+    built = paged(
+        statement, key, page.after is not None, page.before is not None, page.backward, newest_first
+    )
+    edges = {"page_after": page.after, "page_before": page.before}
+    given = {name: value for name, value in edges.items() if value is not None}
+    rows = await session.all(kind, built, {**given, **(parameters or {}), "page_size": page.size + 1})
     more = len(rows) > page.size
     rows = rows[: page.size]
     if page.backward:
         return Slice(rows[::-1], has_next=page.before is not None, has_previous=more)
     return Slice(rows, has_next=more, has_previous=page.after is not None)
+
+
+@lru_cache(maxsize=64)
+def _paged(
+    statement: Select[Any], key: Any, begun: bool, ended: bool, backward: bool, newest_first: bool
+) -> Select[Any]:
+    after, before = bindparam("page_after", type_=key.type), bindparam("page_before", type_=key.type)
+    if begun:
+        statement = statement.where(key < after if newest_first else key > after)
+    if ended:
+        statement = statement.where(key > before if newest_first else key < before)
+    order = key.desc() if newest_first is not backward else key.asc()
+    return statement.order_by(order).limit(bindparam("page_size", type_=Integer))

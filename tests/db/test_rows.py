@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import insert, literal, select
+from sqlalchemy import create_engine, insert, literal, select
+from sqlalchemy.dialects.sqlite import dialect
 
 from db import columns, ids
 from db.database import Database
@@ -50,3 +51,14 @@ async def test_among_finds_the_rows_of_any_number_of_keys(database: Database) ->
         async with database.single() as session:
             found = await session.all(Project, statement, {"keys": keys})
         assert {row.id for row in found} == {one["id"] for one in made} & set(keys)
+
+
+async def test_among_is_looked_up_in_an_index(sqlite_url: str) -> None:
+    statement = select(Project).where(columns.Among(Project.id, "keys"))
+    given = statement.params(keys=[b"?" * 16])
+    spelt = str(given.compile(dialect=dialect(), compile_kwargs={"literal_binds": True}))
+    engine = create_engine(sqlite_url)
+    with engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {spelt}").all()
+    engine.dispose()
+    assert all("SEARCH" in row[-1] for row in plan), plan
