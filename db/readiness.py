@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, insert, literal, select
 
 from db import (
     conditions,
@@ -29,6 +29,7 @@ from db.files import File
 from db.jobs import Direction, Job, JobFile, Member
 from db.modules import Function, ModuleVersion
 from db.selections import Bound, Candidate, Chosen
+from db.source_uses import RunSource
 from db.states import EndReason, JobState
 from db.verdicts import Facts
 
@@ -73,6 +74,9 @@ _READY = select(
     Job.inputs,
     Job.condition,
     Job.cache,
+    Job.workers,
+    Job.gpus,
+    select(literal(1)).where(RunSource.run_id == Job.run_id).limit(1).scalar_subquery().label("has_sources"),
 ).where(Job.id.in_(bindparam("jobs", expanding=True)))
 _FUNCTIONS = (
     select(Function.id, Function.spec, ModuleVersion.digest)
@@ -258,9 +262,9 @@ async def _run(
 ) -> Fate:
     """Queued, unless what it would do has been done and its step wants that."""
     row = job.row
-    if known is None:
+    if known is None or row.has_sources:
         return Fate(JobState.QUEUED, row.project_id)
-    key = reuse.key_of(known.digest, known.spec.name, row.arguments, chosen, parts)
+    key = reuse.key_of(known.digest, known.spec.name, row.arguments, chosen, parts, row.workers, row.gpus)
     source = await reuse.find(session, row.project_id, key) if row.cache else None
     if source is None:
         return Fate(JobState.QUEUED, row.project_id, key=key)

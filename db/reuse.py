@@ -1,9 +1,10 @@
 """Reuse: a job that would do what another has done takes its outputs instead of being launched.
 
-What a job does is told by `key_of`: its function in that state of its module, its arguments and its input files
-by name, content, tags and part of a dataset, all that it is shown but for its own ids. The outputs become its
-own as the same files, without a copy, and so do the headline values. The files are locked against being
-deleted meanwhile; a job whose files have gone is no source.
+What a job does is told by `key_of`: its function in that state of its module, its arguments, its workers and
+GPUs, and its input files by name, content, tags and part of a dataset, all that it is shown but for its own ids.
+A run that was given data sources has no keys: nobody knows what lay there. The outputs become its own as the
+same files, without a copy, and so do the headline values. The files are locked against being deleted
+meanwhile; a job whose files have gone is no source.
 """
 
 import hashlib
@@ -45,13 +46,15 @@ def key_of(
     arguments: Mapping[str, Any],
     files: Sequence[Chosen],
     parts: Mapping[bytes, Sequence[str]],
+    workers: int,
+    gpus: int,
 ) -> bytes:
     """What tells jobs that do the same, as a digest; `parts` are those of datasets that files belong to."""
     given = [
         [one.name, one.file.sha256, sorted(one.file.tags.items()), sorted(parts.get(one.file.file_id, ()))]
         for one in files
     ]
-    content = json.dumps([digest, function, sorted(arguments.items()), given])
+    content = json.dumps([digest, function, sorted(arguments.items()), given, workers, gpus])
     return hashlib.sha256(content.encode()).digest()
 
 

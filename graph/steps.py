@@ -199,7 +199,9 @@ class StepInput:
         default=None, description="Lists of values by option: a job for each combination."
     )
     cache: bool = strawberry.field(
-        default=False, description="Take the outputs of a job that has done the same, if there is one."
+        default=False,
+        description="Take the outputs of a job that has done the same, if there is one; never in a run that is given "
+        "data sources.",
     )
 
     def document(self) -> dict[str, Any]:

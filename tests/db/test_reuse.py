@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from db import deletions, headlines, jobs, runs
+from db import data_sources, deletions, headlines, jobs, runs
 from db.database import Database
 from db.jobs import Direction, Job
 from db.manifests import Option, OptionType
+from db.resources import StepResources
 from db.states import EndReason, JobState, RunState
 from tests.db.world import World, function, made, report, written
 
@@ -79,6 +80,8 @@ async def test_a_run_all_of_whose_jobs_are_taken_over_ends_as_it_starts(database
         ([_train()], {"cache": False}),
         ([_train()], {"arguments": [("fit", {"rate": 3})]}),
         ([_train()], {"files": "other"}),
+        ([_train()], {"resources": [StepResources("fit", workers=2)]}),
+        ([_train()], {"resources": [StepResources("fit", gpus=1)]}),
     ],
 )
 async def test_other_work_is_done(database: Database, steps: list[dict[str, Any]], values: Any) -> None:
@@ -100,6 +103,17 @@ async def test_equal_files_make_equal_work_whatever_their_ids(database: Database
     await world.install(TRAIN)
     newer = await world.start(written(_train()), files=[await world.upload("data.csv", "1")])
     assert (await world.states(newer))["fit"] is JobState.QUEUED
+
+
+async def test_what_reads_a_place_outside_is_done_each_time(database: Database) -> None:
+    world = await World.make(database, TRAIN)
+    async with database.begin() as session:
+        source = await data_sources.create(session, world.viewer, "web", "https://example.org/train.csv")
+    for _ in range(2):
+        read = await _done(world, _train(), sources=[source])
+        assert (await world.jobs(read))["fit"].attempts == 1
+    other = await world.start(written(_train()))
+    assert (await world.states(other))["fit"] is JobState.QUEUED
 
 
 async def test_another_project_a_failure_and_a_deleted_run_are_no_sources(database: Database) -> None:
