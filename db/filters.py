@@ -7,7 +7,7 @@ same thing. Pure: what a condition means in SQL is in matching.py.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from db import arguments, errors, ids
@@ -19,6 +19,8 @@ DEPTH = 5
 MOST = 50
 """How many conditions a filter may have: each costs a look at each run that is examined."""
 LONGEST_SEARCH = 200
+_MOMENTS = (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
+"""What a range of time reaches from and to: arithmetic ends a little later."""
 HEADLINES = {"LAST": "last", "MIN": "minimum", "MAX": "maximum"}
 COMPARISONS = ("eq", "lt", "lte", "gt", "gte")
 
@@ -132,7 +134,7 @@ def parse(document: Mapping[str, Any] | None, path: Path = ("filter",)) -> tuple
     """
     reader = _Reader()
     found = reader.read(document or {}, path, 1)
-    if not reader.problems and len(list(leaves(found))) > MOST:
+    if not reader.problems and (reader.parts > MOST or len(list(leaves(found))) > MOST):
         reader.problems.append(Problem(path, f"a filter has at most {MOST} conditions"))
     if reader.problems:
         raise errors.Invalid(problems=reader.problems)
@@ -157,6 +159,8 @@ class _Reader:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self.says_archived = False
+        self.parts = 0
+        """What `and`, `or` and `not` put together, also where nothing is in it."""
         self._fields: dict[str, Callable[[Any, Path], list[Condition]]] = {
             "states": self._states,
             "tags": lambda given, at: [self._tag(one, (*at, str(i))) for i, one in enumerate(given)],
@@ -181,6 +185,7 @@ class _Reader:
         if depth > DEPTH:
             self._wrong(path, f"filters nest at most {DEPTH} deep")
             return ()
+        self.parts += depth > 1
         found: list[Condition] = []
         for name, given in document.items():
             at = (*path, name)
@@ -246,6 +251,9 @@ class _Reader:
             self._wrong(path, f"{ids.shorten(str(given))!r} is no time: write it as 2026-01-31T12:00:00Z")
         if found is not None and found.tzinfo is None:
             self._wrong(path, "a time says its zone: end it with Z or +01:00")
+            return None
+        if found is not None and not _MOMENTS[0] <= found <= _MOMENTS[1]:
+            self._wrong(path, "a time lies in the years 1 to 9999")
             return None
         return found
 

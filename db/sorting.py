@@ -218,7 +218,8 @@ def _fits(value: Any, kind: TypeEngine[Any] | None) -> bool:
         return isinstance(value, str) and "\0" not in value
     if isinstance(kind, Float):
         return type(value) in (int, float)
-    return type(value) is int and -(2**63) <= value < 2**63
+    bits = 63 if isinstance(kind, BigInteger) else 31
+    return type(value) is int and -(2**bits) <= value < 2**bits
 
 
 def _id(text: str) -> bytes:

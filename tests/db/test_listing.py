@@ -145,6 +145,10 @@ async def test_a_job_sees_its_run_and_a_user_the_runs_of_their_projects(database
             ("filter", "not", "not", "not", "not", "not"),
         ),
         ({"or": [{"name": "a"}] * 51}, ("filter",)),
+        ({"or": [{}] * 51}, ("filter",)),
+        ({"and": [{"or": [{"or": []}] * 26}] * 2}, ("filter",)),
+        ({"createdAt": {"since": "0001-01-01T00:00:00+14:00"}}, ("filter", "createdAt", "since")),
+        ({"createdAt": {"before": "9999-12-31T23:59:59-14:00"}}, ("filter", "createdAt", "before")),
     ],
 )
 def test_a_filter_that_cannot_be_is_refused_where_it_is_wrong(
@@ -169,6 +173,14 @@ def test_a_cursor_of_another_order_is_none_of_this_one(sort: Sort) -> None:
         [*place[:3], "zz"] if isinstance(place, list) else "",
     ):
         assert sort.key(wrong) is None
+
+
+def test_a_cursor_holds_no_number_that_its_column_cannot_have() -> None:
+    for by, most in (("PRIORITY", 2**31 - 1), ("STARTED", 2**63 - 1)):
+        sort = Sort(by)
+        for value, fits in ((most, True), (-most - 1, True), (most + 1, False), (-most - 2, False)):
+            key = Key(0, value, b"x" * 16)
+            assert sort.key(sort.place(key)) == (key if fits else None)
 
 
 def test_a_sort_says_what_it_lacks() -> None:
