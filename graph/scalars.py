@@ -1,13 +1,21 @@
-"""Scalars, and records: Int64 is a JSON number that JavaScript keeps exact."""
+"""Scalars, and records: Int64 is a JSON number that JavaScript keeps exact.
+
+A DateTime that is given is one that can be kept, read again, and reckoned with: `datetime` ends with the year 9999
+in UTC, and raises where an offset, a day or a jitter leads beyond.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, NewType
 
 import strawberry
 from graphql import GraphQLError
+from strawberry.schema.types.base_scalars import DateTimeDefinition
 from strawberry.types.scalar import ScalarDefinition
 
 MAX = 2**53 - 1
+_YEARS = (datetime(1000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC))
 
 Int64 = NewType("Int64", int)
 
@@ -29,7 +37,19 @@ INT64 = strawberry.scalar(
     parse_value=_int64,
 )
 
-SCALARS: dict[object, ScalarDefinition] = {Int64: INT64}
+
+def _moment(value: Any) -> Any:
+    assert DateTimeDefinition.parse_value is not None
+    moment = DateTimeDefinition.parse_value(value)
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    if not _YEARS[0] <= aware <= _YEARS[1]:
+        raise GraphQLError(f"DateTime cannot represent {value!r}: it is not in the years 1000 to 9000")
+    return moment
+
+
+MOMENT = replace(DateTimeDefinition, parse_value=_moment)
+
+SCALARS: dict[object, ScalarDefinition] = {Int64: INT64, datetime: MOMENT}
 
 
 class Records(list[Any]):

@@ -227,6 +227,14 @@ ASKED: dict[str, tuple[str, str]] = {
     "a filter that is no pipeline": (f'{{ runs(filter: {{pipeline: "x"}}) {PAGE} }}', "NOT_FOUND"),
     "a filter that is no module": (f'{{ functions(filter: {{module: "x"}}) {PAGE} }}', "NOT_FOUND"),
     "a tag that cannot be": (rf'{{ runs(filter: {{tags: [{{name: "\u0000"}}]}}) {PAGE} }}', "INVALID"),
+    "a time whose zone leads before all times": (
+        f'{{ runs(filter: {{endedAt: {{before: "0001-01-01T00:00:00+14:00"}}}}) {PAGE} }}',
+        "INVALID",
+    ),
+    "a time whose zone leads beyond all times": (
+        '{ previewSchedule(cron: "0 0 * * *", after: "9999-12-31T23:59:59-14:00") }',
+        "INVALID",
+    ),
     "too many ids": ("query ($ids: [ID!]!) { nodes(ids: $ids) { id } }", "LIMIT_EXCEEDED"),
     "too many series": ("query ($ids: [ID!]!) { series(runs: $ids, names: []) { name } }", "LIMIT_EXCEEDED"),
 }

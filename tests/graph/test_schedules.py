@@ -155,6 +155,20 @@ async def test_every_mistake_is_told_with_its_place(server: Server) -> None:
         assert "one of cron, interval, file and after" in payload["errors"][0]["message"]
 
 
+async def test_a_moment_that_cannot_be_read_again_is_not_kept(server: Server) -> None:
+    pipeline = await server.pipeline({"f": {"code": "pass"}})
+    made = {"pipeline": pipeline, "name": "far", "run": {}, "cron": {"expression": "@daily"}}
+    mutation = "mutation ($input: CreateScheduleInput!) { createSchedule(input: $input) { schedule { id } } }"
+    for wrong in (
+        {"endsAt": "9999-12-31T23:59:59-14:00"},
+        {"startsAt": "0001-01-01T00:00:00+14:00"},
+        {"cron": None, "interval": {"everySeconds": 60, "anchorAt": "9999-12-31T23:59:59"}},
+    ):
+        answer = (await server.post(mutation, {"input": {**made, **wrong}})).json()
+        assert "not in the years 1000 to 9000" in answer["errors"][0]["message"], answer
+    assert (await server.ask("{ schedules { nodes { name endsAt } } }"))["nodes"] is not None
+
+
 async def test_a_preview_tells_the_next_times_or_the_wrong_field(server: Server) -> None:
     query = """query ($cron: String!, $zone: String!, $after: DateTime) {
       previewSchedule(cron: $cron, timeZone: $zone, count: 3, after: $after) }"""
