@@ -32,10 +32,11 @@ from graph import content, pages
 from graph.credentials import Credentials, keep
 from graph.errors import ErrorCode
 from graph.guard import Guard
-from graph.http import Endpoint, Surroundings, fault
+from graph.http import Endpoint, fault
 from graph.live import Hub
 from graph.schema import build, sdl
 from graph.settings import Settings
+from graph.surroundings import Surroundings
 
 log = structlog.get_logger(__name__)
 

@@ -56,7 +56,7 @@ class RunListSubscription:
         context = info.context
         context.require_viewer()
         where = filters.parse(document(filter))
-        recent = context.hub.recent
+        recent = context.around.hub.recent
         place = recent.place
         removed: OrderedDict[bytes, None] = OrderedDict()
         while True:

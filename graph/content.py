@@ -9,7 +9,8 @@ from db.errors import DomainError
 from db.viewers import Viewer
 from graph import nodes
 from graph.errors import ErrorCode
-from graph.http import Surroundings, fault
+from graph.http import fault
+from graph.surroundings import Surroundings
 
 _STATUS = {
     "FORBIDDEN": 403,

@@ -1,4 +1,4 @@
-"""What resolvers work with: who asks, the database, the live hub, file contents, and loaders. Never a session.
+"""What resolvers work with: who asks, the surroundings, and loaders. Never a session.
 
 Loaders batch what one operation needs of one kind into one read. They remember within a query; on a
 WebSocket, whose connection shares one context among its operations and their events, they only batch.
@@ -12,12 +12,10 @@ from starlette.requests import HTTPConnection
 from strawberry.dataloader import DataLoader
 from strawberry.types import Info as StrawberryInfo
 
-from backends.blobs import Blobs
-from backends.vault import Vault
 from db import errors
 from db.database import Database
 from db.viewers import Viewer
-from graph.live import Hub
+from graph.surroundings import Surroundings
 from graph.sweeping import current
 
 K = TypeVar("K")
@@ -30,28 +28,11 @@ class Context:
     """The surroundings of an operation, or of a WebSocket's operations."""
 
     def __init__(
-        self,
-        connection: HTTPConnection,
-        *,
-        viewer: Viewer | None,
-        database: Database,
-        hub: Hub,
-        blobs: Blobs,
-        vault: Vault,
-        attempt_token: Callable[[bytes], str],
-        backend: str,
-        max_upload_bytes: int,
-        request_id: str,
+        self, connection: HTTPConnection, around: Surroundings, *, viewer: Viewer | None, request_id: str
     ) -> None:
         self.connection = connection
         self.connection_params: dict[str, Any] = {}
-        self._database = database
-        self.hub = hub
-        self.blobs = blobs
-        self.vault = vault
-        self.attempt_token = attempt_token
-        self.backend = backend
-        self.max_upload_bytes = max_upload_bytes
+        self.around = around
         self.request_id = request_id
         self.authenticated: Viewer | None = viewer
         self.place: int | None = None
@@ -84,7 +65,7 @@ class Context:
     def database(self) -> Database:
         """The database, for somebody: nothing is read or written for nobody."""
         self.require_viewer()
-        return self._database
+        return self.around.database
 
     def require_viewer(self) -> None:
         """Raise Unauthenticated for nobody."""

@@ -223,7 +223,7 @@ class DataSourceMutation:
     @refusing(FetchDataSourcePayload)
     async def fetch_data_source(self, info: Info, input: FetchDataSourceInput) -> FetchDataSourcePayload:
         context, source_id = info.context, key("data_source", input.id, "id")
-        most = context.max_upload_bytes
+        most = context.around.max_upload_bytes
         limit = most if input.limit_bytes is None else min(input.limit_bytes, most)
         async with context.database.begin() as session:
             fetch_id = await data_fetches.request(

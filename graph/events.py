@@ -98,7 +98,7 @@ async def _events(
     context: Context, feed_id: int, cursor: int, told: Callable[[live.Message], Any]
 ) -> AsyncIterator[tuple[int, Any]]:
     said, at = cursor, time.monotonic()
-    async for item in context.hub.follow(feed_id, cursor, remind_seconds=CURSOR_SECONDS):
+    async for item in context.around.hub.follow(feed_id, cursor, remind_seconds=CURSOR_SECONDS):
         match item:
             case live.Message(seq=seq):
                 event = told(item)

@@ -162,7 +162,7 @@ class ExternalMutation:
         async with context.database.read() as session:
             external = await externals.get(session, run_id)
         (job,) = await context.load(jobs.of_run, run_id)
-        token = context.attempt_token(external.attempt_id)
+        token = context.around.credentials.attempt_token(external.attempt_id)
         return CreateRunPayload(run=await context.load(load_runs, run_id), job=job, token=token)
 
     @strawberry.mutation(description="Add lines to an external run's log; answered once they are committed.")

@@ -217,8 +217,8 @@ class FileMutation:
         project = None if input.project is None else key("project", input.project, "project")
         if not isinstance(input.tags, dict | None):
             raise errors.Invalid("tags are an object of values by name", path=("tags",))
-        if input.size_bytes > context.max_upload_bytes:
-            message = f"a file has at most {context.max_upload_bytes} bytes"
+        if input.size_bytes > context.around.max_upload_bytes:
+            message = f"a file has at most {context.around.max_upload_bytes} bytes"
             raise errors.LimitExceeded(message, path=("sizeBytes",))
         async with context.database.begin() as session:
             file_id = await files.create_upload(

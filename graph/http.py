@@ -11,12 +11,11 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 import structlog
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
@@ -35,15 +34,10 @@ from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
-from backends.blobs import Blobs
-from backends.vault import Vault
-from db.database import Database
-from db.viewers import Viewer
 from graph.context import Context
-from graph.credentials import COOKIE, Credentials
 from graph.errors import ErrorCode
-from graph.live import Hub
 from graph.sharing import Topics, shareable
+from graph.surroundings import Surroundings
 
 log = structlog.get_logger(__name__)
 
@@ -53,48 +47,6 @@ INIT_SECONDS = 10
 MOST_OPERATIONS = 100
 """Subscriptions at once on one WebSocket."""
 _MEMBERS: dict[str, type] = {"query": str, "variables": dict, "operationName": str, "extensions": dict}
-
-
-class Surroundings:
-    """What every request of this process works with."""
-
-    def __init__(
-        self,
-        *,
-        database: Database,
-        hub: Hub,
-        blobs: Blobs,
-        credentials: Credentials,
-        vault: Vault,
-        backend: str,
-        allowed_origins: frozenset[str],
-        max_upload_bytes: int,
-    ) -> None:
-        self.database = database
-        self.hub = hub
-        self.blobs = blobs
-        self.credentials = credentials
-        self.vault = vault
-        self.backend = backend
-        self.allowed_origins = allowed_origins
-        self.max_upload_bytes = max_upload_bytes
-
-    async def viewer(self, connection: HTTPConnection) -> Viewer | None:
-        """Who a request or a handshake comes from, by its token or its cookie."""
-        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and token:
-            return await self.credentials.viewer(token.strip())
-        cookie = connection.cookies.get(COOKIE)
-        if cookie and self.is_own_origin(connection):
-            return await self.credentials.viewer(cookie)
-        return None
-
-    def is_own_origin(self, connection: HTTPConnection) -> bool:
-        """Whether no page of another origin sends this: a cookie alone proves nothing of a page."""
-        origin = connection.headers.get("origin")
-        if origin is None or origin in self.allowed_origins:
-            return True
-        return urlsplit(origin).netloc == connection.headers.get("host")
 
 
 class _Adapter(ASGIWebSocketAdapter):
@@ -182,19 +134,9 @@ class Endpoint(GraphQL[Context, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """The operation's surroundings; on a WebSocket those of all its operations."""
-        around = self._around
-        return Context(
-            request,
-            viewer=await around.viewer(request),
-            database=around.database,
-            hub=around.hub,
-            blobs=around.blobs,
-            vault=around.vault,
-            attempt_token=around.credentials.attempt_token,
-            backend=around.backend,
-            max_upload_bytes=around.max_upload_bytes,
-            request_id=request.scope.get("request_id") or secrets.token_hex(8),
-        )
+        request_id = request.scope.get("request_id") or secrets.token_hex(8)
+        viewer = await self._around.viewer(request)
+        return Context(request, self._around, viewer=viewer, request_id=request_id)
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         """A browser shows its cookie, others a header or {"token": …} in connection_init."""

@@ -155,6 +155,6 @@ class CheckMutation:
         async with context.database.read() as session:
             await projects.choose(session, context.viewer, project)
             file = await installations.require_archive(session, context.viewer, source)
-        archive = context.blobs.path(file.sha256) if file is not None and file.sha256 else None
+        archive = context.around.blobs.path(file.sha256) if file is not None and file.sha256 else None
         found = await checking.check(source, archive, file.name if file else None)
         return CheckModulePayload(check=ModuleCheck.of(found))

@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, PlainTextResponse, RedirectRespons
 
 from db import users
 from graph.credentials import COOKIE
-from graph.http import Surroundings
+from graph.surroundings import Surroundings
 
 STATIC = Path(__file__).parent / "static"
 SESSION_LASTS = timedelta(days=30)

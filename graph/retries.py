@@ -106,7 +106,7 @@ class RetryMutation:
             files = [key("file", text, "files", str(at)) for at, text in enumerate(input.files)]
         spec = retries.RerunSpec(
             run_id=key("run", input.id, "id"),
-            backend=context.backend,
+            backend=context.around.backend,
             revision=input.revision or retries.Revised.ORIGINAL,
             idempotency_key=input.idempotency_key,
             name=input.name,

@@ -310,7 +310,7 @@ class ScheduleMutation:
 
 def _request(context: Context, given: ScheduledRunInput) -> schedules.Request:
     return schedules.Request(
-        backend=context.backend,
+        backend=context.around.backend,
         name=given.name,
         priority=given.priority,
         arguments=[

@@ -129,7 +129,12 @@ class SecretMutation:
         project = None if input.project is None else key("project", input.project, "project")
         async with context.database.begin() as session:
             secret_id = await secrets.put(
-                session, context.viewer, input.name, input.value, context.vault.seal, project_id=project
+                session,
+                context.viewer,
+                input.name,
+                input.value,
+                context.around.vault.seal,
+                project_id=project,
             )
         return SetSecretPayload(secret=await context.load(load_secrets, secret_id))
 

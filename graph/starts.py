@@ -222,7 +222,7 @@ async def results(
 async def _start(context: Context, input: StartRunInput) -> bytes:
     spec = starts.StartSpec(
         pipeline_id=key("pipeline", input.pipeline, "pipeline"),
-        backend=context.backend,
+        backend=context.around.backend,
         idempotency_key=input.idempotency_key,
         name=input.name,
         priority=input.priority,

@@ -41,7 +41,7 @@ BARE = ("client/rungraph/__init__.py", "backends/watcher.py")
 PLUMBING = {
     "app", "serve", "serving", "settings", "http", "guard", "content", "pages", "schema", "context",
     "credentials", "errors", "paging", "cost", "live", "sharing", "events", "watching", "timeline", "nodes", "scalars",
-    "functions", "execution", "levels", "sweeping",
+    "functions", "execution", "levels", "surroundings", "sweeping",
 }  # fmt: skip
 
 # Spelt in pieces, so that this file does not name them either.

@@ -22,8 +22,8 @@ from sqlalchemy import Pool, event
 from starlette.applications import Starlette
 
 from graph.app import create_app
-from graph.http import Surroundings
 from graph.settings import Settings
+from graph.surroundings import Surroundings
 from rungraph.api import Client
 from tests.backends import localground
 from tests.backends.grounds import eventually

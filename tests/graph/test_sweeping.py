@@ -21,8 +21,9 @@ from strawberry.types import ExecutionResult
 from db import errors
 from graph.context import Context
 from graph.execution import Execution
-from graph.http import Surroundings, encode
+from graph.http import encode
 from graph.schema import build
+from graph.surroundings import Surroundings
 from tests.db.world import few
 from tests.graph.serving import Server
 
@@ -100,18 +101,7 @@ def queries(draw: st.DrawFn) -> str:
 
 def context(around: Surroundings, viewer: Any) -> Context:
     connection = HTTPConnection({"type": "http", "headers": []})
-    return Context(
-        connection,
-        viewer=viewer,
-        database=around.database,
-        hub=around.hub,
-        blobs=around.blobs,
-        vault=around.vault,
-        attempt_token=around.credentials.attempt_token,
-        backend=around.backend,
-        max_upload_bytes=around.max_upload_bytes,
-        request_id="x",
-    )
+    return Context(connection, around, viewer=viewer, request_id="x")
 
 
 def told(result: ExecutionResult) -> bytes:
