@@ -108,9 +108,11 @@ def read_file(folder: Path, name: str, problems: Problems) -> bytes | None:
     return None
 
 
-def parse(content: bytes, problems: Problems) -> Node | None:
+def parse(
+    content: bytes, problems: Problems, *, most_bytes: int = MAX_BYTES, most_nodes: int = MAX_NODES
+) -> Node | None:
     """The document's tree, or None where it has none; duplicate keys and the like are put on the list."""
-    text = _text(content, problems)
+    text = _text(content, problems, most_bytes)
     if text is None:
         return None
     try:
@@ -131,15 +133,15 @@ def parse(content: bytes, problems: Problems) -> Node | None:
         problems.place(1, 1, "", "empty", "the file says nothing")
         return None
     try:
-        return _Walk(problems).node(root, "", 0)
+        return _Walk(problems, most_nodes).node(root, "", 0)
     except _TooMuch as error:
         problems.place(error.line, 1, "", "too-much", str(error))
         return None
 
 
-def _text(content: bytes, problems: Problems) -> str | None:
-    if len(content) > MAX_BYTES:
-        problems.place(1, 1, "", "too-large", f"is larger than {MAX_BYTES >> 10} KiB")
+def _text(content: bytes, problems: Problems, most_bytes: int) -> str | None:
+    if len(content) > most_bytes:
+        problems.place(1, 1, "", "too-large", f"is larger than {most_bytes >> 10} KiB")
         return None
     try:
         text = content.decode("utf-8-sig")
@@ -172,22 +174,32 @@ _CORE = (
         list("-+.0123456789"),
     ),
 )
+
+
+class CoreDumper(yaml.SafeDumper):
+    """Writes what `parse` reads as the same values: text that would be read as something else is quoted."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - a class attribute of the base
+
+
 for _tag, _pattern, _first in _CORE:
-    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+    for _kind in (_CoreLoader, CoreDumper):
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
 class _Walk:
     """From PyYAML's nodes to ours, counting what aliases repeat."""
 
-    def __init__(self, problems: Problems) -> None:
+    def __init__(self, problems: Problems, most_nodes: int) -> None:
         self.problems = problems
+        self.most_nodes = most_nodes
         self.count = 0
 
     def node(self, raw: yaml.Node, path: str, depth: int, key: yaml.Node | None = None) -> Node:
         self.count += 1
         line, column = raw.start_mark.line + 1, raw.start_mark.column + 1
-        if self.count > MAX_NODES:
-            raise _TooMuch(f"has more than {MAX_NODES} values, aliases counted", line)
+        if self.count > self.most_nodes:
+            raise _TooMuch(f"has more than {self.most_nodes} values, aliases counted", line)
         if depth > MAX_DEPTH:
             raise _TooMuch(f"is nested deeper than {MAX_DEPTH} levels", line)
         mark = (key or raw).start_mark

@@ -24,8 +24,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db import columns, errors, ids, manifests, paging, projects, viewers
 from db.columns import Base, Id, Timestamp
 from db.database import Session, Transaction
+from db.documents import Document
+from db.errors import Problem
 from db.paging import Page, Slice
-from db.steps import Step, StepSpec, check_steps, name_problems, row_of
+from db.states import TERMINAL_RUN
+from db.steps import Step, StepSpec, check_steps, name_problems, row_of, specs_of, steps_of
 from db.viewers import Viewer
 
 
@@ -75,11 +78,15 @@ async def create(
     *,
     description: str = "",
     project_id: bytes | None = None,
+    problems: Sequence[Problem] = (),
 ) -> bytes:
-    """A new pipeline with its first revision; raises Invalid with every mistake, Conflict for a taken name."""
+    """A new pipeline with its first revision; raises Invalid with every mistake, Conflict for a taken name.
+
+    `problems` are what was found wrong in reading it, told along with the rest.
+    """
     _check_description(description)
     project = await projects.choose(session, viewer, project_id)
-    checked = await check_steps(session, project, name, steps)
+    checked = await check_steps(session, project, name, steps, problems)
     pipeline_id, at = ids.new(), columns.now()
     values = {
         "id": pipeline_id,
@@ -107,6 +114,7 @@ async def revise(
     name: str | None = None,
     description: str | None = None,
     steps: Sequence[StepSpec] | None = None,
+    problems: Sequence[Problem] = (),
 ) -> bytes:
     """Change what is given; new steps make a new revision, and what runs or ran keeps its own."""
     _check_description(description or "")
@@ -114,7 +122,7 @@ async def revise(
     number = pipeline.revision
     if steps is not None:
         wanted = pipeline.name if name is None else name
-        checked = await check_steps(session, pipeline.project_id, wanted, steps)
+        checked = await check_steps(session, pipeline.project_id, wanted, steps, problems)
         number += 1
         await _insert_revision(session, viewer, pipeline_id, number, checked, columns.now())
     elif name is not None and (problems := name_problems(name)):
@@ -130,6 +138,118 @@ async def revise(
         # The constraint decides, not a look beforehand: another rename may be under way.
         raise errors.Conflict(f"there is a pipeline named {name!r} already", path=("name",)) from error
     return pipeline_id
+
+
+async def import_(
+    session: Transaction,
+    viewer: Viewer,
+    document: Document,
+    *,
+    replace: bool = False,
+    project_id: bytes | None = None,
+    problems: Sequence[Problem] = (),
+) -> bytes:
+    """A pipeline as its document says: a new one, or with `replace` a new revision of the one of its name."""
+    project = await projects.choose(session, viewer, project_id)
+    named = (Pipeline.project_id == project) & (Pipeline.name == document.name)
+    found = await session.scalar(select(Pipeline.id).where(named, Pipeline.deleted_at.is_(None)))
+    if found is None:
+        return await create(
+            session,
+            viewer,
+            document.name,
+            document.steps,
+            description=document.description,
+            project_id=project,
+            problems=problems,
+        )
+    if not replace:
+        message = f"there is a pipeline named {document.name!r} already: replace it, or give another name"
+        raise errors.Conflict(message, path=("name",))
+    return await revise(
+        session,
+        viewer,
+        found,
+        description=document.description,
+        steps=document.steps,
+        problems=problems,
+    )
+
+
+async def export(session: Session, viewer: Viewer, revision_id: bytes) -> Document:
+    """A revision of a pipeline as a document, under the name that the pipeline has now."""
+    (revision,) = await find_revisions(session, viewer, [revision_id])
+    (pipeline,) = await find_pipelines(session, viewer, [revision.pipeline_id])
+    rows = await steps_of(session, [revision_id])
+    return Document(pipeline.name, pipeline.description, tuple(specs_of(rows)))
+
+
+async def clone(
+    session: Transaction,
+    viewer: Viewer,
+    pipeline_id: bytes,
+    name: str,
+    *,
+    revision_id: bytes | None = None,
+    project_id: bytes | None = None,
+) -> bytes:
+    """A new pipeline with the steps of another, also of a deleted one; of its latest revision or the given."""
+    pipeline = await find_pipeline(session, viewer, pipeline_id=pipeline_id)
+    if pipeline is None:
+        raise errors.NotFound("there is no such pipeline", path=("id",))
+    revision = await get_revision(session, viewer, pipeline, revision_id)
+    copied = await export(session, viewer, revision.id)
+    project = project_id or pipeline.project_id
+    return await create(
+        session, viewer, name, copied.steps, description=copied.description, project_id=project
+    )
+
+
+async def delete(session: Transaction, viewer: Viewer, pipeline_id: bytes) -> bytes:
+    """Take a pipeline out of use: its name is free, its runs and revisions stay as they are.
+
+    Raises Conflict while a run of it has not ended, or a schedule starts it or waits for it.
+    """
+    pipeline = await _lock(session, viewer, pipeline_id, deleting=True)
+    runs, schedules = (Base.metadata.tables[name] for name in ("runs", "schedules"))
+    alive = runs.c.deleted_at.is_(None) & runs.c.state.not_in(TERMINAL_RUN)
+    run_id = await session.scalar(select(runs.c.id).where(runs.c.pipeline_id == pipeline_id, alive).limit(1))
+    if run_id is not None:
+        raise errors.Conflict(f"{ids.encode('run', run_id)} of it has not ended", path=("id",))
+    used = (schedules.c.pipeline_id == pipeline_id) | (schedules.c.after_pipeline_id == pipeline_id)
+    going = select(schedules.c.name).where(used, text("schedules.state <> 'ENDED'"))
+    schedule = await session.scalar(going.limit(1))
+    if schedule is not None:
+        raise errors.Conflict(f"the schedule {schedule!r} uses it: delete that first", path=("id",))
+    gone = update(Pipeline).where(Pipeline.id == pipeline.id).values(deleted_at=columns.now())
+    await session.execute(gone)
+    return pipeline_id
+
+
+async def hold(session: Transaction, viewer: Viewer, pipeline_id: bytes) -> Pipeline:
+    """A pipeline to start a run of, which is not deleted before this transaction has ended."""
+    seen = viewers.visible(viewer, Pipeline.project_id)
+    held = select(Pipeline).where(Pipeline.id == pipeline_id, seen)
+    pipeline = await session.find(Pipeline, held.with_for_update(read=True, key_share=True))
+    if pipeline is None:
+        raise errors.NotFound("there is no such pipeline", path=("pipeline",))
+    if pipeline.deleted_at is not None:
+        message = f"the pipeline {pipeline.name} was deleted; what is cloned from it can run"
+        raise errors.NotFound(message, path=("pipeline",))
+    viewers.require_writer(viewer, pipeline.project_id)
+    return pipeline
+
+
+async def get_revision(
+    session: Session, viewer: Viewer, pipeline: Pipeline, revision_id: bytes | None
+) -> Revision:
+    """The revision of this id, or the pipeline's latest; raises NotFound for one of another pipeline."""
+    if revision_id is None:
+        return (await latest_revisions(session, [pipeline.id]))[0]
+    found = await find_revisions(session, viewer, [revision_id])
+    if not found or found[0].pipeline_id != pipeline.id:
+        raise errors.NotFound("this pipeline has no such revision", path=("revision",))
+    return found[0]
 
 
 async def find_pipeline(
@@ -185,11 +305,16 @@ def _check_description(text: str) -> None:
         raise errors.Invalid(message, path=("description",))
 
 
-async def _lock(session: Transaction, viewer: Viewer, pipeline_id: bytes) -> Pipeline:
+async def _lock(
+    session: Transaction, viewer: Viewer, pipeline_id: bytes, *, deleting: bool = False
+) -> Pipeline:
+    """A pipeline to change. Who deletes it waits for whoever is starting a run of it (`hold`)."""
     statement = select(Pipeline).where(
-        Pipeline.id == pipeline_id, viewers.visible(viewer, Pipeline.project_id)
+        Pipeline.id == pipeline_id,
+        Pipeline.deleted_at.is_(None),
+        viewers.visible(viewer, Pipeline.project_id),
     )
-    pipeline = await session.find(Pipeline, statement.with_for_update(key_share=True))
+    pipeline = await session.find(Pipeline, statement.with_for_update(key_share=not deleting))
     if pipeline is None:
         raise errors.NotFound("there is no such pipeline", path=("id",))
     viewers.require_writer(viewer, pipeline.project_id)

@@ -14,7 +14,6 @@ from sqlalchemy import bindparam, select
 
 from db import (
     dataset_uses,
-    errors,
     expansions,
     ids,
     labels,
@@ -124,7 +123,7 @@ _BACKEND = select(Backend.id).where(Backend.name == bindparam("backend"))
 
 async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, spec: StartSpec) -> Plan:
     """Check and freeze everything; every mistake is told. Raises NotFound for a revision of another pipeline."""
-    revision = await _revision(session, viewer, pipeline, spec)
+    revision = await pipelines.get_revision(session, viewer, pipeline, spec.revision_id)
     written = steps.specs_of(await steps.steps_of(session, [revision.id]))
     problems = _spec_problems(spec, [step.name for step in written])
     files, missing = await _files(session, viewer, pipeline.project_id, spec.files)
@@ -154,17 +153,6 @@ async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, s
         ]
     given_files = dataset_uses.joined(files, chosen)
     return Plan(revision.id, members, planned, given_files, chosen.versions, sources.sources, problems)
-
-
-async def _revision(
-    session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, spec: StartSpec
-) -> pipelines.Revision:
-    if spec.revision_id is None:
-        return (await pipelines.latest_revisions(session, [pipeline.id]))[0]
-    found = await pipelines.find_revisions(session, viewer, [spec.revision_id])
-    if not found or found[0].pipeline_id != pipeline.id:
-        raise errors.NotFound("this pipeline has no such revision", path=("revision",))
-    return found[0]
 
 
 async def _unset(

@@ -26,7 +26,6 @@ from db import (
     plans,
     runs,
     source_uses,
-    viewers,
 )
 from db.database import Transaction
 from db.plans import StartSpec
@@ -48,10 +47,7 @@ async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
 
     Raises NotFound, Invalid with every mistake, or Conflict for a key that was used for something else.
     """
-    pipeline = await pipelines.find_pipeline(session, viewer, pipeline_id=spec.pipeline_id)
-    if pipeline is None:
-        raise errors.NotFound("there is no such pipeline", path=("pipeline",))
-    viewers.require_writer(viewer, pipeline.project_id)
+    pipeline = await pipelines.hold(session, viewer, spec.pipeline_id)
     if spec.idempotency_key is not None:
         started = await find_started(session, pipeline.project_id, spec.idempotency_key, spec.sha256())
         if started is not None:

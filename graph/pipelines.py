@@ -1,11 +1,13 @@
 """Pipelines, their revisions and steps: creating, changing, listing."""
 
+import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
-from db import pipelines
+from backends import drawings
+from db import documents, pipelines
 from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
@@ -38,6 +40,10 @@ class PipelineRevision(Node):
     async def steps(self, info: Info) -> list[Step]:
         return await info.context.load(of_revision, self.row.id)
 
+    @strawberry.field(description="The pipeline with these steps as YAML, as importPipeline takes it.")
+    async def yaml(self, info: Info) -> str:
+        return await info.context.load(_yaml_of, self.row.id)
+
 
 @strawberry.type(description="A named graph of steps.")
 class Pipeline(Node):
@@ -47,6 +53,9 @@ class Pipeline(Node):
     name: str = strawberry.field(description="Unique in its project.")
     description: str = strawberry.field(description="What it is for.")
     created_at: datetime = strawberry.field(description="When it was made.")
+    deleted_at: datetime | None = strawberry.field(
+        description="When it was deleted: it is in no list, has no runs to come, and its name is free."
+    )
 
     @classmethod
     def of(cls, row: pipelines.Pipeline) -> "Pipeline":
@@ -56,6 +65,7 @@ class Pipeline(Node):
             name=row.name,
             description=row.description,
             created_at=row.created_at,
+            deleted_at=row.deleted_at,
         )
 
     @strawberry.field(description="Its project.")
@@ -115,6 +125,12 @@ async def _latest_revision(context: Context, keys: list[bytes]) -> list[Pipeline
         rows = await pipelines.latest_revisions(session, keys)
     by_key = {row.pipeline_id: PipelineRevision.of(row) for row in rows}
     return [by_key[key] for key in keys]
+
+
+async def _yaml_of(context: Context, keys: list[bytes]) -> list[str]:
+    async with context.database.read() as session:
+        found = {key: await pipelines.export(session, context.viewer, key) for key in dict.fromkeys(keys)}
+    return [await asyncio.to_thread(drawings.write, documents.write(found[key])) for key in keys]
 
 
 @strawberry.type

@@ -29,6 +29,7 @@ from graph.context import Info
 from graph.data_sources import DataSourceMutation, DataSourceQuery
 from graph.datasets import DatasetMutation, DatasetQuery
 from graph.deletions import DeletionMutation
+from graph.documents import DocumentMutation
 from graph.edits import EditMutation
 from graph.errors import Masking
 from graph.execution import Execution
@@ -137,6 +138,7 @@ class Mutation(
     RetryMutation,
     EditMutation,
     ViewMutation,
+    DocumentMutation,
     DeletionMutation,
     ExternalMutation,
     FileMutation,

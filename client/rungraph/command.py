@@ -18,6 +18,7 @@ except ModuleNotFoundError:
 from rungraph import (
     backends,
     datasets,
+    documents,
     edits,
     exits,
     externals,
@@ -77,6 +78,7 @@ suspensions.add_to(runs.app)
 repeats.add_to(runs.app)
 edits.add_to(runs.app)
 externals.add_to(runs.app)
+documents.add_to(pipelines.app)
 
 
 @app.callback()

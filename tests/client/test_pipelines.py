@@ -48,7 +48,7 @@ def test_steps_arguments_and_needs_come_from_the_line(
     )
     assert (result.exit_code, result.stdout) == (exits.OK, f"{objects.PIPELINE} digits\n")
     assert created[0]["name"] == "digits"
-    assert [{k: v for k, v in step.items() if v != {}} for step in created[0]["steps"]] == STEPS
+    assert [{k: v for k, v in step.items() if v not in ({}, False)} for step in created[0]["steps"]] == STEPS
 
 
 @pytest.mark.parametrize(("suffix", "text"), [("yaml", YAML), ("json", json.dumps({"steps": STEPS}))])
