@@ -1,12 +1,13 @@
 """Errands: work of the server's whose intent lies in the database, looked for on every hint.
 
 Should a hint be lost, a slow poll finds it. What a step does can be repeated, so that it is simply begun again
-after whatever went wrong: a crash, or a database that was away.
+after whatever went wrong: a crash, or a database that was away. Errands that take long go on by themselves
+(Ongoing), so that a step only begins them.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 import structlog
 
@@ -20,10 +21,17 @@ _AGAIN_SECONDS = 1.0
 
 
 class Errands:
-    """Calls `step` whenever there may be something to do."""
+    """Calls `step` whenever there may be something to do.
+
+    A step answers in how many seconds it wants to be called again, which no hint would tell; None for a poll.
+    """
 
     def __init__(
-        self, database: Database, step: Callable[[], Awaitable[None]], *, poll_seconds: float = POLL_SECONDS
+        self,
+        database: Database,
+        step: Callable[[], Awaitable[float | None]],
+        *,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._database = database
         self._step = step
@@ -33,13 +41,17 @@ class Errands:
     def open(self) -> None:
         """Begin, with what a former server left undone."""
         self._silence = self._database.bus.listen(self._hear)
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(self._run(), name=self._name)
 
     async def close(self) -> None:
         """Stop; what was not finished is begun again next time."""
         self._silence()
         self._task.cancel()
         await asyncio.wait([self._task])
+
+    @property
+    def _name(self) -> str:
+        return getattr(self._step, "__qualname__", repr(self._step))
 
     def _hear(self, _reached: Mapping[int, int], wake: bool) -> None:
         if wake:
@@ -49,13 +61,52 @@ class Errands:
         while True:
             self._woken.clear()
             try:
-                await self._step()
+                wanted = await self._step()
             except Exception as error:
                 # Nothing is lost: the intent is in the database.
-                name = getattr(self._step, "__qualname__", repr(self._step))
-                log.error("it will be tried again", work=name, error=repr(error), exc_info=error)
+                log.error("it will be tried again", work=self._name, error=repr(error), exc_info=error)
                 await asyncio.sleep(_AGAIN_SECONDS)
                 continue
+            seconds = self._poll_seconds if wanted is None else min(wanted, self._poll_seconds)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._poll_seconds):
+                async with asyncio.timeout(seconds):
                     await self._woken.wait()
+
+
+class Ongoing:
+    """Errands that go on, each known by the key of what it is for, and never twice at once.
+
+    What fails is logged and left: it is found undone by the next step.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+    def begin(self, key: bytes, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Begin, unless it goes on already."""
+        if key in self._tasks:
+            return
+        task = asyncio.create_task(work())
+        self._tasks[key] = task
+        task.add_done_callback(lambda task: self._ended(key, task))
+
+    async def end(self, key: bytes) -> None:
+        """Break off, if it goes on."""
+        if task := self._tasks.get(key):
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def close(self) -> None:
+        """Break off everything; what was not finished is begun again next time."""
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+
+    def _ended(self, key: bytes, task: "asyncio.Task[None]") -> None:
+        del self._tasks[key]
+        if not task.cancelled() and (error := task.exception()):
+            log.error("it will be tried again", work=key.hex(), error=repr(error), exc_info=error)

@@ -6,7 +6,8 @@ done again after a crash, and costs nothing where it was done.
 
 import asyncio
 import dataclasses
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import structlog
 from backends import fetching, formats, manifests, sources
 from backends.base import Backend, BackendUnavailable, PreparationFailed, PrepareSpec
 from backends.blobs import Blobs
+from backends.errands import Ongoing
 from backends.manifest_documents import ManifestProblem
 from db import columns, feeds, files, ids, installations, logs, modules, preparations, removals
 from db import manifests as stored
@@ -50,7 +52,7 @@ class Installer:
         self._adapter = adapter
         self._backend_id = backend_id
         self._host = host
-        self._busy: dict[bytes, asyncio.Task[None]] = {}
+        self._ongoing = Ongoing()
 
     async def step(self) -> None:
         """Begin whatever is to be done and not being done already."""
@@ -62,38 +64,20 @@ class Installer:
         for preparation in abandoned:
             await self._give_up(preparation)
         for version in waiting:
-            self._begin(version.id, self._fetch(version))
+            self._ongoing.begin(version.id, partial(self._fetch, version))
         for preparation in unfinished:
-            self._begin(preparation.id, self._prepare(preparation))
+            self._ongoing.begin(preparation.id, partial(self._prepare, preparation))
         for preparation in left:
-            if not self._busy:  # lest it frees what is being fetched or built again
+            if not self._ongoing:  # lest it frees what is being fetched or built again
                 await self._free(preparation)
 
     async def close(self) -> None:
         """Stop; what was not finished is begun again next time."""
-        for task in self._busy.values():
-            task.cancel()
-        if self._busy:
-            await asyncio.wait(self._busy.values())
-
-    def _begin(self, key: bytes, work: Coroutine[None, None, None]) -> None:
-        if key in self._busy:
-            work.close()
-            return
-        task = asyncio.create_task(work)
-        self._busy[key] = task
-        task.add_done_callback(lambda task: self._ended(key, task))
-
-    def _ended(self, key: bytes, task: "asyncio.Task[None]") -> None:
-        del self._busy[key]
-        if not task.cancelled() and (error := task.exception()):
-            log.error("installation will be tried again", error=repr(error), exc_info=error)
+        await self._ongoing.close()
 
     async def _give_up(self, preparation: Preparation) -> None:
         """End the preparation of what was removed meanwhile."""
-        if task := self._busy.get(preparation.id):
-            task.cancel()
-            await asyncio.wait({task})
+        await self._ongoing.end(preparation.id)
         async with self._database.begin() as session:
             await preparations.fail(session, preparation, "the module was removed")
 

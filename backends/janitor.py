@@ -6,19 +6,17 @@ It wakes on a hint, or on a slow poll.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Mapping
 
 import structlog
 
+from backends.errands import Errands
 from db import deletions, externals
 from db.database import Database
 
 log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 2.0
-_AGAIN_SECONDS = 5.0
-"""Before what failed is tried again."""
+"""How late a silent run is found, whose end no hint announces."""
 
 
 class Janitor:
@@ -26,39 +24,17 @@ class Janitor:
 
     def __init__(self, database: Database, *, poll_seconds: float = _POLL_SECONDS) -> None:
         self._database = database
-        self._poll_seconds = poll_seconds
-        self._woken = asyncio.Event()
+        self._errands = Errands(database, self.step, poll_seconds=poll_seconds)
 
     def open(self) -> None:
         """Begin."""
-        self._silence = self._database.bus.listen(self._hear)
-        self._task = asyncio.create_task(self._run(), name="janitor")
+        self._errands.open()
 
     async def close(self) -> None:
         """Stop; the next one goes on where this one was."""
-        self._silence()
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await self._errands.close()
 
-    def _hear(self, _reached: Mapping[int, int], wake: bool) -> None:
-        if wake:
-            self._woken.set()
-
-    async def _run(self) -> None:
-        while True:
-            self._woken.clear()
-            patience = self._poll_seconds
-            try:
-                await self.look()
-            except Exception as error:
-                # The database may be away, or a run refuse to go: whatever it is, the rest goes on later.
-                log.error("something is left to be done", error=repr(error), exc_info=error)
-                patience = _AGAIN_SECONDS
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await self._woken.wait()
-
-    async def look(self) -> None:
+    async def step(self) -> None:
         """Do everything there is to do now."""
         async with self._database.read() as session:
             due = await externals.due(session)

@@ -7,20 +7,17 @@ may fetch the same at once: the first to end makes the file.
 
 import asyncio
 from collections.abc import AsyncIterator
-
-import structlog
+from functools import partial
 
 from backends import outside
 from backends.base import LaunchRejected
 from backends.blobs import BlobInvalid, Blobs
-from backends.errands import POLL_SECONDS, Errands
+from backends.errands import POLL_SECONDS, Errands, Ongoing
 from backends.outside import Opened, Policy, Refused
 from backends.vault import Vault
 from db import data_fetches, grants
 from db.data_fetches import DataFetch
 from db.database import Database
-
-log = structlog.get_logger(__name__)
 
 _CHUNK_BYTES = 1 << 20
 _AT_ONCE = 4
@@ -47,7 +44,7 @@ class Retriever:
         self._policy = policy
         self._most_seconds = most_seconds
         self._errands = Errands(database, self.step, poll_seconds=poll_seconds)
-        self._busy: dict[bytes, asyncio.Task[None]] = {}
+        self._ongoing = Ongoing()
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     def open(self) -> None:
@@ -57,25 +54,14 @@ class Retriever:
     async def close(self) -> None:
         """Stop; what was not finished is begun again next time."""
         await self._errands.close()
-        for task in self._busy.values():
-            task.cancel()
-        if self._busy:
-            await asyncio.wait(self._busy.values())
+        await self._ongoing.close()
 
     async def step(self) -> None:
         """Begin whatever is to be fetched and is not being fetched already."""
         async with self._database.read() as session:
             waiting = await data_fetches.fetching(session)
         for fetch in waiting:
-            if fetch.id not in self._busy:
-                task = asyncio.create_task(self._run(fetch))
-                self._busy[fetch.id] = task
-                task.add_done_callback(lambda task, key=fetch.id: self._ended(key, task))  # type: ignore[misc]
-
-    def _ended(self, key: bytes, task: "asyncio.Task[None]") -> None:
-        del self._busy[key]
-        if not task.cancelled() and (error := task.exception()):
-            log.error("it will be fetched again", error=repr(error), exc_info=error)
+            self._ongoing.begin(fetch.id, partial(self._run, fetch))
 
     async def _run(self, fetch: DataFetch) -> None:
         async with self._turns:

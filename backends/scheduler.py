@@ -7,13 +7,13 @@ of ours is tried again for a while, and then recorded too. The loop goes on what
 """
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 
 import structlog
 
+from backends.errands import Errands
 from db import columns, firing
 from db.database import Database
 from db.errors import DomainError, Unavailable
@@ -41,20 +41,16 @@ class Scheduler:
     ) -> None:
         self._database = database
         self._now = now
-        self._poll_seconds = poll_seconds
-        self._woken = asyncio.Event()
+        self._errands = Errands(database, self._turn, poll_seconds=poll_seconds)
         self._faults: Counter[Due] = Counter()
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Begin."""
-        self._silence = self._database.bus.listen(self._hear)
-        self._task = asyncio.create_task(self._run(), name="scheduler")
+        self._errands.open()
 
     async def close(self) -> None:
         """Stop; what is due meanwhile waits for the next one."""
-        self._silence()
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        await self._errands.close()
 
     async def step(self) -> datetime | None:
         """Fire everything that is due now; returns when the next thing is."""
@@ -70,31 +66,17 @@ class Scheduler:
         async with self._database.read() as session:
             return await firing.next_wake(session)
 
-    def _hear(self, _reached: Mapping[int, int], wake: bool) -> None:
-        if wake:
-            self._woken.set()
+    async def _turn(self) -> float | None:
+        until = await self.step()
+        return None if until is None else self.patience(until)
 
-    async def _run(self) -> None:
-        while True:
-            self._woken.clear()
-            try:
-                await self._wait(await self.step())
-            except Exception as error:
-                # The database may be away; whatever it is, schedules go on.
-                log.error("scheduling goes on after", error=repr(error), exc_info=error)
-                await asyncio.sleep(_AGAIN_SECONDS)
-
-    async def _wait(self, until: datetime | None) -> None:
-        """Sleep until then, a hint, or the next look; what has met a fault waits a while.
+    def patience(self, until: datetime) -> float:
+        """How many seconds to sleep until then; what has met a fault waits a while.
 
         Without a fault, what is due already has only just become so: timers may be early.
         """
-        seconds = self._poll_seconds if until is None else (until - self._now()).total_seconds()
         least = _AGAIN_SECONDS if self._faults else _LEAST_SECONDS
-        seconds = min(max(seconds, least), self._poll_seconds)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
+        return max((until - self._now()).total_seconds(), least)
 
     async def _fire(self, one: Due) -> None:
         """Fire, or record why not; what meets a fault is tried again later."""

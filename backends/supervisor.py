@@ -9,7 +9,7 @@ goes on. One host's backends, one supervisor; minding.py has the life of one att
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -19,6 +19,7 @@ import structlog
 from backends import base, fetching
 from backends.base import Backend
 from backends.blobs import Blobs
+from backends.errands import Errands
 from backends.installing import Installer
 from backends.minding import Minder, Surroundings, forget
 from backends.recorder import Recorder
@@ -40,6 +41,8 @@ _RENEW_SECONDS = 5.0
 _TIMEOUT_GRACE_SECONDS = 10.0
 _AGAIN_SECONDS = 1.0
 """Between two tries of what failed."""
+_MOST_LATE_SECONDS = 0.5
+"""How late a timeout is found while something runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,9 @@ class Supervisor:
         self._store = store
         self._environment = environment
         self._vault = vault or Vault()
-        self._poll_seconds = poll_seconds
+        self._errands = Errands(database, self._step, poll_seconds=poll_seconds)
         self._recorder = Recorder(database)
         self._minders: dict[str, Minder] = {}
-        self._woken = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -112,17 +114,16 @@ class Supervisor:
         self._installer = Installer(
             self._database, self._store, self._blobs, self._adapter, self._backend_id, self._host
         )
-        self._silence = self._database.bus.listen(self._hear)
         self._spawn(self._recorder.run())
         known = await self._adopt(held)
         self._spawn(self._watch(known))
-        self._spawn(self._act())
+        self._errands.open()
         self._spawn(self._renew())
         self._spawn(self._sweep())
 
     async def close(self) -> None:
         """Stop supervising; everything launched goes on."""
-        self._silence()
+        await self._errands.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -148,10 +149,6 @@ class Supervisor:
     def _enforced(self) -> dict[str, Any]:
         names = ("memory", "cpus", "suspends", "max_workers", "needs_container")
         return {name: getattr(self._adapter.capabilities, name) for name in names}
-
-    def _hear(self, _reached: Mapping[int, int], wake: bool) -> None:
-        if wake:
-            self._woken.set()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -218,26 +215,13 @@ class Supervisor:
                 now = columns.microseconds(columns.now())
                 minder.end(base.Ended(name, base.EndReason.LOST, None, {}, words, now))
 
-    async def _act(self) -> None:
-        """Do what is to be done, whenever there may be something."""
-        while True:
-            self._woken.clear()
-            try:
-                await self._installer.step()
-                await self._claim()
-                await self._hold()
-                await self._time_out()
-            except Exception as error:
-                # The database may be away; whatever it is, supervision goes on.
-                log.error("supervision goes on after", error=repr(error), exc_info=error)
-                await asyncio.sleep(_AGAIN_SECONDS)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._patience()):
-                    await self._woken.wait()
-
-    def _patience(self) -> float:
-        """How long to wait for a hint: to the next timeout or retry at most, which no hint announces."""
-        return min(self._poll_seconds, 0.5) if self._minders else self._poll_seconds
+    async def _step(self) -> float | None:
+        """Do what is to be done; answers when next, as no hint announces a timeout or a retry."""
+        await self._installer.step()
+        await self._claim()
+        await self._hold()
+        await self._time_out()
+        return _MOST_LATE_SECONDS if self._minders else None
 
     async def _claim(self) -> None:
         while True:

@@ -177,7 +177,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     janitor.open()
     stack.push_async_callback(janitor.close)
     scheduler = Scheduler(database)
-    await scheduler.open()
+    scheduler.open()
     stack.push_async_callback(scheduler.close)
     return Surroundings(
         database=database,
