@@ -7,8 +7,11 @@ it is, its content decides, not its name. A single folder at the top is entered.
 
 import contextlib
 import gzip
+import io
+import lzma
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -25,12 +28,24 @@ _MOST_ENTRIES = 4 * MAX_FILES
 _HEADER_BYTES = 1 << 20
 _HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_DIRECTORY_BYTES = 32 << 20
+"""What a zip's list of entries may come to, which is read whole."""
 _KINDS = ".tar, .tar.gz and .zip"
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    ValueError,
+)
+"""What the standard library raises over content that is not what it says; gzip.BadGzipFile is an OSError."""
 
 
 def unpack(archive: Path, into: Path) -> Path:
     """Unpack into the empty folder `into`; the folder that holds the module. Raises SourceInvalid."""
-    with archive.open("rb") as file:
+    with _Sparing(io.FileIO(archive)) as file:
         start = file.read(262)
         file.seek(0)
         writer = _Writer(into)
@@ -44,9 +59,9 @@ def unpack(archive: Path, into: Path) -> Path:
                 _unpack_tar(file, writer)
             else:
                 raise SourceInvalid(f"this is no archive that is known here: {_KINDS} are")
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile) as error:
+        except (*_DAMAGED, gzip.BadGzipFile) as error:
             raise SourceInvalid(f"the archive is damaged: {error}") from error
-        except (NotImplementedError, RuntimeError) as error:
+        except (NotImplementedError, RuntimeError, OSError) as error:
             raise SourceInvalid(f"the archive cannot be unpacked: {error}") from error
     writer.make_links()
     return _top(into)
@@ -55,6 +70,15 @@ def unpack(archive: Path, into: Path) -> Path:
 def _top(folder: Path) -> Path:
     found = [entry for entry in folder.iterdir() if entry.name != ".DS_Store"]
     return found[0] if len(found) == 1 and found[0].is_dir() and not found[0].is_symlink() else folder
+
+
+class _Sparing(io.BufferedReader):
+    """A file that nobody reads in one piece: zipfile takes the list of entries for as long as it says it is."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > _DIRECTORY_BYTES:
+            raise SourceInvalid(f"the archive has more than {_MOST_ENTRIES} entries")
+        return super().read(size)
 
 
 @dataclass(slots=True)
@@ -98,7 +122,9 @@ def _unpack_tar(content: IO[bytes] | gzip.GzipFile, writer: "_Writer") -> None:
                 assert data is not None
                 writer.file(member.name, data, bool(member.mode & stat.S_IXUSR))
             else:
-                raise SourceInvalid(f"{member.name} is a device or pipe; a module holds regular files alone")
+                raise SourceInvalid(
+                    f"{member.name!r} is a device or pipe; a module holds regular files alone"
+                )
 
 
 def _unpack_zip(file: IO[bytes], writer: "_Writer") -> None:
@@ -110,7 +136,7 @@ def _unpack_zip(file: IO[bytes], writer: "_Writer") -> None:
             if not writer.wants(info.filename):
                 continue
             if info.flag_bits & 1:
-                raise SourceInvalid(f"{info.filename} is encrypted")
+                raise SourceInvalid(f"{info.filename!r} is encrypted")
             if info.is_dir():
                 writer.folder(info.filename)
                 continue
@@ -120,7 +146,7 @@ def _unpack_zip(file: IO[bytes], writer: "_Writer") -> None:
                 elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
                     writer.file(info.filename, data, bool(mode & stat.S_IXUSR))
                 else:
-                    raise SourceInvalid(f"{info.filename} is a device or pipe")
+                    raise SourceInvalid(f"{info.filename!r} is a device or pipe")
 
 
 class _Writer:
@@ -158,7 +184,7 @@ class _Writer:
         with _named(name):
             original = self._root / _inside(target)
             if not original.is_file():
-                raise SourceInvalid(f"{name} is a link to {target!r}, which does not come before it")
+                raise SourceInvalid(f"{name!r} is a link to {target!r}, which does not come before it")
             with original.open("rb") as data:
                 self.file(name, data, bool(original.stat().st_mode & stat.S_IXUSR))
 
@@ -166,7 +192,7 @@ class _Writer:
         """A symbolic link, made when nothing is written any more: nothing is ever written through one."""
         place = _inside(name)
         if target.startswith("/") or _climbs(place.parent / target):
-            raise SourceInvalid(f"{name} is a link that leaves the archive, to {target!r}")
+            raise SourceInvalid(f"{name!r} is a link that leaves the archive, to {target!r}")
         self._links.append((name, place, target))
 
     def make_links(self) -> None:
@@ -174,7 +200,9 @@ class _Writer:
         for name, place, target in self._links:
             with _named(name):
                 if any((self._root / above).is_symlink() for above in place.parents):
-                    raise SourceInvalid(f"{name} stands behind a link; an entry must be where its name says")
+                    raise SourceInvalid(
+                        f"{name!r} stands behind a link; an entry must be where its name says"
+                    )
                 (self._root / place).parent.mkdir(parents=True, exist_ok=True)
                 (self._root / place).symlink_to(target)
 
@@ -192,7 +220,7 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except FileExistsError as error:
-        raise SourceInvalid(f"{name} stands in the archive twice") from error
+        raise SourceInvalid(f"{name!r} stands in the archive twice") from error
     except (OSError, ValueError) as error:
         raise SourceInvalid(f"{name!r} cannot be unpacked: {error}") from error
 

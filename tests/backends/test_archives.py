@@ -43,12 +43,17 @@ def _tar(path: Path, *members: tuple[tarfile.TarInfo, bytes], mode: str = "w:gz"
     return path
 
 
-def _zip(path: Path, entries: dict[str, bytes], modes: dict[str, int] | None = None) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+def _zip(
+    path: Path,
+    entries: dict[str, bytes],
+    modes: dict[str, int] | None = None,
+    kind: int = zipfile.ZIP_DEFLATED,
+) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
             info = zipfile.ZipInfo(name)
             info.external_attr = (modes or {}).get(name, 0) << 16
-            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+            archive.writestr(info, content, kind)
     return path
 
 
@@ -100,6 +105,24 @@ def _cut(path: Path) -> Path:
     return _bytes(path, path.read_bytes()[:5_000])
 
 
+def _spoiled(path: Path, was: bytes, now: bytes) -> Path:
+    """The archive with its last `was` overwritten by `now`."""
+    content = bytearray(path.read_bytes())
+    at = content.rindex(was)
+    content[at : at + len(now)] = now
+    return _bytes(path, bytes(content))
+
+
+def _holed(path: Path) -> Path:
+    """A zip behind so much of nothing that takes no place on disk."""
+    end = _zip(path, {"a": b""}).read_bytes()
+    with path.open("wb") as file:
+        file.write(b"PK")
+        file.seek(65 << 20)
+        file.write(end)
+    return path
+
+
 EVIL: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a climbing name": (lambda p: _tar(p, (_member("../x"), b"")), "leads out"),
     "an absolute name": (lambda p: _tar(p, (_member("/tmp/x"), b"")), "leads out"),
@@ -133,6 +156,40 @@ EVIL: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a device": (lambda p: _tar(p, (_member("n", type=tarfile.CHRTYPE), b"")), "device"),
     "a pipe": (lambda p: _tar(p, (_member("n", type=tarfile.FIFOTYPE), b"")), "device"),
     "a name twice": (lambda p: _tar(p, (_member("a"), b"1"), (_member("a"), b"2")), "twice"),
+    "a name that is no text twice": (
+        lambda p: _tar(p, (_member("\udcff"), b"1"), (_member("\udcff"), b"2"), mode="w"),
+        r"^'\\udcff' stands in the archive twice",
+    ),
+    "a name with a NUL": (
+        lambda p: _tar(p, (_member("n", type=tarfile.FIFOTYPE, pax_headers={"path": "a\0b"}), b"")),
+        r"^'a\\x00b' is a device",
+    ),
+    "a sparse file without a map": (
+        lambda p: _tar(
+            p,
+            (
+                _member("n", pax_headers={"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}),
+                b"1\n" + b"9" * 600,
+            ),
+        ),
+        "damaged",
+    ),
+    "a zip's name that is no text": (
+        lambda p: _spoiled(_zip(p, {"é": b""}), "é".encode(), b"\xff\xff"),
+        "damaged",
+    ),
+    "a zip whose list is nowhere": (
+        lambda p: _spoiled(_zip(p, {"a": b""}), b"PK\5\6", b"PK\5\6" + bytes(8) + b"\xff\xff\xff\x7f" * 2),
+        "cannot be unpacked|damaged|more than",
+    ),
+    "a zip whose list is too long": (
+        lambda p: _spoiled(_holed(p), b"PK\5\6", b"PK\5\6" + bytes(8) + (64 << 20).to_bytes(4, "little")),
+        "more than 40000 entries",
+    ),
+    "a broken lzma": (
+        lambda p: _spoiled(_zip(p, {"a": b"1" * 99}, kind=zipfile.ZIP_LZMA), b"\5\0]", b"\5\0\xff"),
+        "damaged",
+    ),
     "no archive": (lambda p: _bytes(p, b"hello" * 100), "no archive"),
     "a broken gzip": (lambda p: _bytes(p, b"\x1f\x8b" + b"x" * 50), "damaged"),
     "a cut tar": (lambda p: _cut(_tar(p, (_member("a"), os.urandom(9_999)))), "damaged"),
