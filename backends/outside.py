@@ -79,7 +79,7 @@ class Policy:
     def _allows(self, host: str, address: str) -> bool:
         where = ipaddress.ip_address(address.partition("%")[0])
         # An IPv4 address in IPv6 clothes is judged as what it is.
-        where = getattr(where, "ipv4_mapped", None) or where
+        where = _undressed(where)
         if host.lower() in self.hosts or (where.is_global and not where.is_multicast):
             return True
         return any(where in network for network in self._networks())
@@ -88,6 +88,16 @@ class Policy:
         for host in self.hosts:
             with suppress(ValueError):
                 yield ipaddress.ip_network(host, strict=False)
+
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def _undressed(where: Any) -> Any:
+    """The IPv4 address that an IPv6 address stands for, mapped, by 6to4 or by NAT64; else the address itself."""
+    if where.version == 6 and where in _NAT64:
+        return ipaddress.IPv4Address(where.packed[-4:])
+    return getattr(where, "ipv4_mapped", None) or getattr(where, "sixtofour", None) or where
 
 
 @contextmanager
@@ -101,11 +111,11 @@ def opened(url: str, credentials: str | None, policy: Policy) -> Iterator[Opened
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """What fails while reading is a refusal, in words."""
+    """What fails while reading is a refusal, in words: also a host's answer that Python makes no sense of."""
     try:
         yield
-    except (OSError, http.client.HTTPException) as error:
-        raise Refused(f"cannot be read: {type(error).__name__}: {error}"[:500]) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Refused(f"cannot be read: {type(error).__name__}: {_printable(str(error))}"[:500]) from error
 
 
 @contextmanager
@@ -135,9 +145,9 @@ def _web(url: str, credentials: str | None, policy: Policy) -> Iterator[Opened]:
                 _check_redirect(here.scheme, url)
                 continue
             if response.status != 200:
-                raise Refused(f"{here.hostname} answered {response.status} {response.reason}")
+                raise Refused(f"{here.hostname} answered {response.status} {_printable(response.reason)}")
             length = response.headers.get("Content-Length", "")
-            yield Opened(response, int(length) if length.isdigit() else None)
+            yield Opened(response, int(length) if length.isdecimal() and length.isascii() else None)
             return
         finally:
             # A thread that still reads is woken by it.
@@ -145,6 +155,10 @@ def _web(url: str, credentials: str | None, policy: Policy) -> Iterator[Opened]:
                 connection.sock and connection.sock.shutdown(socket.SHUT_RDWR)
             connection.close()
     raise Refused(f"more than {MOST_REDIRECTS} redirects")
+
+
+def _printable(text: str) -> str:
+    return "".join(letter for letter in text[:200] if letter.isprintable())
 
 
 def _connect(scheme: str, host: str, port: int | None, policy: Policy) -> http.client.HTTPConnection:
@@ -183,7 +197,8 @@ def _headers(credentials: str | None) -> dict[str, str]:
     if credentials is not None:
         basic = base64.b64encode(credentials.encode()).decode()
         headers["Authorization"] = f"Basic {basic}" if ":" in credentials else f"Bearer {credentials}"
-        if not credentials.isprintable():
+        # What cannot be a header would stand in the message of the exception that says so.
+        if not credentials.isprintable() or not (credentials.isascii() or ":" in credentials):
             raise Refused("its secret is neither user:password nor a token")
     return headers
 

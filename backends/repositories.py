@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,10 @@ _SETTINGS = (
 _SECRET = re.compile(r"(?<=://)[^/\s@]*@")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _WEIGH_SECONDS = 0.2
+_PLACE_BYTES = 4 << 10
+_MOST_LINES = 2_000
+"""What is logged of one command: a server may talk for as long as it is listened to."""
+_LONGEST_ANSWER = 16 << 20
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -105,9 +110,12 @@ async def _fetch(git: "_Git", source: Source) -> str:
 async def _write_out(git: "_Git", source: Source, commit: str) -> None:
     part = source.folder
     try:
+        # A tree may name one below it many times over, so that a few kilobytes are a billion files.
         listed = await git.answer("ls-tree", "-r", "-l", "-z", f"{commit}:{part}" if part else commit)
     except _Failed as error:
         raise SourceInvalid(f"commit {commit[:12]} has no folder {part!r}") from error
+    except _Long as error:
+        raise _too_many() from error
     _weigh(listed)
     try:
         if not source.submodules:
@@ -125,9 +133,17 @@ def _weigh(listed: str) -> None:
     if not sizes:
         raise SourceInvalid("there are no files at this place of the repository")
     if len(sizes) > MAX_FILES:
-        raise SourceInvalid(f"it holds more than {MAX_FILES} files, the most a module may have")
+        raise _too_many()
     if sum(int(size) for size in sizes if size.isdigit()) > MAX_BYTES:
         raise SourceInvalid(f"it is larger than {MAX_BYTES >> 20} MiB, the most a module may be")
+
+
+def _too_many() -> SourceInvalid:
+    return SourceInvalid(f"it holds more than {MAX_FILES} files, the most a module may have")
+
+
+class _Long(Exception):
+    """git says more than anything that is asked here can be."""
 
 
 class _Failed(Exception):
@@ -165,20 +181,25 @@ class _Git:
 
     async def run(self, *arguments: str) -> None:
         """Run it, and log what it says."""
-        said: list[str] = []
+        said: deque[str] = deque(maxlen=10)
+        left = _MOST_LINES
         async with self._started(arguments, asyncio.subprocess.STDOUT) as process:
             async for line in commands.lines(process):
                 if line:
                     said.append(redacted(line))
-                    await self._log(said[-1])
+                    left -= 1
+                    if left >= 0:
+                        await self._log(said[-1] if left else "git says more, which is not kept")
             code = await process.wait()
         if code != 0:
-            raise _Failed("\n".join(said[-10:]) or f"git {arguments[0]} ended with exit code {code}")
+            raise _Failed("\n".join(said) or f"git {arguments[0]} ended with exit code {code}")
 
     async def answer(self, *arguments: str) -> str:
         """Run it for what it prints."""
         async with self._started(arguments, asyncio.subprocess.PIPE) as process:
-            printed, complaint = await process.communicate()
+            assert process.stdout is not None and process.stderr is not None
+            printed, complaint = await asyncio.gather(_bounded(process.stdout), _bounded(process.stderr))
+            await process.wait()
         if process.returncode != 0:
             raise _Failed(redacted(complaint.decode(errors="replace")).strip())
         return printed.decode(errors="replace").strip()
@@ -206,22 +227,36 @@ class _Git:
         finally:
             watch.cancel()
             await commands.end(process)
-        if heavy.is_set():
+        if heavy.is_set() or await self._is_heavy():
             raise SourceInvalid(f"fetching was stopped: it is larger than {self._most_bytes >> 20} MiB")
 
     async def _watch(self, process: asyncio.subprocess.Process, heavy: asyncio.Event) -> None:
         """Kill it once it has written too much."""
-        while await asyncio.to_thread(_weight, self._folder) <= self._most_bytes:  # noqa: ASYNC110
+        while not await self._is_heavy():  # noqa: ASYNC110
             # What is waited for happens on disk.
             await asyncio.sleep(_WEIGH_SECONDS)
         heavy.set()
         commands.kill(process)
 
+    async def _is_heavy(self) -> bool:
+        return await asyncio.to_thread(_weight, self._folder) > self._most_bytes
+
+
+async def _bounded(stream: asyncio.StreamReader) -> bytes:
+    """All of it, if it ends in time."""
+    found = bytearray()
+    while chunk := await stream.read(1 << 16):
+        found += chunk
+        if len(found) > _LONGEST_ANSWER:
+            raise _Long
+    return bytes(found)
+
 
 def _weight(folder: Path) -> int:
-    """Bytes on disk; what comes and goes meanwhile does not matter."""
+    """Bytes on disk, an empty file's place included; what comes and goes meanwhile does not matter."""
     total = 0
-    for path, _, names in os.walk(folder):
+    for path, folders, names in os.walk(folder):
+        total += _PLACE_BYTES * (len(folders) + len(names))
         for name in names:
             with contextlib.suppress(OSError):
                 total += Path(path, name).lstat().st_size

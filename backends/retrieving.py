@@ -114,5 +114,11 @@ class Retriever:
 
 def _read(found: Opened) -> bytes:
     """The next of it; what breaks off is refused in words, like what cannot be begun."""
-    with outside.refusing():
-        return found.source.read(_CHUNK_BYTES)
+    try:
+        with outside.refusing():
+            return found.source.read(_CHUNK_BYTES)
+    except Refused:
+        raise
+    except Exception as error:
+        # The stores' libraries raise what they like; fetched again, it would break off again.
+        raise Refused(f"broke off: {type(error).__name__}") from error

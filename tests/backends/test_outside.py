@@ -60,6 +60,9 @@ def test_credentials_follow_no_redirect_to_another_place(place: Place) -> None:
         ("http://user@127.0.0.1/", "redirects to a URL"),
         ("http://169.254.169.254/latest/meta-data", "which is not public"),
         ("/loop", "more than 5 redirects"),
+        ("http://[", "cannot be read: ValueError"),
+        ("http://127.0.0.1:99999/", "cannot be read: ValueError"),
+        ("/caf\xe9", "cannot be read: UnicodeEncodeError"),
     ],
 )
 def test_a_redirect_leads_nowhere_that_may_not_be_reached(place: Place, location: str, reason: str) -> None:
@@ -83,6 +86,8 @@ def test_a_redirect_leads_nowhere_that_may_not_be_reached(place: Place, location
         "[fe80::1]",
         "224.0.0.1",
         "100.64.0.1",
+        "[2002:7f00:1::]",
+        "[64:ff9b::a9fe:a9fe]",
     ],
 )
 def test_what_is_not_public_is_refused_unless_it_is_allowed(host: str) -> None:
@@ -105,6 +110,20 @@ def test_what_does_not_answer_well_says_so(place: Place) -> None:
         read("http://127.0.0.1:1/", LOCAL)
     with pytest.raises(Refused, match="there is no host"):
         read("http://no-such-host.invalid/", LOCAL)
+
+
+def test_a_size_that_is_no_number_is_no_size(place: Place) -> None:
+    url = place.put("/odd", b"", Content_Length="\xb2")
+    assert read(url, LOCAL) == (b"", None)
+
+
+def test_a_token_that_no_header_can_hold_is_not_repeated(place: Place) -> None:
+    for token in ("sec\u2603ret", "sec\nret"):
+        with pytest.raises(Refused) as refused:
+            read(place.url + "/", LOCAL, token)
+        assert "ret" not in str(refused.value).replace("secret", "") and "sec\u2603" not in repr(
+            refused.value
+        )
 
 
 def test_a_file_is_read_under_the_roots_alone(tmp_path: Path) -> None:

@@ -21,11 +21,17 @@ WHO = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"} | {
 }
 
 
-def git(folder: Path, *arguments: str) -> str:
+def git(folder: Path, *arguments: str, given: str = "") -> str:
     """git in a folder, as its author."""
     environment = {"PATH": os.environ["PATH"], **WHO}
     done = subprocess.run(
-        ["git", *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True
+        ["git", *arguments],
+        cwd=folder,
+        env=environment,
+        input=given,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return done.stdout.strip()
 
@@ -195,6 +201,36 @@ def test_a_tree_too_large_is_refused_before_it_is_written(
     with pytest.raises(SourceInvalid, match="more than 1 files"):
         _check_out(_source(repository), into)
     assert [path.name for path in into.iterdir()] == [".git"]
+
+
+def _bomb(folder: Path) -> None:
+    """A repository of a few hundred bytes that would be a million empty files."""
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    kind, name = "100644 blob", git(folder, "hash-object", "-w", "--stdin")
+    for _ in range(6):
+        entries = "".join(f"{kind} {name}\t{at}\n" for at in range(10))
+        kind, name = "040000 tree", git(folder, "mktree", given=entries)
+    git(folder, "update-ref", "refs/heads/main", git(folder, "commit-tree", name, "-m", "bomb"))
+
+
+def test_a_tree_that_names_itself_over_and_over_is_refused_soon(into: Path, tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb"
+    bomb.mkdir()
+    _bomb(bomb)
+    with pytest.raises(SourceInvalid, match="more than 10000 files"):
+        _check_out(_source(bomb), into)
+
+
+def test_empty_files_weigh_something_too(into: Path, tmp_path: Path) -> None:
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    for folder in (inner, outer):
+        folder.mkdir()
+        git(folder, "init", "--quiet")
+    commit(inner, **{f"f{at}": "" for at in range(400)})
+    git(outer, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "inner")
+    commit(outer, rungraph="o")
+    with pytest.raises(SourceInvalid, match="is larger than 1 MiB"):
+        _check_out(_source(outer, submodules=True), into, most_bytes=1 << 20)
 
 
 @pytest.mark.parametrize("wanted", [True, False])
