@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import structlog
-from graphql import ExecutionResult, GraphQLError, get_named_type
+from graphql import ExecutionResult, GraphQLError, get_named_type, located_error
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from graph import cost
 from graph.levels import Level, Plans
 from graph.scalars import Records
-from graph.sweeping import Sweep
+from graph.sweeping import RootFailed, Sweep
 
 log = structlog.get_logger(__name__)
 
@@ -39,10 +39,19 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         try:
             return ExecutionResult(await Sweep(self).run(level), None)
         except Exception as error:  # noqa: BLE001 - a query may be asked twice: graphql-core says what is wrong, and where
-            log.debug("executed again", error=repr(error))
+            if isinstance(error, RootFailed) and len(level.fields) == 1:
+                return self._failed(error)
+            log.debug("executed again", error=repr(error.__cause__ or error))
             self.listed = 0
         result = super().execute_operation()
         return await result if self.is_awaitable(result) else result
+
+    def _failed(self, failed: RootFailed) -> ExecutionResult:
+        """The answer when the only field that was asked for has failed: it need not fail twice, if slowly."""
+        field, cause = failed.field, failed.__cause__
+        assert isinstance(cause, Exception)
+        error = located_error(cause, [each.node for each in field.details], [field.key])
+        return ExecutionResult({field.key: None} if field.shape.nullable else None, [error])
 
     def complete_list_value(self, return_type: Any, *args: Any, **kwargs: Any) -> Any:
         """An array is complete as it is; everything else takes graphql-core's way."""

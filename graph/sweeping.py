@@ -34,6 +34,14 @@ def current() -> "Sweep | None":
     return _driving
 
 
+class RootFailed(Exception):
+    """A resolver of the query itself has raised its cause: nothing else of that field is known yet."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__(field.key)
+        self.field = field
+
+
 class Want:
     """A resolver's wish for what `fetch` gives for a key: awaiting it parks the resolver."""
 
@@ -190,15 +198,20 @@ class Sweep:
             self._of(fetch).columns.append((column, [key(parent) for parent in parents], arguments))
             column.missing = len(parents)
             return column
-        for index, parent in enumerate(parents):
-            made = function(parent, **arguments) if field.takes_self else function(**arguments)
-            if field.is_async:
-                want, made = await _advance(self, made, None)
-                if want is not None:
-                    column.missing += 1
-                    self._park(want, made, column, index)
-                    continue
-            column.values[index] = made
+        try:
+            for index, parent in enumerate(parents):
+                made = function(parent, **arguments) if field.takes_self else function(**arguments)
+                if field.is_async:
+                    want, made = await _advance(self, made, None)
+                    if want is not None:
+                        column.missing += 1
+                        self._park(want, made, column, index)
+                        continue
+                column.values[index] = made
+        except Exception as error:
+            if field.parent is self._execution.schema.query_type:
+                raise RootFailed(field) from error
+            raise
         return column
 
     def _arguments(self, field: Field) -> dict[str, Any]:

@@ -170,3 +170,23 @@ async def test_what_is_refused_is_told_as_graphql_core_tells_it(server: Server, 
     assert ours == usual and b"a page has 1 to 100 items" in ours
     (entry,) = [entry for entry in again if entry["event"] == "executed again"]
     assert errors.Invalid.__name__ in entry["error"]
+
+
+ALONE = (
+    "query ($run: ID!) { runs(first: 1000, filter: {parent: $run}) { nodes { id } } }",
+    "query ($run: ID!) { again: run(id: $run) { id } }",
+    "query ($run: ID!) { node(id: $run) { id } }",
+)
+
+
+@pytest.mark.parametrize("query", ALONE)
+async def test_what_alone_was_asked_for_does_not_fail_twice(
+    server: Server, again: list[Any], query: str
+) -> None:
+    answers = [
+        await schema.execute(query, {"run": "run_x"}, context(server.around, None))
+        for schema in (build(), build(execution=Usual))
+    ]
+    ours, usual = (told(answer) for answer in answers if isinstance(answer, ExecutionResult))
+    assert ours == usual and b"UNAUTHENTICATED" in ours
+    assert not [entry for entry in again if entry["event"] == "executed again"]
