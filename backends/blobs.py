@@ -2,7 +2,8 @@
 
 What is written appears whole or not at all: a temporary file beside it, flushed to disk, then one rename and
 a flush of the folder. Two writers of one content do no harm. Contents are never changed, so a file is
-read-only and may be linked or served as it is. Which contents are still wanted is the database's business.
+read-only and may be linked or served as it is. Which contents are still wanted is the database's business
+(freeing.py); here a content that is stored again is young again, and only what is old can be freed.
 """
 
 import asyncio
@@ -14,12 +15,16 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 _CHUNK = 1 << 20
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_BYTE = re.compile(r"[0-9a-f]{2}")
+_MOST_IDLE = 500
+"""Files and folders that are looked at in one go."""
 _FICLONE = 0x40049409
 """Linux's ioctl for sharing a file's extents: a copy that costs nothing, on btrfs and XFS."""
 
@@ -36,6 +41,14 @@ class Stored:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """What a piece of the folder holds that nobody stored lately, and where the next piece begins."""
+
+    sha256s: tuple[str, ...]
+    next_piece: int | None
+
+
 class Blobs:
     """The contents under one folder. Everything that touches a disk happens in a thread."""
 
@@ -45,7 +58,7 @@ class Blobs:
 
     def path(self, sha256: str) -> Path:
         """Where the content lies, or would. Raises ValueError for what is no SHA-256 in lower-case hex."""
-        if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        if not _DIGEST.fullmatch(sha256):
             raise ValueError("a content is named by 64 hexadecimal digits")
         return self._root / sha256[:2] / sha256[2:4] / sha256
 
@@ -87,6 +100,21 @@ class Blobs:
         """Remove temporary files that a crash left behind; says how many."""
         return await asyncio.to_thread(self._sweep, older_than_seconds)
 
+    async def belongs_to(self, owner: str) -> bool:
+        """Whether these are the contents of this owner's rows; the first who asks has them."""
+        return await asyncio.to_thread(self._belongs_to, owner)
+
+    async def idle(self, piece: int, *, older_than_seconds: float, most: int = _MOST_IDLE) -> Idle:
+        """The contents that nobody has stored for so long, from this piece on: it looks at so many at most.
+
+        A piece is a folder of contents with the same first four digits, and is looked at whole.
+        """
+        return await asyncio.to_thread(self._idle, piece, older_than_seconds, most)
+
+    async def free(self, sha256s: Sequence[str], *, older_than_seconds: float) -> int:
+        """Remove contents, but none that somebody has stored again meanwhile; says how many bytes."""
+        return await asyncio.to_thread(self._free, sha256s, older_than_seconds)
+
     def _open(self) -> IO[bytes]:
         self._temporary.mkdir(parents=True, exist_ok=True)
         return tempfile.NamedTemporaryFile(dir=self._temporary, delete=False)
@@ -107,16 +135,82 @@ class Blobs:
                 _discard(temporary)
 
     def _keep(self, temporary: IO[bytes], sha256: str) -> None:
-        """From here on a crash leaves the content whole, under its name."""
+        """From here on a crash leaves the content whole, under its name, and young."""
         place = self.path(sha256)
-        if not place.is_file():
+        if not self._renewed(place):
             place.parent.mkdir(parents=True, exist_ok=True)
             temporary.flush()
             os.fchmod(temporary.fileno(), 0o444)
             os.fsync(temporary.fileno())
-            Path(temporary.name).rename(place)
+            os.utime(temporary.fileno())
+            with self._alone():
+                Path(temporary.name).rename(place)
         for folder in (place.parent, place.parent.parent, self._root):
             _sync(folder)
+
+    def _renewed(self, place: Path) -> bool:
+        """Make a content that is there as young as one that is written now."""
+        with self._alone():
+            try:
+                os.utime(place)
+            except OSError:  # not there, or somebody else's, who may make it older than it is
+                return False
+            return place.is_file()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Whoever stores and whoever frees take turns, also those of other processes; a death ends a turn."""
+        with (self._root / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _belongs_to(self, owner: str) -> bool:
+        named = self._root / "owner"
+        if not named.exists():
+            temporary = self._open()
+            try:
+                temporary.write(owner.encode())
+                temporary.flush()
+                os.fsync(temporary.fileno())
+                with contextlib.suppress(FileExistsError):
+                    named.hardlink_to(temporary.name)
+            finally:
+                _discard(temporary)
+        return named.read_text() == owner
+
+    def _idle(self, piece: int, older_than_seconds: float, most: int) -> Idle:
+        before = time.time() - older_than_seconds
+        looked_at, found = 0, list[str]()
+        for at, folder in self._folders(piece):
+            if looked_at >= most:
+                return Idle(tuple(found), at)
+            looked_at += 1
+            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as files:
+                for file in files:
+                    looked_at += 1
+                    if _DIGEST.fullmatch(file.name) and file.stat(follow_symlinks=False).st_mtime < before:
+                        found.append(file.name)
+        return Idle(tuple(found), None)
+
+    def _folders(self, piece: int) -> Iterator[tuple[int, Path]]:
+        """The folders that there are, from this piece on, each with its number."""
+        for top in range(piece >> 8, 256):
+            outer = self._root / f"{top:02x}"
+            inner = sorted(outer.iterdir()) if outer.is_dir() else []
+            for folder in inner:
+                if _BYTE.fullmatch(folder.name) and (at := top << 8 | int(folder.name, 16)) >= piece:
+                    yield at, folder
+
+    def _free(self, sha256s: Sequence[str], older_than_seconds: float) -> int:
+        freed = 0
+        for sha256 in sha256s:
+            place = self.path(sha256)
+            with self._alone(), contextlib.suppress(FileNotFoundError):
+                status = place.stat(follow_symlinks=False)
+                if status.st_mtime < time.time() - older_than_seconds:
+                    place.unlink()
+                    freed += status.st_size
+        return freed
 
     def _sweep(self, older_than_seconds: float) -> int:
         removed = 0

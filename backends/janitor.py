@@ -1,15 +1,18 @@
 """The janitor: what time and crashes leave to be done, in small transactions, by whichever process looks first.
 
-It ends external runs that went silent (db/externals.py) and erases deleted runs (db/deletions.py). Nothing it
-holds in memory matters, and any number of replicas may have one: each piece of work is decided by the database.
-It wakes on a hint, or on a slow poll.
+It ends external runs that went silent (db/externals.py), erases deleted runs (db/deletions.py) and frees contents
+that nobody names (freeing.py). Nothing it holds in memory matters, and any number of replicas may have one: each
+piece of work is decided by the database. It wakes on a hint, or on a slow poll.
 """
 
 import asyncio
 
 import structlog
 
+from backends import freeing
+from backends.blobs import Blobs
 from backends.errands import Errands
+from backends.freeing import Freeing
 from db import deletions, externals
 from db.database import Database
 
@@ -22,9 +25,12 @@ _POLL_SECONDS = 2.0
 class Janitor:
     """Looks after one database."""
 
-    def __init__(self, database: Database, *, poll_seconds: float = _POLL_SECONDS) -> None:
+    def __init__(self, database: Database, blobs: Blobs, *, poll_seconds: float = _POLL_SECONDS) -> None:
         self._database = database
         self._errands = Errands(database, self.step, poll_seconds=poll_seconds)
+        self._poll_seconds = poll_seconds
+        self._freeing = Freeing(database, blobs)
+        self._frees_at = 0.0
 
     def open(self) -> None:
         """Begin."""
@@ -50,6 +56,15 @@ class Janitor:
                 log.error(
                     "a deleted run is not gone yet", run=run_id.hex(), error=repr(error), exc_info=error
                 )
+        await self._free()
+
+    async def _free(self) -> None:
+        """A step at each poll, however often it is woken; a folder that fails is no reason to look again soon."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._frees_at:
+            self._frees_at = now + freeing.REST_SECONDS
+            if await self._freeing.step():
+                self._frees_at = now + self._poll_seconds
 
     async def _erase(self, run_id: bytes) -> None:
         left = True

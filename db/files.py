@@ -167,6 +167,12 @@ async def find_files(session: Session, viewer: Viewer, keys: Collection[bytes]) 
     return await session.all(File, select(File).where(File.id.in_(keys), seen))
 
 
+async def named(session: Session, sha256s: Collection[str]) -> set[str]:
+    """Those of these contents that a row names."""
+    rows = await session.execute(select(File.sha256).where(File.sha256.in_(sha256s)).distinct())
+    return {sha256 for sha256 in rows.scalars() if sha256 is not None}
+
+
 async def list_files(
     session: Session,
     viewer: Viewer,

@@ -28,6 +28,11 @@ async def ensure_default(session: Transaction) -> bytes:
     """Make the default project if it is not there; returns its id."""
     once = columns.insert_once(session.postgresql, Project, ("name",))
     await session.execute(once, {"id": ids.new(), "name": DEFAULT, "created_at": columns.now()})
+    return await default(session)
+
+
+async def default(session: Session) -> bytes:
+    """The default project's id, which no other database has."""
     found: bytes = await session.scalar(select(Project.id).where(Project.name == DEFAULT))
     return found
 

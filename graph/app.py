@@ -173,7 +173,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     retriever = Retriever(database, blobs, vault, policy)
     retriever.open()
     stack.push_async_callback(retriever.close)
-    janitor = Janitor(database)
+    janitor = Janitor(database, blobs)
     janitor.open()
     stack.push_async_callback(janitor.close)
     scheduler = Scheduler(database)

@@ -22,7 +22,8 @@ def blobs(tmp_path: Path) -> Blobs:
 
 
 def _files(blobs: Blobs) -> list[Path]:
-    return [path for path in blobs.path("0" * 64).parents[2].rglob("*") if path.is_file()]
+    top = blobs.path("0" * 64).parents[2]
+    return [path for path in top.rglob("*") if path.is_file() and path != top / "lock"]
 
 
 async def _chunks(*chunks: bytes) -> AsyncIterator[bytes]:
