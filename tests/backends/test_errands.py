@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
 from backends import errands
+from backends.blobs import Blobs
 from backends.errands import Errands, Ongoing
 from backends.janitor import Janitor
 from db import columns, deletions, externals, runs
@@ -97,13 +99,15 @@ async def test_what_goes_on_is_not_begun_again_until_it_ended() -> None:
     assert not ongoing
 
 
-async def test_the_janitor_ends_what_is_silent_and_erases_what_was_deleted(database: Database) -> None:
+async def test_the_janitor_ends_what_is_silent_and_erases_what_was_deleted(
+    database: Database, tmp_path: Path
+) -> None:
     world = await World.make(database)
     async with database.begin() as session:
         run_id = await externals.create(session, world.viewer, externals.ExternalSpec("silent"))
         past = columns.now().replace(year=2000)
         await session.execute(update(External).values(expires_at=past))
-    janitor = Janitor(database)
+    janitor = Janitor(database, Blobs(tmp_path))
     await janitor.step()
     async with database.read() as session:
         row = await runs.find(session, world.viewer, run_id)
