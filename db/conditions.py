@@ -182,7 +182,9 @@ def _one_of(value: Any, words: tuple[str, ...]) -> str | None:
 
 
 def _number(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return manifests.tag_refusal(None, value)  # larger ones cannot be stored, nor compared exactly
+    if not isinstance(value, float) or not math.isfinite(value):
         return f"must be a finite number, not {manifests.shown(value)}"
     return None
 

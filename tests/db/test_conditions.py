@@ -33,6 +33,8 @@ def _wrong(value: Any) -> dict[str, str]:
         ({"step": "a", "metric": "m", "op": "LT"}, "when.value"),
         ({"step": "a", "metric": "m", "op": "LT", "value": float("nan")}, "when.value"),
         ({"step": "a", "metric": "m", "op": "LT", "value": True}, "when.value"),
+        ({"step": "a", "metric": "m", "op": "LT", "value": 2**64}, "when.value"),
+        ({"step": "a", "metric": "m", "op": "LT", "value": 10**400}, "when.value"),
         ({"step": "a", "metric": "m", "of": "MEAN", "op": "LT", "value": 1}, "when.of"),
         ({"step": "a", "tag": "t", "op": "LT", "value": "x"}, "when.op"),
         ({"step": "a", "tag": "t", "op": "EQ", "value": [1]}, "when.value"),
