@@ -7,6 +7,7 @@ for is known. Resolvers are the same and do not notice. It knows only success: w
 is executed again by graphql-core, which has the exact errors, paths and nulls. So only queries go this way.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Sequence
 from operator import attrgetter
 from types import coroutine
@@ -88,6 +89,7 @@ class Sweep:
         self._execution = execution
         self._context = execution.context_value
         self._wanted: dict[Fetch, _Wanted] = {}
+        self._waiting: dict[Fetch, _Wanted] = {}
         self._loaded: dict[Fetch, dict[Any, Any]] = {}
 
     async def run(self, level: Level) -> dict[str, Any]:
@@ -95,12 +97,13 @@ class Sweep:
         try:
             (data,) = await self._level(level, [self._execution.root_value])
             while self._wanted:
-                wanted, self._wanted = self._wanted, {}
-                for fetch, asked in wanted.items():
-                    await self._load(fetch, asked)
+                self._waiting, self._wanted = self._wanted, {}
+                await self._fetch()
+                for fetch, asked in self._waiting.items():
+                    await self._hand_on(fetch, asked)
             return data
         finally:
-            for asked in self._wanted.values():
+            for asked in (*self._wanted.values(), *self._waiting.values()):
                 for parked in asked.parked.values():
                     for resolver, _, _ in parked:
                         resolver.close()
@@ -112,8 +115,18 @@ class Sweep:
             return loaded[key]
         return await Want(fetch, key)
 
+    async def _fetch(self) -> None:
+        """Fetch for all who wait, from all loaders at once: a database elsewhere answers them side by side."""
+        loads = [self._load(fetch, asked) for fetch, asked in self._waiting.items()]
+        if len(loads) == 1:
+            await loads[0]
+            return
+        for failure in await asyncio.gather(*loads, return_exceptions=True):
+            if failure is not None:
+                raise failure
+
     async def _load(self, fetch: Fetch, asked: _Wanted) -> None:
-        """Fetch for all who have asked, and let them go on."""
+        """Fetch what one loader is asked for and has not given yet."""
         loaded = self._loaded.setdefault(fetch, {None: None})
         keys = dict.fromkeys(asked.parked)
         for _, wanted, _ in asked.columns:
@@ -122,6 +135,10 @@ class Sweep:
         for at in range(0, len(missing), MOST_KEYS):
             some = missing[at : at + MOST_KEYS]
             loaded.update(zip(some, await fetch(self._context, some), strict=True))
+
+    async def _hand_on(self, fetch: Fetch, asked: _Wanted) -> None:
+        """Let all who have asked go on with what was fetched."""
+        loaded = self._loaded[fetch]
         for column, wanted, arguments in asked.columns:
             await self._finish(column, [loaded[key] for key in wanted], arguments)
         for key, parked in asked.parked.items():

@@ -94,11 +94,13 @@ async def _measured(server: Server, count: int) -> list[Row]:
 
 async def _p50(server: Server, query: str, variables: dict[str, Any]) -> float:
     times = []
+    wire = await server.wire()
     for _ in range(33):
         began = time.perf_counter()
-        answer = await server.raw(query, **variables)
+        answer = await wire.raw(query, **variables)
         times.append(time.perf_counter() - began)
         assert b'"errors"' not in answer, answer[:500]
+    wire.close()
     return p(times[3:], 50) * 1e3
 
 
