@@ -24,7 +24,7 @@ DEEPEST = 8
 E = TypeVar("E", bound=enum.Enum)
 
 
-class Of(enum.Enum):
+class Headline(enum.Enum):
     """Which of a metric's headline values."""
 
     LAST = "LAST"
@@ -36,9 +36,9 @@ class Op(enum.Enum):
     """How two values are compared."""
 
     LT = "LT"
-    LE = "LE"
+    LTE = "LTE"
     GT = "GT"
-    GE = "GE"
+    GTE = "GTE"
     EQ = "EQ"
     NE = "NE"
 
@@ -59,7 +59,7 @@ class Leaf:
     name: str
     op: Op
     value: Scalar
-    of: Of = Of.LAST
+    of: Headline = Headline.LAST
     jobs: Jobs = Jobs.EVERY
     positions: tuple[int, ...] = ()
 
@@ -74,7 +74,7 @@ class Group:
 
 Condition = Leaf | Group
 
-SYMBOLS = {Op.LT: "<", Op.LE: "≤", Op.GT: ">", Op.GE: "≥", Op.EQ: "=", Op.NE: "≠"}
+SYMBOLS = {Op.LT: "<", Op.LTE: "≤", Op.GT: ">", Op.GTE: "≥", Op.EQ: "=", Op.NE: "≠"}
 _GROUPS = ("all", "any", "not")
 _LEAVES = {
     "metric": ("step", "matrix", "metric", "of", "op", "value", "jobs"),
@@ -150,10 +150,10 @@ def _leaf(kind: str, given: Mapping[str, Any], at: tuple[str, ...], problems: li
         value = given.get("value")
         refused = _number(value) if kind == "metric" else manifests.tag_refusal(None, value)
         if kind == "tag" and isinstance(value, str | bool) and op not in (Op.EQ, Op.NE):
-            problems.append(Problem((*at, "op"), "only numbers are compared by LT, LE, GT and GE"))
+            problems.append(Problem((*at, "op"), "only numbers are compared by LT, LTE, GT and GTE"))
     if refused:
         problems.append(Problem((*at, "state" if kind == "state" else "value"), refused))
-    of = _member(Of, given, "of", at, problems, Of.LAST)
+    of = _member(Headline, given, "of", at, problems, Headline.LAST)
     return _NOTHING if source is None else Leaf(source, kind, name, op, value, of, jobs)
 
 
@@ -201,7 +201,7 @@ def encode(condition: Condition) -> dict[str, Any]:
             document["op"] = condition.op.value
     else:
         document[condition.kind] = condition.name
-        if condition.of is not Of.LAST:
+        if condition.of is not Headline.LAST:
             document["of"] = condition.of.value
         document |= {"op": condition.op.value, "value": condition.value}
     if condition.jobs is not Jobs.EVERY:
@@ -223,7 +223,7 @@ def decode(document: Mapping[str, Any]) -> Condition:
         "" if state else document[kind],
         Op(document.get("op", "EQ")),
         document["state"] if state else document["value"],
-        Of(document.get("of", "LAST")),
+        Headline(document.get("of", "LAST")),
         Jobs(document.get("jobs", "EVERY")),
         tuple(document.get("positions", ())),
     )

@@ -259,10 +259,11 @@ class _Reader:
 
     def _argument(self, given: Mapping[str, Any], path: Path) -> Condition:
         name, step = self._text(given["name"], path), given.get("step")
-        number, text = arguments.plain(given.get("equals"))
-        bounds = self._bounds(given, path, needed=given.get("equals") is None)
-        if given.get("equals") is not None and number is None and text is None:
-            self._wrong((*path, "equals"), "an argument is compared with a number, a word, true or false")
+        same = given.get("eq")
+        number, text = arguments.plain(same)
+        bounds = self._bounds({**given, "eq": None}, path, needed=same is None)
+        if same is not None and number is None and text is None:
+            self._wrong((*path, "eq"), "an argument is compared with a number, a word, true or false")
         if text is not None and bounds:
             self._wrong(path, "an argument is compared with a text or with numbers, not with both")
         if number is not None:

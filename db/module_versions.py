@@ -36,16 +36,16 @@ async def activate(session: Transaction, viewer: Viewer, version_id: bytes) -> b
     """Choose the version that new runs use; it must be prepared. A repeat is fine."""
     found = await modules.find_versions(session, viewer, [version_id])
     if not found:
-        raise errors.NotFound("there is no such version", path=("version",))
+        raise errors.NotFound("there is no such version", path=("id",))
     version = found[0]
     viewers.require_writer(viewer, version.project_id)
     if version.same_as is not None:
         return await activate(session, viewer, version.same_as)
     if version.prepared_at is None:
-        raise errors.Conflict("this version is ready on no backend, so no run can use it", path=("version",))
+        raise errors.Conflict("this version is ready on no backend, so no run can use it", path=("id",))
     ours = update(Module).where(Module.id == version.module_id, Module.removed_at.is_(None))
     if not await session.change(ours.values(active_version_id=version_id)):
-        raise errors.Conflict("its module was removed", path=("version",))
+        raise errors.Conflict("its module was removed", path=("id",))
     return version_id
 
 

@@ -23,7 +23,7 @@ from db import (
     verdicts,
 )
 from db.columns import Base
-from db.conditions import Condition, Of
+from db.conditions import Condition, Headline
 from db.database import Session, Transaction
 from db.files import File
 from db.jobs import Direction, Job, JobFile, Member
@@ -165,9 +165,9 @@ async def _skipped(
     leaves = [leaf for job in asking if job.condition for _, leaf in conditions.leaves(job.condition)]
     names = {leaf.name for leaf in leaves if leaf.kind == "metric"}
     measured = {by_position[p].id for leaf in leaves if leaf.kind == "metric" for p in leaf.positions}
-    metrics: dict[bytes, dict[str, dict[Of, float | None]]] = {}
+    metrics: dict[bytes, dict[str, dict[Headline, float | None]]] = {}
     for (job_id, name), value in (await reported.of_jobs(session, [run_id], measured, names)).items():
-        by_kind = {Of.LAST: value.last, Of.MIN: value.minimum, Of.MAX: value.maximum}
+        by_kind = {Headline.LAST: value.last, Headline.MIN: value.minimum, Headline.MAX: value.maximum}
         metrics.setdefault(job_id, {})[name] = by_kind
     facts = {
         position: Facts(

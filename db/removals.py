@@ -33,17 +33,17 @@ async def remove(session: Transaction, viewer: Viewer, module_id: bytes, *, insi
     locked = select(Module).where(Module.id == module_id, seen).with_for_update()
     module = await session.find(Module, locked)
     if module is None:
-        raise errors.NotFound("there is no such module", path=("module",))
+        raise errors.NotFound("there is no such module", path=("id",))
     viewers.require_writer(viewer, module.project_id)
     if module.removed_at is not None:
         return module_id
     if running := await _running(session, module_id):
         message = f"runs that have not ended use {module.name}: {_listed(running)}"
-        raise errors.Conflict(message, path=("module",))
+        raise errors.Conflict(message, path=("id",))
     drawn = await pipelines_using(session, module_id)
     if drawn and not insist:
         message = f"pipelines use {module.name}: {_listed(drawn)}; insist to remove it nevertheless"
-        raise errors.Conflict(message, path=("module",))
+        raise errors.Conflict(message, path=("id",))
     gone = update(Module).where(Module.id == module_id, Module.removed_at.is_(None))
     await session.execute(gone.values(removed_at=columns.now()))
     session.wake()

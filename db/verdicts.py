@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from db import manifests
-from db.conditions import SYMBOLS, Condition, Jobs, Leaf, Of, Op
+from db.conditions import SYMBOLS, Condition, Headline, Jobs, Leaf, Op
 from db.manifests import Scalar
 from db.states import JobState
 
@@ -18,9 +18,9 @@ _LONGEST = 500
 
 _COMPARE: dict[Op, Callable[[Any, Any], bool]] = {
     Op.LT: operator.lt,
-    Op.LE: operator.le,
+    Op.LTE: operator.le,
     Op.GT: operator.gt,
-    Op.GE: operator.ge,
+    Op.GTE: operator.ge,
     Op.EQ: operator.eq,
     Op.NE: operator.ne,
 }
@@ -32,7 +32,7 @@ class Facts:
 
     label: str
     state: JobState
-    metrics: Mapping[str, Mapping[Of, float | None]] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[Headline, float | None]] = field(default_factory=dict)
     tags: Sequence[Mapping[str, Scalar]] = ()
 
 

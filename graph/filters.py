@@ -13,6 +13,7 @@ import strawberry
 from strawberry.scalars import JSON
 from strawberry.utils.str_converters import to_camel_case
 
+from db.conditions import Headline
 from graph.states import RunState
 
 
@@ -24,13 +25,7 @@ class TagInput:
     value: str = strawberry.field(default="", description="Up to 500 characters.")
 
 
-@strawberry.enum(description="Which of a metric's headline values.")
-class Headline(Enum):
-    """Headline values."""
-
-    LAST = "LAST"
-    MIN = "MIN"
-    MAX = "MAX"
+strawberry.enum(Headline, description="Which of a metric's headline values.")
 
 
 @strawberry.input(description="A range of time; what has no such time is not in it.")
@@ -47,7 +42,7 @@ class ArgumentFilter:
 
     name: str = strawberry.field(description="The option.")
     step: str | None = strawberry.field(default=None, description="Of this step; of any when not given.")
-    equals: JSON | None = strawberry.field(
+    eq: JSON | None = strawberry.field(
         default=None, description="A number, a word, true or false; numbers compare as numbers."
     )
     lt: float | None = strawberry.field(default=None, description="Less than.")

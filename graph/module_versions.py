@@ -131,7 +131,7 @@ async def load_versions(context: Context, keys: list[bytes]) -> list[ModuleVersi
 class ActivateModuleVersionInput:
     """Input of activateModuleVersion."""
 
-    version: strawberry.ID = strawberry.field(description="A prepared version, older or newer.")
+    id: strawberry.ID = strawberry.field(description="A prepared version, older or newer.")
 
 
 @strawberry.type(description="The version that new runs use, or why it was refused.")
@@ -154,7 +154,7 @@ class VersionMutation:
         self, info: Info, input: ActivateModuleVersionInput
     ) -> ActivateModuleVersionPayload:
         context = info.context
-        wanted = key("version", input.version, "version")
+        wanted = key("version", input.id, "id")
         async with context.database.begin() as session:
             active = await module_versions.activate(session, context.viewer, wanted)
         return ActivateModuleVersionPayload(version=await nodes.get(context, "version", active))

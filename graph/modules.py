@@ -125,7 +125,7 @@ class ModuleQuery:
 class RemoveModuleInput:
     """Input of removeModule."""
 
-    module: strawberry.ID = strawberry.field(description="The module.")
+    id: strawberry.ID = strawberry.field(description="The module.")
     insist: bool = strawberry.field(
         default=False,
         description="Also when pipelines use it: their steps then find no function until a module of that "
@@ -156,7 +156,7 @@ class ModuleMutation:
     @refusing(RemoveModulePayload)
     async def remove_module(self, info: Info, input: RemoveModuleInput) -> RemoveModulePayload:
         context = info.context
-        wanted = key("module", input.module, "module")
+        wanted = key("module", input.id, "id")
         async with context.database.begin() as session:
             await removals.remove(session, context.viewer, wanted, insist=input.insist)
             drawn = await removals.pipelines_using(session, wanted)

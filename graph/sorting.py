@@ -4,7 +4,7 @@ from enum import Enum
 
 import strawberry
 
-from graph.filters import Headline
+from db.conditions import Headline
 
 
 @strawberry.enum(description="What runs are sorted by.")

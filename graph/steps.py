@@ -13,7 +13,6 @@ from db import conditions, documents, errors, modules, selections, steps
 from graph import functions, states
 from graph.context import Context, Info
 
-strawberry.enum(conditions.Of, name="MetricValue", description="Which of a metric's headline values.")
 strawberry.enum(conditions.Op, name="Comparison", description="How two values are compared.")
 strawberry.enum(
     conditions.Jobs,
@@ -145,7 +144,7 @@ class ConditionInput:
     metric: str | None = strawberry.field(
         default=None, description="A metric of the step's job, of its latest attempt, rank 0."
     )
-    of: conditions.Of | None = strawberry.field(default=None, description="LAST when not given.")
+    of: conditions.Headline | None = strawberry.field(default=None, description="LAST when not given.")
     tag: str | None = strawberry.field(default=None, description="A tag of any file that the step hands on.")
     state: states.JobState | None = strawberry.field(
         default=None, description="How the step ended; it need not succeed then."

@@ -127,11 +127,19 @@ class DeleteRunViewInput:
     id: strawberry.ID = strawberry.field(description="The view.")
 
 
-@strawberry.type(description="The view, or why it was refused.")
-class RunViewPayload:
-    """Payload of createRunView and updateRunView."""
+@strawberry.type(description="The view, or every mistake.")
+class CreateRunViewPayload:
+    """Payload of createRunView."""
 
-    view: RunView | None = strawberry.field(default=None, description="As it is now.")
+    view: RunView | None = strawberry.field(default=None, description="The new view.")
+    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
+
+
+@strawberry.type(description="The view, or every mistake.")
+class UpdateRunViewPayload:
+    """Payload of updateRunView."""
+
+    view: RunView | None = strawberry.field(default=None, description="The view as it is now.")
     errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
 
 
@@ -148,24 +156,24 @@ class ViewMutation:
     """Saving, changing and deleting views."""
 
     @strawberry.mutation(description="Save a view.")
-    @refusing(RunViewPayload)
-    async def create_run_view(self, info: Info, input: CreateRunViewInput) -> RunViewPayload:
+    @refusing(CreateRunViewPayload)
+    async def create_run_view(self, info: Info, input: CreateRunViewInput) -> CreateRunViewPayload:
         context = info.context
         project = None if input.project is None else key("project", input.project, "project")
         spec = ViewSpec(input.name, input.shared, document(input.filter), document(input.sort), input.columns)
         async with context.database.begin() as session:
             view_id = await views.create(session, context.viewer, spec, project)
-        return RunViewPayload(view=await context.load(load_views, view_id))
+        return CreateRunViewPayload(view=await context.load(load_views, view_id))
 
     @strawberry.mutation(description="Change a view of one's own; an administrator changes any.")
-    @refusing(RunViewPayload)
-    async def update_run_view(self, info: Info, input: UpdateRunViewInput) -> RunViewPayload:
+    @refusing(UpdateRunViewPayload)
+    async def update_run_view(self, info: Info, input: UpdateRunViewInput) -> UpdateRunViewPayload:
         context = info.context
         view_id = key("view", input.id, "id")
         spec = ViewSpec(input.name, input.shared, document(input.filter), document(input.sort), input.columns)
         async with context.database.begin() as session:
             await views.change(session, context.viewer, view_id, spec)
-        return RunViewPayload(view=await context.load(load_views, view_id))
+        return UpdateRunViewPayload(view=await context.load(load_views, view_id))
 
     @strawberry.mutation(description="Delete a view of one's own; an administrator deletes any.")
     @refusing(DeleteRunViewPayload)

@@ -115,7 +115,7 @@ def _compared(left: str, operator: str, right: str, text: str, now: datetime) ->
     if left.startswith("arg:"):
         given = values.value(right)
         if operator in ("=", "=="):
-            return {"arguments": [{**_option(left), "equals": given}]}
+            return {"arguments": [{**_option(left), "eq": given}]}
         return {"arguments": [{**_option(left), _OPERATORS[operator]: _number(right, text)}]}
     if left == "state":
         _only_equal(operator, text)

@@ -92,7 +92,7 @@ def use(
 
     async def action(client: Client, output: Output) -> None:
         version = await _numbered(client, await get(client, module), number)
-        answer = await client.execute(ACTIVATE, {"input": {"version": version["id"]}})
+        answer = await client.execute(ACTIVATE, {"input": {"id": version["id"]}})
         active = answer["activateModuleVersion"]["version"]
         if output.as_json:
             output.document(active)
@@ -137,7 +137,7 @@ def remove(
 
     async def action(client: Client, output: Output) -> None:
         found = await get(client, module)
-        answer = await client.execute(REMOVE, {"input": {"module": found["id"], "insist": force}})
+        answer = await client.execute(REMOVE, {"input": {"id": found["id"], "insist": force}})
         removed = answer["removeModule"]
         if output.as_json:
             output.document({**removed["module"], "pipelines": removed["pipelines"]})

@@ -96,8 +96,8 @@ def delete_(ctx: typer.Context, view: Named) -> None:
         found = await listing.view_of(client, view)
         answer = await client.execute(DELETE, {"input": {"id": found["id"]}})
         if output.as_json:
-            output.document(answer["deleteRunView"])
+            output.document({"id": answer["deleteRunView"]["id"]})
         else:
-            output.write(f"{found['id']} is deleted")
+            output.write(f"{found['id']} deleted")
 
     perform(ctx, action)

@@ -16,8 +16,8 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
     [
         ("loss<0.3", {"metrics": [{"name": "loss", "of": "LAST", "lt": 0.3}]}),
         ("val/loss.min >= 1e-3", {"metrics": [{"name": "val/loss", "of": "MIN", "gte": 0.001}]}),
-        ("arg:train.lr=0.1", {"arguments": [{"step": "train", "name": "lr", "equals": 0.1}]}),
-        ("arg:rule=adam", {"arguments": [{"name": "rule", "equals": "adam"}]}),
+        ("arg:train.lr=0.1", {"arguments": [{"step": "train", "name": "lr", "eq": 0.1}]}),
+        ("arg:rule=adam", {"arguments": [{"name": "rule", "eq": "adam"}]}),
         ("arg:lr>0.5", {"arguments": [{"name": "lr", "gt": 0.5}]}),
         ("tag:team=a b", {"tags": [{"name": "team", "value": "a b"}]}),
         ("tag:best", {"hasTags": ["best"]}),

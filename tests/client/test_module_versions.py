@@ -41,7 +41,7 @@ def digits(peer: Peer) -> None:
     )
     peer.fields["node"] = two
     peer.fields["activateModuleVersion"] = lambda input: {
-        "version": {"id": input["version"], "number": 1, "module": module},
+        "version": {"id": input["id"], "number": 1, "module": module},
         "errors": [],
     }
 
@@ -58,7 +58,7 @@ def test_versions_are_listed_and_the_one_in_use_has_a_star(command: Command) -> 
 
 def test_an_older_version_is_chosen_by_its_number(peer: Peer, command: Command) -> None:
     assert command("module", "use", "digits", "1").stdout == "new runs use digits version 1\n"
-    assert peer.operations[-1] == ("activateModuleVersion", {"input": {"version": "w"}})
+    assert peer.operations[-1] == ("activateModuleVersion", {"input": {"id": "w"}})
     assert command("module", "use", "digits", "7").exit_code == exits.NOT_FOUND
 
 
@@ -82,7 +82,7 @@ def test_a_module_is_removed_and_whom_that_concerns_is_told(peer: Peer, command:
         "digits is removed",
         "pipeline p has steps that now find no function",
     ]
-    assert peer.operations[-1] == ("removeModule", {"input": {"module": "m", "insist": True}})
+    assert peer.operations[-1] == ("removeModule", {"input": {"id": "m", "insist": True}})
 
 
 def test_a_refusal_is_a_message_and_a_code(peer: Peer, command: Command) -> None:

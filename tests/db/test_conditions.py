@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db import conditions, documents, errors, verdicts
-from db.conditions import Of
+from db.conditions import Headline
 from db.database import Database
 from db.states import EndReason, JobState
 from db.verdicts import Facts
 from tests.db.world import World, function, made, report, written
 
-GOOD = {"step": "train", "metric": "accuracy", "op": "GE", "value": 0.9}
+GOOD = {"step": "train", "metric": "accuracy", "op": "GTE", "value": 0.9}
 
 
 def _wrong(value: Any) -> dict[str, str]:
@@ -69,7 +69,7 @@ leaf = st.one_of(
         lambda step, metric, of, op, value, jobs: {
             "step": step, "metric": metric, "of": of, "op": op, "value": value, "jobs": jobs
         },
-        names, names, st.sampled_from(["LAST", "MIN", "MAX"]), st.sampled_from(["LT", "LE", "GT", "GE", "EQ", "NE"]),
+        names, names, st.sampled_from(["LAST", "MIN", "MAX"]), st.sampled_from(["LT", "LTE", "GT", "GTE", "EQ", "NE"]),
         numbers, st.sampled_from(["EVERY", "ANY"]),
     ),
     st.builds(
@@ -102,7 +102,7 @@ def test_what_is_written_is_read_again(tree: dict[str, Any]) -> None:
 known = st.fixed_dictionaries({}, optional={"a": numbers, "b": numbers})
 facts = st.builds(
     lambda state, metrics, tags: Facts(
-        "x", state, {name: dict.fromkeys(Of, value) for name, value in metrics.items()}, tags
+        "x", state, {name: dict.fromkeys(Headline, value) for name, value in metrics.items()}, tags
     ),
     st.sampled_from([JobState.SUCCEEDED, JobState.FAILED]),
     known,
@@ -162,7 +162,7 @@ async def test_a_metric_that_was_not_reported_runs_nothing_either_way(database: 
 
 async def test_a_tag_decides_if_any_file_has_a_value_that_fits(database: Database) -> None:
     world = await World.make(database)
-    wanted = {"step": "train", "tag": "grade", "op": "GE", "value": 2}
+    wanted = {"step": "train", "tag": "grade", "op": "GTE", "value": 2}
     assert (await _outcome(world, wanted, tags={"grade": 3}))[0] is JobState.QUEUED
     state, message = await _outcome(world, wanted, tags={"grade": 1})
     assert state is JobState.SKIPPED and "the tag grade of train is 1, wanted ≥ 2" in (message or "")
@@ -172,7 +172,7 @@ async def test_a_tag_decides_if_any_file_has_a_value_that_fits(database: Databas
 
 async def test_the_metric_of_the_latest_attempt_of_that_very_job_decides(database: Database) -> None:
     world = await World.make(database, function(retries=1))
-    at_least = {"metric": "accuracy", "op": "GE", "value": 0.9}
+    at_least = {"metric": "accuracy", "op": "GTE", "value": 0.9}
     steps = written(
         {"name": "one"},
         {"name": "two", "needs": []},

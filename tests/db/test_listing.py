@@ -138,7 +138,7 @@ async def test_a_job_sees_its_run_and_a_user_the_runs_of_their_projects(database
         ({"search": "  "}, ("filter", "search")),
         ({"createdAt": {"since": "yesterday"}}, ("filter", "createdAt", "since")),
         ({"createdAt": {"since": "2026-01-01T00:00:00"}}, ("filter", "createdAt", "since")),
-        ({"arguments": [{"name": "a", "equals": [1]}]}, ("filter", "arguments", "0", "equals")),
+        ({"arguments": [{"name": "a", "eq": [1]}]}, ("filter", "arguments", "0", "eq")),
         ({"tags": [{"name": "a\0"}]}, ("filter", "tags", "0")),
         (
             {"not": {"not": {"not": {"not": {"not": {"name": "a"}}}}}},

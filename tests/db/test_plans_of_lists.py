@@ -38,7 +38,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any] | None, str]] = [
     ({"pipeline": "?"}, None, "ix_runs_pipeline"),
     ({"tags": [{"name": "env", "value": "ci"}]}, None, "ix_run_tags_find"),
     (
-        {"arguments": [{"step": "train", "name": "optimizer", "equals": "adam"}]},
+        {"arguments": [{"step": "train", "name": "optimizer", "eq": "adam"}]},
         None,
         "ix_run_arguments_text",
     ),

@@ -110,9 +110,7 @@ async def test_an_older_version_is_chosen_again_until_a_newer_one_is_ready(serve
     versions = [await server.install({"f": code}, name="chosen") for code in ("1", "2")]
     query = '{ module(name: "chosen") { activeVersion { number } } }'
     for _ in range(2):
-        payload = await server.change(
-            "activateModuleVersion", "version { number }", version=versions[0]["id"]
-        )
+        payload = await server.change("activateModuleVersion", "version { number }", id=versions[0]["id"])
         assert payload == {"version": {"number": 1}, "errors": []}
     assert await server.ask(query) == {"activeVersion": {"number": 1}}
     await server.install({"f": "3"}, name="chosen")

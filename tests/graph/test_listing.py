@@ -46,7 +46,7 @@ async def test_runs_are_filtered_by_what_they_measured_and_were_given(server: Se
     assert await listed(server, filter=mine, sort=by_loss) == [three_, two, one]
     assert await listed(server, filter=mine, sort={**by_loss, "direction": "ASCENDING"}) == [one, two, three_]
     assert await listed(server, filter={**mine, "metrics": [{"name": "loss", "lt": 0.5}]}) == [two, one]
-    assert await listed(server, filter={**mine, "arguments": [{"name": "rate", "equals": 0.2}]}) == [two]
+    assert await listed(server, filter={**mine, "arguments": [{"name": "rate", "eq": 0.2}]}) == [two]
     assert await listed(server, filter={"and": [mine, {"not": {"search": "FILTERED 0.3"}}]}) == [two, one]
     some = [{"name": "filtered 0.1"}, {"metrics": [{"name": "loss", "of": "MAX", "gt": 0.5}]}]
     assert await listed(server, filter={**mine, "or": some}) == [three_, one]

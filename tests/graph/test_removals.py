@@ -18,12 +18,12 @@ async def test_a_removed_module_frees_its_disk_and_keeps_its_history(server: Ser
     pipeline = await server.draw("leaving/f", name="leaving")
     run = await server.finish((await server.start(pipeline))["id"])
     module = version["module"]["id"]
-    refused = await server.change("removeModule", "module { id }", module=module)
-    assert [(e["code"], e["path"]) for e in refused["errors"]] == [("CONFLICT", ["input", "module"])]
+    refused = await server.change("removeModule", "module { id }", id=module)
+    assert [(e["code"], e["path"]) for e in refused["errors"]] == [("CONFLICT", ["input", "id"])]
     assert "pipelines use leaving: leaving" in refused["errors"][0]["message"]
     assert content.is_dir()
     removed = await server.change(
-        "removeModule", "module { id name removedAt } pipelines", module=module, insist=True
+        "removeModule", "module { id name removedAt } pipelines", id=module, insist=True
     )
     assert (removed["errors"], removed["pipelines"]) == ([], ["leaving"])
     assert removed["module"]["removedAt"] is not None
