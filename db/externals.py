@@ -155,7 +155,15 @@ async def _insert_attempt(
 
 
 _HELD = (
-    select(External, Job.state, Job.reason, Job.step, Run.cancel_requested_at, Attempt.stop_grace_seconds)
+    select(
+        External,
+        Job.state,
+        Job.reason,
+        Job.step,
+        Run.cancel_requested_at,
+        Run.deleted_at,
+        Attempt.stop_grace_seconds,
+    )
     .join(Job, Job.id == External.job_id)
     .join(Run, Run.id == External.run_id)
     .join(Attempt, Attempt.id == External.attempt_id)
@@ -179,10 +187,11 @@ async def get(session: Session, run_id: bytes) -> External:
 async def hear(session: Transaction, head: feeds.Head, job_id: bytes) -> bool:
     """Take note of a report to an external run, whose feed is locked; False when it has ended and stays so.
 
-    One that was taken for lost goes on. One that was asked to stop is not given more time by reports.
+    One that was taken for lost goes on, unless it is deleted. One that was asked to stop is not given more time
+    by reports.
     """
     held = await find(session, job_id)
-    if held is None:
+    if held is None or held.deleted_at is not None:
         return False
     at = await clock(session)
     if (held.state, held.reason) == REOPENED[:2]:
@@ -221,7 +230,9 @@ async def due(session: Session, *, now: datetime | None = None) -> list[bytes]:
     at = now or await clock(session)
     asked = Run.cancel_requested_at.is_not(None)
     live = _HELD.where(External.expires_at.is_not(None), (External.expires_at <= at) | asked)
-    return [row.run_id for row in (await session.execute(live.limit(1000))).all() if _is_due(row, at)]
+    # Those with the least patience first: many that were asked to stop and may take hours keep no other waiting.
+    rows = (await session.execute(live.order_by(External.expires_at).limit(1000))).all()
+    return [row.run_id for row in rows if _is_due(row, at)]
 
 
 async def expire(session: Transaction, run_id: bytes, *, now: datetime | None = None) -> bool:

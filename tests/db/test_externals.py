@@ -128,6 +128,18 @@ async def test_a_late_end_is_taken_for_what_it_says(database: Database) -> None:
     assert (await world.run(run_id)).state is RunState.SUCCEEDED
 
 
+async def test_nothing_brings_a_deleted_run_back(database: Database) -> None:
+    world = await World.make(database)
+    run_id, job = await create(world)
+    await expire(world, columns.now() + LATER)
+    await delete(world, run_id)
+    for report in (beat(world, job), measure(world, job), say(world, job, "x"), finish(world, job)):
+        with pytest.raises(errors.Conflict):
+            await report
+    (still,) = (await world.jobs(run_id)).values()
+    assert (still.state, still.reason) == (S.FAILED, EndReason.LOST)
+
+
 async def test_any_report_is_a_sign_of_life(database: Database) -> None:
     world = await World.make(database)
     run_id, job = await create(world, heartbeat_seconds=1.0)
