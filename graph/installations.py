@@ -6,6 +6,7 @@ import strawberry
 
 from backends import checking
 from db import installations, manifests, module_sources, projects
+from db.module_sources import Source
 from graph import functions, nodes
 from graph.context import Info
 from graph.errors import UserError, refusing
@@ -13,9 +14,9 @@ from graph.module_versions import ManifestProblem, ModuleVersion
 from graph.nodes import key
 
 
-@strawberry.input(description="What to install, and from where.")
-class InstallModuleInput:
-    """Input of installModule."""
+@strawberry.input
+class _SourceInput:
+    """Where a module is to be had, and what to call it."""
 
     source: str = strawberry.field(
         description="A folder on the server's machine, a git repository (https://, ssh:// or file://), or "
@@ -34,6 +35,23 @@ class InstallModuleInput:
     project: strawberry.ID | None = strawberry.field(
         default=None, description="The default project when not given."
     )
+
+    def wanted(self) -> tuple[Source, bytes | None]:
+        """The source, and the project's key if one was given."""
+        source = module_sources.parse(
+            self.source, ref=self.ref, folder=self.folder, submodules=self.submodules, name=self.name
+        )
+        return source, None if self.project is None else key("project", self.project, "project")
+
+
+@strawberry.input(description="What to install, and from where.")
+class InstallModuleInput(_SourceInput):
+    """Input of installModule."""
+
+
+@strawberry.input(description="What to check, and from where; as for installModule.")
+class CheckModuleInput(_SourceInput):
+    """Input of checkModule."""
 
 
 @strawberry.type(description="The version that is being fetched, or why it was refused.")
@@ -54,14 +72,7 @@ class InstallationMutation:
     @refusing(InstallModulePayload)
     async def install_module(self, info: Info, input: InstallModuleInput) -> InstallModulePayload:
         context = info.context
-        project = None if input.project is None else key("project", input.project, "project")
-        source = module_sources.parse(
-            input.source,
-            ref=input.ref,
-            folder=input.folder,
-            submodules=input.submodules,
-            name=input.name,
-        )
+        source, project = input.wanted()
         async with context.database.begin() as session:
             version_id = await installations.install(session, context.viewer, source, project_id=project)
         return InstallModulePayload(version=await nodes.get(context, "version", version_id))
@@ -109,22 +120,6 @@ class ModuleCheck:
         )
 
 
-@strawberry.input(description="What to check, and from where; as for installModule.")
-class CheckModuleInput:
-    """Input of checkModule."""
-
-    source: str = strawberry.field(description="A folder on the server's machine, a git URL, or a file's id.")
-    ref: str | None = strawberry.field(default=None, description="Branch, tag or commit of the repository.")
-    folder: str | None = strawberry.field(
-        default=None, description="The folder of the source that holds the module."
-    )
-    submodules: bool = strawberry.field(default=False, description="Fetch the repository's submodules too.")
-    name: str | None = strawberry.field(default=None, description="What to call the module.")
-    project: strawberry.ID | None = strawberry.field(
-        default=None, description="The default project when not given."
-    )
-
-
 @strawberry.type(description="What was found, or why it was refused.")
 class CheckModulePayload:
     """Payload of checkModule."""
@@ -144,14 +139,7 @@ class CheckMutation:
     @refusing(CheckModulePayload)
     async def check_module(self, info: Info, input: CheckModuleInput) -> CheckModulePayload:
         context = info.context
-        project = None if input.project is None else key("project", input.project, "project")
-        source = module_sources.parse(
-            input.source,
-            ref=input.ref,
-            folder=input.folder,
-            submodules=input.submodules,
-            name=input.name,
-        )
+        source, project = input.wanted()
         async with context.database.read() as session:
             await projects.choose(session, context.viewer, project)
             file = await installations.require_archive(session, context.viewer, source)
