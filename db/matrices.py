@@ -83,11 +83,6 @@ def label(step: str, matrix: Matrix, combination: Combination) -> str:
     return f"{step}[{','.join(parts)}]"
 
 
-def step_of(label: str) -> str:
-    """The name of the step whose job has this label."""
-    return label.partition("[")[0]
-
-
 def _shown_name(name: str) -> str:
     return name if _PLAIN.match(name) else json.dumps(name, ensure_ascii=False)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from backends import supervisor
+from backends import errands, supervisor
 from backends.blobs import Blobs
 from backends.local import Local
 from backends.minding import Clock
@@ -67,6 +67,7 @@ class Losing(Database):
 async def losing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Losing]:
     """A database that loses nothing yet."""
     monkeypatch.setattr(supervisor, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(errands, "_AGAIN_SECONDS", 0.01)
     bus = Bus("memory://")
     await bus.open()
     opened = Losing(database_url, bus=bus)

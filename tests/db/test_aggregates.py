@@ -22,7 +22,7 @@ async def test_counts_agree_with_the_model(
             total = await aggregates.count(session, crowd.world.viewer, where)
             kinds = {
                 by: await aggregates.groups(session, crowd.world.viewer, where, by)
-                for by in aggregates.GROUPINGS
+                for by in ("STATE", "DAY", "PIPELINE")
             }
         assert total == aggregates.Count(len(matching), False)
         for by, groups in kinds.items():
