@@ -291,5 +291,8 @@ KINDS = {
     "project": "project",
     "createdBy": "user",
     "parent": "run",
+    "schedule": "schedule",
+    "dataset": "dataset",
+    "datasetVersion": "dataset_version",
 }
 """What a run may belong to, and the kind of its id."""

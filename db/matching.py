@@ -30,6 +30,8 @@ from sqlalchemy import (
 
 from db import columns
 from db.arguments import RunArgument
+from db.dataset_uses import RunDataset
+from db.datasets import DatasetVersion
 from db.filters import (
     Argument,
     Belongs,
@@ -46,6 +48,7 @@ from db.filters import (
     Some,
     Tagged,
 )
+from db.fires import Fire
 from db.headlines import RunMetric
 from db.jobs import Job
 from db.modules import ModuleVersion
@@ -130,6 +133,11 @@ def holds(condition: Condition, postgresql: bool, key: Any = RUN.c.id) -> Column
             return _sure(among(RUN.c.state, states))
         case Belongs("module", module):
             return present(_module(module).where(Job.run_id == key))
+        case Belongs("schedule", schedule):
+            return present(select(literal(1)).where(Fire.run_id == key, Fire.schedule_id == schedule))
+        case Belongs("dataset" | "datasetVersion" as to, given):
+            used = select(literal(1)).where(RunDataset.run_id == key, _versions(to, given))
+            return present(used)
         case Belongs("project", owner):
             return _sure(RUN.c.project_id == owner)
         case Belongs(to, owner):
@@ -164,6 +172,10 @@ def source(condition: Condition, postgresql: bool) -> Source | None:
         case Belongs("module", key):
             versions = select(ModuleVersion.id).where(ModuleVersion.module_id == key)
             return Source(_job.run_id, (_job.version_id.in_(versions),))
+        case Belongs("schedule", key):
+            return Source(_fire.run_id, (_fire.schedule_id == key, _fire.run_id.is_not(None)))
+        case Belongs("dataset" | "datasetVersion" as to, key):
+            return Source(_used.run_id, (_versions(to, key),))
         case Belongs(to, key) if to in _OWNERS:
             return Source(_run.id, (getattr(_run, _OWNERS[to]) == key,), ordered=True)
         case Named(name):
@@ -194,6 +206,8 @@ def source(condition: Condition, postgresql: bool) -> Source | None:
 
 
 _run: Any = Run
+_fire: Any = Fire
+_used: Any = RunDataset
 _job: Any = Job
 _tag: Any = RunTag
 _metric: Any = RunMetric
@@ -235,6 +249,14 @@ def _module(key: bytes) -> Select[Any]:
         .join(ModuleVersion, ModuleVersion.id == Job.version_id)
         .where(ModuleVersion.module_id == key)
     )
+
+
+def _versions(to: str, key: bytes) -> ColumnElement[bool]:
+    """Uses of a version, or of any version of a dataset."""
+    if to == "datasetVersion":
+        return RunDataset.version_id == key
+    versions = select(DatasetVersion.id).where(DatasetVersion.dataset_id == key)
+    return RunDataset.version_id.in_(versions)
 
 
 def _sure(condition: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -85,6 +85,8 @@ class Changes:
     jitter_seconds: float | None = None
     starts_at: datetime | None = None
     ends_at: datetime | None = None
+    cleared: frozenset[str] = frozenset()
+    """Of starts_at and ends_at those that it has no more."""
 
 
 async def create(session: Transaction, viewer: Viewer, spec: ScheduleSpec, now: datetime) -> bytes:
@@ -111,8 +113,9 @@ async def change(
 ) -> bytes:
     """Change what is given, checked as if it were made anew; it is due from now on as it says then."""
     row = await lock(session, viewer, schedule_id)
-    given = {name: value for name in Changes.__slots__ if (value := getattr(changes, name)) is not None}
-    spec = replace(_spec_of(row), **given)
+    fields = set(Changes.__slots__) - {"cleared"}
+    given = {name: value for name in fields if (value := getattr(changes, name)) is not None}
+    spec = replace(_spec_of(row), **dict.fromkeys(changes.cleared), **given)
     if changes.trigger is not None:
         spec = replace(spec, after_pipeline_id=changes.after_pipeline_id)
     project_id, spec = await _check(session, viewer, spec, now, schedule_id)

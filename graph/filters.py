@@ -80,6 +80,15 @@ class RunFilter:
     )
     created_by: strawberry.ID | None = strawberry.field(default=None, description="Started by this user.")
     parent: strawberry.ID | None = strawberry.field(default=None, description="Children of this run.")
+    schedule: strawberry.ID | None = strawberry.field(
+        default=None, description="Started by a fire of this schedule that its history has."
+    )
+    dataset: strawberry.ID | None = strawberry.field(
+        default=None, description="Given any version of this dataset."
+    )
+    dataset_version: strawberry.ID | None = strawberry.field(
+        default=None, description="Given this version of a dataset."
+    )
     name: str | None = strawberry.field(default=None, description="Of this very name.")
     search: str | None = strawberry.field(
         default=None, description="With this in the name or the notes, in capital or small letters (A to Z)."

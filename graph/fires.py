@@ -75,6 +75,14 @@ async def load_fires(context: Context, keys: list[bytes]) -> list[Fire | None]:
     return nodes.by_key(keys, rows, Fire.of)
 
 
+async def of_runs(context: Context, keys: list[bytes]) -> list[Fire | None]:
+    """The fire that started each run; of several files that came together, the first one's."""
+    async with context.database.read() as session:
+        rows = await fires.of_runs(session, keys)
+    made = {row.run_id: Fire.of(row) for row in reversed(rows)}
+    return [made.get(key) for key in keys]
+
+
 async def latest_of(context: Context, keys: list[bytes]) -> list[Fire | None]:
     """The last fire of each schedule that came to an outcome."""
     async with context.database.read() as session:

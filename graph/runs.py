@@ -9,7 +9,7 @@ from datetime import datetime
 import strawberry
 
 from db import runs, states, suspensions, waiting
-from graph import dataset_versions, jobs, metrics, nodes, paging, pipelines, source_uses, users
+from graph import dataset_versions, fires, jobs, metrics, nodes, paging, pipelines, source_uses, users
 from graph.context import Context, Info
 from graph.files import File
 from graph.jobs import Job, of_run
@@ -149,6 +149,13 @@ class Run(OfRow, Node):
         if self.state is not states.RunState.QUEUED and not suspensions.is_suspended(self.row):
             return None
         return await info.context.load(_waiting_of, self.row.id)
+
+    @strawberry.field(
+        description="The fire of a schedule that started it; null where a person or program did."
+    )
+    @loading(fires.of_runs, own)
+    def fire(self, found: fires.Fire | None) -> fires.Fire | None:
+        return found
 
     @strawberry.field(description="The run that it repeats, as retryRun made it.")
     async def retry_of(self, info: Info) -> "Run | None":

@@ -137,8 +137,12 @@ class UpdateScheduleInput:
     catch_up: schedules.CatchUp | None = strawberry.field(default=None, description="Another policy.")
     overlap: schedules.Overlap | None = strawberry.field(default=None, description="Another policy.")
     jitter_seconds: float | None = strawberry.field(default=None, description="Another jitter.")
-    starts_at: datetime | None = strawberry.field(default=None, description="Not due before.")
-    ends_at: datetime | None = strawberry.field(default=None, description="Not due after.")
+    starts_at: datetime | None = strawberry.field(
+        default=strawberry.UNSET, description="Not due before; null takes the bound away."
+    )
+    ends_at: datetime | None = strawberry.field(
+        default=strawberry.UNSET, description="Not due after; null takes the bound away."
+    )
 
 
 @strawberry.input(description="Which schedule to pause.")
@@ -264,8 +268,9 @@ class ScheduleMutation:
             catch_up=input.catch_up,
             overlap=input.overlap,
             jitter_seconds=input.jitter_seconds,
-            starts_at=aware(input.starts_at),
-            ends_at=aware(input.ends_at),
+            starts_at=aware(input.starts_at or None),
+            ends_at=aware(input.ends_at or None),
+            cleared=frozenset(name for name in ("starts_at", "ends_at") if getattr(input, name) is None),
         )
         async with context.database.begin() as session:
             await scheduling.change(session, context.viewer, schedule_id, changes, columns.now())

@@ -30,6 +30,7 @@ from rungraph import (
     pipelines,
     repeats,
     runs,
+    schedule_changes,
     schedules,
     secrets,
     server,
@@ -77,6 +78,7 @@ module_checks.add_to(modules.app)
 suspensions.add_to(runs.app)
 repeats.add_to(runs.app)
 edits.add_to(runs.app)
+schedule_changes.add_to(schedules.app)
 externals.add_to(runs.app)
 documents.add_to(pipelines.app)
 

@@ -4,7 +4,8 @@
     --where 'arg:train.lr>=0.01'   an argument, of one step or, without one, of any
     --where 'tag:team=vision'      a tag; tag:team alone is any value
     --where 'created>7d'           created, started, ended: a time, or so long ago (30m, 12h, 7d)
-    --where 'state=FAILED,RUNNING' state, name, pipeline, module, user, parent, external, archived
+    --where 'state=FAILED,RUNNING' state, name, pipeline, module, user, parent, external, archived,
+                                   schedule, dataset, version (of a dataset): by id
     --where 'not tag:old' --where 'loss<0.3 or tag:best'
 
 Operators are = != < <= > >=. Several --where must all hold.
@@ -32,6 +33,9 @@ _WORDS = {
     "user": "createdBy",
     "parent": "parent",
     "search": "search",
+    "schedule": "schedule",
+    "dataset": "dataset",
+    "version": "datasetVersion",
 }
 _FLAGS = ("external", "archived")
 _ORDERS = ("created", "started", "ended", "duration", "name", "priority", "state")

@@ -19,7 +19,8 @@ from rungraph.watching import watch
 
 app = typer.Typer(help="Start, watch and cancel runs.", no_args_is_help=True)
 
-FIELDS = "id name state priority createdAt startedAt endedAt durationSeconds seq pipeline { id name }"
+FIELDS = """id name state priority createdAt startedAt endedAt durationSeconds seq pipeline { id name }
+  fire { dueAt schedule { id name } }"""
 
 START = f"""mutation StartRun($input: StartRunInput!) {{
   startRun(input: $input) {{ run {{ {FIELDS} }} errors {{ code message path retryable }} }}

@@ -166,7 +166,7 @@ def create_(
             **({"endsAt": ends} if ends else {}),
         }
         answer = await client.execute(CREATE, {"input": wanted})
-        _show(output, answer["createSchedule"]["schedule"])
+        show(output, answer["createSchedule"]["schedule"])
 
     perform(ctx, action)
 
@@ -301,7 +301,7 @@ def when(trigger: dict[str, Any]) -> str:
 async def _change(client: Client, output: Output, word: str, mutation: str, field: str) -> None:
     found = await get(client, word)
     answer = await client.execute(mutation, {"input": {"id": found["id"]}}, repeatable=True)
-    _show(output, answer[field]["schedule"])
+    show(output, answer[field]["schedule"])
 
 
 async def _list(client: Client, output: Output) -> None:
@@ -312,7 +312,7 @@ async def _list(client: Client, output: Output) -> None:
         output.table(("SCHEDULE", "STATE", "PIPELINE", "WHEN", "NEXT", "LAST", "ID"), map(_row, found))
 
 
-def _show(output: Output, schedule: dict[str, Any]) -> None:
+def show(output: Output, schedule: dict[str, Any]) -> None:
     if output.as_json:
         output.document(schedule)
     else:

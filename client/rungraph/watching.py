@@ -21,6 +21,7 @@ RUN = """query WatchedRun($run: ID!) {
     id name state suspended createdAt startedAt endedAt durationSeconds seq
     pipeline { id name }
     tags { name value }
+    fire { dueAt schedule { id name } }
     waitingFor { code message }
     jobs {
       id step state reason message exitCode startedAt endedAt durationSeconds

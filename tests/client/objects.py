@@ -16,7 +16,7 @@ def run(state: str = "RUNNING", jobs: list[Json] | None = None, **changed: Any) 
     """A run of the pipeline “digits”, six events old."""
     times = {"createdAt": AT, "startedAt": AT, "endedAt": None, "durationSeconds": 3.0}
     about = {"id": RUN, "name": "digits 1", "state": state, "priority": 0, "seq": 6, "waitingFor": None}
-    about |= {"suspended": False}
+    about |= {"suspended": False, "fire": None}
     jobs = [job("train", state)] if jobs is None else jobs
     found = {"pipeline": pipeline(), "tags": [], "metrics": [], "jobs": jobs}
     return {"__typename": "Run", **about, **times, **found, **changed}

@@ -13,6 +13,8 @@ from tests.client.peer import Peer
 
 SCHEDULE = "schedule_" + "5" * 26
 FIRE = "fire_" + "6" * 26
+CRON_DAILY = {"expression": "@daily", "timeZone": "Europe/Berlin"}
+CHANGED = {"name": "n", "overlap": "SKIP", "jitterSeconds": 60.0}
 CRON = {"__typename": "CronTrigger", "expression": "0 3 * * *", "timeZone": "Europe/Berlin"}
 
 
@@ -51,6 +53,32 @@ def created(peer: Peer) -> list[dict[str, Any]]:
     peer.fields["createSchedule"] = create
     peer.fields["pipeline"] = lambda **_: objects.pipeline()
     return inputs
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--no-starts", "--ends", "2090-01-01"], {"startsAt": None, "endsAt": "2090-01-01"}),
+        (["--cron", "@daily", "--zone", "Europe/Berlin"], {"cron": CRON_DAILY}),
+        (["--name", "n", "--overlap", "skip", "--jitter", "1m"], CHANGED),
+        (["--every", "2h", "--description", ""], {"interval": {"everySeconds": 7200.0}, "description": ""}),
+    ],
+)
+def test_an_update_sends_what_is_given_alone(
+    peer: Peer, command: Command, words: list[str], expected: dict[str, Any]
+) -> None:
+    peer.fields["schedule"] = lambda **_: schedule()
+    peer.fields["updateSchedule"] = {"schedule": schedule(), "errors": []}
+    result = command("schedule", "update", "nightly", *words)
+    assert result.exit_code == exits.OK, result.stderr
+    assert peer.operations[-1] == ("updateSchedule", {"input": {"id": SCHEDULE, **expected}})
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--starts", "2090-01-01", "--no-starts"], ["--cron", "@daily", "--every", "1h"]]
+)
+def test_an_update_of_nothing_or_of_both_is_a_mistake(command: Command, words: list[str]) -> None:
+    assert command("schedule", "update", "nightly", *words).exit_code == exits.USAGE
 
 
 @pytest.mark.parametrize(

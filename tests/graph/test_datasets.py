@@ -93,6 +93,28 @@ async def test_runs_and_their_metrics_are_found_from_the_version_they_used(serve
     ]
 
 
+async def test_a_list_of_runs_is_narrowed_to_a_dataset_or_a_version(server: Server) -> None:
+    first = await make(server, "narrow")
+    files = [await server.upload("more.csv", b"x,y\n1,1\n")]
+    parts = [{"name": "train", "files": files}]
+    added = await server.change("addDatasetVersion", "version { id }", dataset=first["id"], parts=parts)
+    assert added["errors"] == []
+    second, pipeline = added["version"]["id"], await server.pipeline({"step": "pass"})
+    runs = []
+    for uses in ([{"version": first["version"]["id"]}], [{"version": second}], []):
+        run = await server.start(pipeline, datasets=uses)
+        runs.append((await server.finish(run["id"]))["id"])
+    query = "query ($filter: RunFilter) { runs(filter: $filter) { nodes { id } } }"
+    for asked, expected in (
+        ({"dataset": first["id"]}, [runs[1], runs[0]]),
+        ({"datasetVersion": second}, [runs[1]]),
+        ({"pipeline": pipeline, "not": {"dataset": first["id"]}}, [runs[2]]),
+        ({"dataset": first["id"], "states": ["FAILED"]}, []),
+    ):
+        found = await server.ask(query, filter=asked)
+        assert [node["id"] for node in found["nodes"]] == expected, asked
+
+
 async def test_a_dataset_in_use_is_not_deleted_and_an_unused_one_leaves_its_versions(server: Server) -> None:
     dataset = await make(server, "gone")
     slow = await server.pipeline({"step": "import time; time.sleep(60)"})

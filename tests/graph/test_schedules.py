@@ -91,6 +91,50 @@ async def test_an_interval_fires_by_itself_and_a_run_can_be_had_at_once(server: 
     await server.finish(first["run"]["id"])
 
 
+async def test_a_run_knows_the_fire_that_started_it_and_is_found_by_its_schedule(server: Server) -> None:
+    pipeline = await server.pipeline({"f": "pass"})
+    made = await _create(server, pipeline, "told", interval={"everySeconds": 3600})
+    fired = (await server.change("runSchedule", "run { id }", id=made["id"]))["run"]["id"]
+    other = (await server.start(pipeline))["id"]
+    found = await server.ask(
+        """query ($filter: RunFilter) { runs(filter: $filter) { nodes {
+          id fire { dueAt outcome run { id } schedule { id name } } } } }""",
+        filter={"schedule": made["id"]},
+    )
+    (node,) = found["nodes"]
+    assert node["fire"].pop("dueAt")
+    told = {"outcome": "STARTED", "run": {"id": fired}, "schedule": {"id": made["id"], "name": "told"}}
+    assert node == {"id": fired, "fire": told}
+    without = {"not": {"schedule": made["id"]}, "pipeline": pipeline}
+    found = await server.ask(
+        "query ($filter: RunFilter) { runs(filter: $filter) { nodes { id fire { id } } } }", filter=without
+    )
+    assert found["nodes"] == [{"id": other, "fire": None}]
+    await server.change("deleteSchedule", "id", id=made["id"])
+    assert await server.ask("query ($id: ID!) { run(id: $id) { fire { id } } }", id=fired) == {"fire": None}
+    for run in (fired, other):
+        await server.finish(run)
+
+
+async def test_the_bounds_of_a_schedule_are_kept_changed_and_taken_away(server: Server) -> None:
+    pipeline = await server.pipeline({"f": "pass"})
+    shown = "schedule { state startsAt endsAt next(count: 1) }"
+    starts, ends = "2090-01-01T00:00:00+00:00", "2090-06-01T00:00:00+00:00"
+    made = await _create(
+        server, pipeline, "bound", cron={"expression": "@daily"}, startsAt=starts, endsAt=ends
+    )
+    kept = await server.change("updateSchedule", shown, id=made["id"], description="mine")
+    assert (kept["schedule"]["startsAt"], kept["schedule"]["endsAt"]) == (starts, ends)
+    later = await server.change("updateSchedule", shown, id=made["id"], endsAt="2091-01-01T00:00:00")
+    assert later["schedule"]["endsAt"] == "2091-01-01T00:00:00+00:00"
+    free = (await server.change("updateSchedule", shown, id=made["id"], startsAt=None))["schedule"]
+    assert (free["startsAt"], free["endsAt"]) == (None, "2091-01-01T00:00:00+00:00")
+    assert free["next"][0] < starts
+    endless = (await server.change("updateSchedule", shown, id=made["id"], endsAt=None))["schedule"]
+    assert (endless["startsAt"], endless["endsAt"], endless["state"]) == (None, None, "ACTIVE")
+    await server.change("deleteSchedule", "id", id=made["id"])
+
+
 async def test_each_file_that_arrives_starts_one_run_that_has_it(server: Server) -> None:
     pipeline = await server.pipeline({"f": "pass"})
     made = await _create(server, pipeline, "arrivals", file={"name": "*.csv", "tags": {"kind": "train"}})
