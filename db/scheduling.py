@@ -114,8 +114,9 @@ async def change(
     """Change what is given, checked as if it were made anew; it is due from now on as it says then."""
     row = await lock(session, viewer, schedule_id)
     fields = set(Changes.__slots__) - {"cleared"}
-    given = {name: value for name in fields if (value := getattr(changes, name)) is not None}
-    spec = replace(_spec_of(row), **dict.fromkeys(changes.cleared), **given)
+    given: dict[str, Any] = dict.fromkeys(changes.cleared)
+    given |= {name: value for name in fields if (value := getattr(changes, name)) is not None}
+    spec = replace(_spec_of(row), **given)
     if changes.trigger is not None:
         spec = replace(spec, after_pipeline_id=changes.after_pipeline_id)
     project_id, spec = await _check(session, viewer, spec, now, schedule_id)
