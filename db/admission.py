@@ -43,6 +43,17 @@ def asked(row: Any) -> dict[str, float]:
     }
 
 
+def excess(backend: Any, row: Any) -> str | None:
+    """Why a job can never run on a backend, whatever else is free there, in words."""
+    words = {"slots": "workers", "cpus": "CPUs", "memory_bytes": "bytes of memory", "gpus": "GPUs"}
+    over = [
+        f"asks for {amount:g} {words[what]}, backend {backend.name} has {getattr(backend, what):g}"
+        for what, amount in asked(row).items()
+        if amount > getattr(backend, what)
+    ]
+    return "; ".join(over) or None
+
+
 class Line:
     """The waiting jobs of a backend while one claim lasts. Rows have the columns of `claims._HEADS`."""
 

@@ -103,7 +103,7 @@ async def claim(
     heads = (await session.execute(queues.HEADS, given)).all()
     if not heads:
         return []
-    oversized = [row for row in heads if _exceeds(backend, row)]
+    oversized = [row for row in heads if admission.excess(backend, row)]
     line = Line(_free(backend, busy), {row.project_id: row.jobs for row in busy}, _place(backend), now)
     line.offer(row for row in heads if row not in oversized)
     chosen = await _choose(session, line, given, most)
@@ -117,7 +117,7 @@ async def claim(
         return []
     await feeds.lock_all(session, sorted({row.feed_id for row in (*chosen, *oversized)}))
     for row in oversized:
-        await _reject(session, row, _exceeds(backend, row), now)
+        await _reject(session, row, admission.excess(backend, row), now)
         session.wake()  # there may be more of its kind
     return await _start(session, supervisor, host, chosen, devices, now) if chosen else []
 
@@ -153,17 +153,6 @@ def _place(backend: Backend) -> Place | None:
     if backend.place_job_id is None or backend.place_since is None:
         return None
     return Place(backend.place_job_id, backend.place_passes, backend.place_since)
-
-
-def _exceeds(backend: Backend, row: Any) -> str | None:
-    """Why a job can never run here, in words."""
-    words = {"slots": "workers", "cpus": "CPUs", "memory_bytes": "bytes of memory", "gpus": "GPUs"}
-    over = [
-        f"asks for {asked:g} {words[what]}, backend {backend.name} has {getattr(backend, what):g}"
-        for what, asked in admission.asked(row).items()
-        if asked > getattr(backend, what)
-    ]
-    return "; ".join(over) or None
 
 
 async def _choose(session: Transaction, line: Line, given: dict[str, Any], most: int) -> list[Any]:

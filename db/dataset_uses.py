@@ -156,6 +156,27 @@ async def placed(session: Session, runs: Collection[bytes]) -> dict[bytes, list[
     return found
 
 
+_PARTS = (
+    select(DatasetFile.version_id, DatasetFile.part, DatasetFile.file_id, Dataset.name)
+    .join(DatasetVersion, DatasetVersion.id == DatasetFile.version_id)
+    .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+    .where(DatasetFile.version_id.in_(bindparam("versions", expanding=True)))
+)
+
+
+async def parts_of(session: Session, chosen: Sequence[tuple[bytes, Sequence[str]]]) -> dict[bytes, list[str]]:
+    """The `dataset/part` that each file of these versions is in, of the parts that were chosen, by file."""
+    if not chosen:
+        return {}
+    wanted = {(version_id, part) for version_id, parts in chosen for part in parts}
+    found: dict[bytes, list[str]] = {}
+    versions = {"versions": [version_id for version_id, _ in chosen]}
+    for row in (await session.execute(_PARTS, versions)).all():
+        if (row.version_id, row.part) in wanted:
+            found.setdefault(row.file_id, []).append(f"{row.name}/{row.part}")
+    return found
+
+
 async def delete(session: Transaction, viewer: Viewer, dataset_id: bytes) -> None:
     """Take a dataset out of use; raises Conflict while a run that has not ended was given it."""
     runs = Base.metadata.tables["runs"]

@@ -228,9 +228,17 @@ async def delete(session: Transaction, viewer: Viewer, pipeline_id: bytes) -> by
 
 async def hold(session: Transaction, viewer: Viewer, pipeline_id: bytes) -> Pipeline:
     """A pipeline to start a run of, which is not deleted before this transaction has ended."""
+    return await get_startable(session, viewer, pipeline_id, holding=True)
+
+
+async def get_startable(
+    session: Session, viewer: Viewer, pipeline_id: bytes, *, holding: bool = False
+) -> Pipeline:
+    """A pipeline of which this viewer may start a run; raises NotFound or Forbidden."""
     seen = viewers.visible(viewer, Pipeline.project_id)
-    held = select(Pipeline).where(Pipeline.id == pipeline_id, seen)
-    pipeline = await session.find(Pipeline, held.with_for_update(read=True, key_share=True))
+    wanted = select(Pipeline).where(Pipeline.id == pipeline_id, seen)
+    held = wanted.with_for_update(read=True, key_share=True) if holding else wanted
+    pipeline = await session.find(Pipeline, held)
     if pipeline is None:
         raise errors.NotFound("there is no such pipeline", path=("pipeline",))
     if pipeline.deleted_at is not None:

@@ -56,7 +56,7 @@ class _Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Known:
     """A function of ready jobs: its declaration, and the state of its module."""
 
     spec: manifests.Function
@@ -106,7 +106,7 @@ async def decide(
     fates = await _skipped(session, run_id, rows, by_position, state, made)
     left = [job for job in rows if job.row.position not in fates]
     own = await _own(session, run_id, left)
-    functions = await _functions(session, {job.row.function_id for job in left} - {None})
+    functions = await functions_of(session, {job.row.function_id for job in left} - {None})
     labels = {position: job.step for position, job in by_position.items()}
     parts = await _parts(session, run_id) if own else {}
     listed: list[dict[str, Any]] = []
@@ -115,7 +115,7 @@ async def decide(
         listed += _listed(job.row.id, chosen)
         known = functions.get(job.row.function_id)
         missing = [selections.words(one, labels) for one in empty if _has_succeeded(one, state)]
-        if known and (message := _refusal(known.spec, job.row.arguments, chosen, missing)):
+        if known and (message := refusal(known.spec, job.row.arguments, chosen, missing)):
             fates[job.row.position] = Fate(JobState.FAILED, job.row.project_id, EndReason.BAD_INPUT, message)
         else:
             fates[job.row.position] = await _run(session, job, known, chosen, parts)
@@ -217,11 +217,12 @@ def _run_files() -> Any:
     )
 
 
-async def _functions(session: Session, keys: Collection[bytes]) -> dict[bytes | None, _Known]:
+async def functions_of(session: Session, keys: Collection[bytes]) -> dict[bytes | None, Known]:
+    """The functions of these ids as jobs know them."""
     if not keys:
         return {}
     rows = (await session.execute(_FUNCTIONS, {"ids": list(keys)})).all()
-    return {row.id: _Known(manifests.decode_function(row.spec), row.digest or "") for row in rows}
+    return {row.id: Known(manifests.decode_function(row.spec), row.digest or "") for row in rows}
 
 
 def _has_succeeded(bound: Bound, state: Mapping[int, JobState]) -> bool:
@@ -229,7 +230,7 @@ def _has_succeeded(bound: Bound, state: Mapping[int, JobState]) -> bool:
     return bound.jobs is None or any(state[position] is JobState.SUCCEEDED for position in bound.jobs)
 
 
-def _refusal(
+def refusal(
     spec: manifests.Function, arguments: Mapping[str, Any], chosen: Sequence[Chosen], missing: Sequence[str]
 ) -> str | None:
     """Why a job's inputs cannot be right, in words."""
@@ -256,7 +257,7 @@ def _listed(job_id: bytes, chosen: Sequence[Chosen]) -> list[dict[str, Any]]:
 async def _run(
     session: Transaction,
     job: _Ready,
-    known: _Known | None,
+    known: Known | None,
     chosen: Sequence[Chosen],
     parts: Mapping[bytes, Sequence[str]],
 ) -> Fate:

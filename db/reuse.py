@@ -9,15 +9,15 @@ meanwhile; a job whose files have gone is no source.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, text
+from sqlalchemy import LargeBinary, bindparam, column, exists, insert, select, text, values
 
 from db import columns, reported
 from db.columns import Base
-from db.database import Transaction
+from db.database import Session, Transaction
 from db.files import File
 from db.headlines import RunMetric
 from db.jobs import Direction, Job, JobFile
@@ -26,6 +26,7 @@ from db.selections import Chosen
 
 _LOOKED_AT = 10
 """The latest jobs of a key; who has deleted so many of equal runs has it done anew."""
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,39 @@ async def find(session: Transaction, project_id: bytes, key: bytes) -> Source | 
         if kept.issuperset(files) and await _is_kept(session, row.run_id):
             return await _source(session, row, files)
     return None
+
+
+async def foresee(session: Session, project_id: bytes, keys: Collection[bytes]) -> dict[bytes, bytes]:
+    """The job that `find` would take for each of these keys now, for those that have one. Nothing is locked."""
+    found: dict[bytes, bytes] = {}
+    ordered = sorted(set(keys))
+    for start in range(0, len(ordered), _AT_ONCE):
+        wanted = values(column("key", LargeBinary), name="wanted").data(
+            [(key,) for key in ordered[start : start + _AT_ONCE]]
+        )
+        rows = wanted.cte("wanted_keys")
+        latest = _latest(rows.c.key, project_id)
+        answer = await session.execute(select(rows.c.key, latest.label("job_id")))
+        found |= {bytes(row.key): row.job_id for row in answer.all() if row.job_id is not None}
+    return found
+
+
+def _latest(key: Any, project_id: bytes) -> Any:
+    """The latest job of a key whose run is there, and its outputs with it, as a scalar subquery."""
+    runs = Base.metadata.tables["runs"]
+    kept = exists().where(runs.c.id == Job.run_id, runs.c.deleted_at.is_(None))
+    return (
+        select(Job.id)
+        .where(
+            Job.project_id == project_id,
+            Job.reuse_key == key,
+            text("jobs.state = 'SUCCEEDED'"),  # as the partial index has it
+            kept,
+        )
+        .order_by(Job.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
 
 
 async def _is_kept(session: Transaction, run_id: bytes) -> bool:

@@ -27,7 +27,7 @@ from db import (
     runs,
     source_uses,
 )
-from db.database import Transaction
+from db.database import Session, Transaction
 from db.plans import StartSpec
 from db.runs import Run, RunFile, RunTag
 from db.states import TERMINAL_JOB, RunState
@@ -145,12 +145,17 @@ def digest(*content: Any) -> bytes:
 
 async def find_started(session: Transaction, project_id: bytes, key: str, sha256: bytes) -> bytes | None:
     """The run that this request started before under this key; raises Conflict if another request did."""
-    if not 1 <= len(key) <= 200 or manifests.text_refusal(key):
-        raise errors.Invalid("an idempotency key has 1 to 200 characters", path=("idempotencyKey",))
+    _check_key(key)
     if session.postgresql:
         # Two first requests under one key at once: the second waits for the first's commit.
         lock = func.pg_advisory_xact_lock(func.hashtextextended(key, 0))
         await session.execute(select(lock))
+    return await look_up(session, project_id, key, sha256)
+
+
+async def look_up(session: Session, project_id: bytes, key: str, sha256: bytes) -> bytes | None:
+    """As `find_started`, as of now: another request under this key may be about to commit."""
+    _check_key(key)
     keyed = (Run.project_id == project_id) & (Run.idempotency_key == key)
     row = (await session.execute(select(Run.id, Run.request_sha256).where(keyed))).first()
     if row is None:
@@ -160,3 +165,8 @@ async def find_started(session: Transaction, project_id: bytes, key: str, sha256
         raise errors.Conflict(message, path=("idempotencyKey",))
     found: bytes = row.id
     return found
+
+
+def _check_key(key: str) -> None:
+    if not 1 <= len(key) <= 200 or manifests.text_refusal(key):
+        raise errors.Invalid("an idempotency key has 1 to 200 characters", path=("idempotencyKey",))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from db import manifests
-from db.conditions import SYMBOLS, Condition, Headline, Jobs, Leaf, Op
+from db.conditions import SYMBOLS, Condition, Group, Headline, Jobs, Leaf, Op
 from db.manifests import Scalar
 from db.states import JobState
 
@@ -56,6 +56,30 @@ def decide(condition: Condition, facts: Mapping[int, Facts]) -> Verdict:
         verdicts = [_compare(condition, facts[position]) for position in condition.positions]
         return _together("all" if condition.jobs is Jobs.EVERY else "any", verdicts)
     return _together(condition.kind, [decide(part, facts) for part in condition.parts])
+
+
+def wording(condition: Condition) -> str:
+    """What a condition asks for, in words, before anything is known."""
+    if isinstance(condition, Leaf):
+        return _asked(condition)
+    parts = [wording(part) for part in condition.parts]
+    if condition.kind == "not":
+        return f"not ({parts[0]})"
+    return (" and " if condition.kind == "all" else " or ").join(
+        f"({text})" if isinstance(part, Group) and len(part.parts) > 1 and part.kind != "not" else text
+        for part, text in zip(condition.parts, parts, strict=True)
+    )
+
+
+def _asked(leaf: Leaf) -> str:
+    chosen = ", ".join(f"{name}={manifests.shown(value)}" for name, value in leaf.source.matrix.items())
+    step = leaf.source.step + (f"[{chosen}]" if chosen else "")
+    several = len(leaf.positions) > 1
+    who = f"{'every' if leaf.jobs is Jobs.EVERY else 'any'} job of {step}" if several else step
+    if leaf.kind == "state":
+        return f"{who} {'ends' if leaf.op is Op.EQ else 'does not end'} {leaf.value}"
+    what = f"the {leaf.of.value.lower()} {leaf.name}" if leaf.kind == "metric" else f"the tag {leaf.name}"
+    return f"{what} of {who} {SYMBOLS[leaf.op]} {_said(leaf)}"
 
 
 def _together(kind: str, verdicts: Sequence[Verdict]) -> Verdict:

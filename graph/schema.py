@@ -35,6 +35,7 @@ from graph.errors import Masking
 from graph.execution import Execution
 from graph.externals import ExternalMutation
 from graph.files import FileMutation, FileQuery
+from graph.forecasts import ForecastQuery
 from graph.functions import FunctionQuery
 from graph.installations import CheckMutation, InstallationMutation
 from graph.jobs import Attempt, JobQuery, Worker
@@ -110,6 +111,7 @@ class Query(
     ComparisonQuery,
     AggregateQuery,
     JobQuery,
+    ForecastQuery,
     FileQuery,
     DatasetQuery,
     DataSourceQuery,

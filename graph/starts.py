@@ -219,8 +219,9 @@ async def results(
     ]
 
 
-async def _start(context: Context, input: StartRunInput) -> bytes:
-    spec = starts.StartSpec(
+def spec_of(context: Context, input: StartRunInput) -> starts.StartSpec:
+    """What is asked for, as the system of record takes it; raises what is wrong in how it is written."""
+    return starts.StartSpec(
         pipeline_id=key("pipeline", input.pipeline, "pipeline"),
         backend=context.around.backend,
         idempotency_key=input.idempotency_key,
@@ -242,6 +243,10 @@ async def _start(context: Context, input: StartRunInput) -> bytes:
         ],
         parent_id=None if input.parent is None else key("run", input.parent, "parent"),
     )
+
+
+async def _start(context: Context, input: StartRunInput) -> bytes:
+    spec = spec_of(context, input)
     async with context.database.begin() as session:
         return await starts.start(session, context.viewer, spec)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rungraph import bulk, datasets, exits, files, logs, pipelines, sources, values
+from rungraph import bulk, datasets, exits, files, forecasts, logs, pipelines, sources, values
 from rungraph.api import Client
 from rungraph.invocation import perform
 from rungraph.output import Output
@@ -86,6 +86,12 @@ def start_(
     watch_: Annotated[bool, typer.Option("--watch", help="Watch it to its end.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop all at the first failure.")] = False,
     parent: Annotated[str, typer.Option(metavar="RUN", help="The run that it is a part of.")] = "",
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Do all anew, whatever has been done before.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would do; exits with 1 if it could not.")
+    ] = False,
 ) -> None:
     """Start a run of a pipeline."""
 
@@ -104,7 +110,12 @@ def start_(
             "failFast": fail_fast,
             **({"name": name} if name else {}),
             **({"parent": parent} if parent else {}),
+            **({"cache": False} if no_cache else {}),
         }
+        if dry_run:
+            return await forecasts.show(
+                client, output, {**wanted, **({"idempotencyKey": key} if key else {})}
+            )
         run = await start(client, wanted, key)
         return await follow_run(client, output, run["id"]) if watch_ else show(output, run)
 
