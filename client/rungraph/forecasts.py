@@ -114,3 +114,9 @@ def _listed(names: Sequence[str], count: int | None = None) -> str:
 
 def _value(value: Any) -> str:
     return "–" if value is None else str(value)
+
+
+def _cores(count: float | None) -> str:
+    if count is None:
+        return ""
+    return "1 core" if count == 1 else f"{number(count)} cores"
