@@ -32,7 +32,7 @@ class Context:
     ) -> None:
         self.connection = connection
         self.connection_params: dict[str, Any] = {}
-        self.around = around
+        self._around = around
         self.request_id = request_id
         self.authenticated: Viewer | None = viewer
         self.place: int | None = None
@@ -64,8 +64,13 @@ class Context:
     @property
     def database(self) -> Database:
         """The database, for somebody: nothing is read or written for nobody."""
-        self.require_viewer()
         return self.around.database
+
+    @property
+    def around(self) -> Surroundings:
+        """What this process works with, for somebody."""
+        self.require_viewer()
+        return self._around
 
     def require_viewer(self) -> None:
         """Raise Unauthenticated for nobody."""
