@@ -14,6 +14,7 @@ from rungraph.api import Client
 from rungraph.errors import ApiError, BadUsage
 from rungraph.invocation import perform
 from rungraph.output import Output
+from rungraph.pages import walk
 
 PIPELINE = "pipeline { id name description createdAt deletedAt revision { number } }"
 ERRORS = "errors { code message path retryable }"
@@ -39,6 +40,9 @@ DELETE = f"""mutation DeletePipeline($input: DeletePipelineInput!) {{
   deletePipeline(input: $input) {{ {PIPELINE} {ERRORS} }}
 }}"""
 
+_A_PAGE = 20
+"""Revisions at once: the text of each may have a mebibyte."""
+
 Name = Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline's name or id.")]
 Revision = Annotated[int | None, typer.Option(min=1, help="The number of a revision; else the latest.")]
 
@@ -55,8 +59,9 @@ def export_(
     ctx: typer.Context,
     pipeline: Name,
     revision: Revision = None,
-    to: Annotated[
-        Path | None, typer.Option("--to", dir_okay=False, help="A file; else it is printed.")
+    output_: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="PATH", dir_okay=False, help="Where to; else it is printed."),
     ] = None,
 ) -> None:
     """Write a pipeline as YAML."""
@@ -64,9 +69,9 @@ def export_(
     async def action(client: Client, output: Output) -> None:
         found = await pipelines.get(client, pipeline)
         text: str = (await _revision(client, found["id"], revision))["yaml"]
-        if to is not None:
-            to.write_text(text, encoding="utf-8")
-            output.say(f"{found['name']} is in {to}")
+        if output_ is not None:
+            output_.write_text(text, encoding="utf-8")
+            output.say(f"{found['name']} is in {output_}")
         elif output.as_json:
             output.document({"id": found["id"], "name": found["name"], "yaml": text})
         else:
@@ -128,17 +133,18 @@ def delete_(ctx: typer.Context, pipeline: Name) -> None:
 
 async def _revision(client: Client, pipeline_id: str, number: int | None) -> dict[str, Any]:
     """A revision of a pipeline by its number, the latest without one; raises ApiError NOT_FOUND."""
-    after, first = None, 1 if number is None else 20
-    while True:
-        variables = {"id": pipeline_id, "first": first, "after": after}
-        page = (await client.execute(EXPORT, variables))["pipeline"]["revisions"]
-        for revision in page["nodes"]:
-            if number is None or revision["number"] == number:
-                found: dict[str, Any] = revision
-                return found
-        if not page["pageInfo"]["hasNextPage"]:
-            raise ApiError("NOT_FOUND", f"there is no revision {number}")
-        after = page["pageInfo"]["endCursor"]
+    revisions = walk(
+        client,
+        EXPORT,
+        {"id": pipeline_id},
+        ("pipeline", "revisions"),
+        limit=1 if number is None else None,
+        most=_A_PAGE,
+    )
+    async for revision in revisions:
+        if number in (None, revision["number"]):
+            return revision
+    raise ApiError("NOT_FOUND", f"there is no revision {number}")
 
 
 def _text(file: Path) -> str:

@@ -114,13 +114,13 @@ def fetch(
     ctx: typer.Context,
     source: Name,
     name: Annotated[str | None, typer.Option(help="The file's name; else the URL's last part.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Refuse more bytes than this.")] = None,
+    limit_bytes: Annotated[int | None, typer.Option(min=1, help="Refuse more bytes than this.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it has ended.")] = True,
 ) -> None:
     """Fetch what lies there into a file, and print the file's id."""
 
     async def action(client: Client, output: Output) -> int:
-        wanted = {"id": (await get(client, source))["id"], "name": name, "limitBytes": limit}
+        wanted = {"id": (await get(client, source))["id"], "name": name, "limitBytes": limit_bytes}
         # Asking again while it is under way gives the one that is.
         answer = await client.execute(FETCH, {"input": wanted}, repeatable=True)
         found = answer["fetchDataSource"]["fetch"]

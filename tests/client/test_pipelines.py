@@ -95,3 +95,20 @@ def test_a_list_shows_their_steps(peer: Peer, command: Command) -> None:
     assert command("pipeline", "list").stdout.startswith("digits\t1\ttrain=digits/train\t")
     (pipeline,) = json.loads(command("pipeline", "list", "--json").stdout)
     assert pipeline["revision"]["steps"] == [{"name": "train", "address": "digits/train"}]
+
+
+def test_an_earlier_revision_is_found_pages_away_and_written_to_a_file(
+    peer: Peer, command: Command, tmp_path: Path
+) -> None:
+    pages = {
+        None: objects.connection([{"id": "r3", "number": 3, "yaml": "name: c\n"}], "next"),
+        "next": objects.connection([{"id": "r1", "number": 1, "yaml": "name: a\n"}]),
+    }
+    revisions = {"revisions": lambda _, first, after=None: pages[after]}
+    peer.fields["pipeline"] = {**objects.pipeline(), **revisions}
+    path = tmp_path / "a.yaml"
+    result = command("pipeline", "export", "digits", "--revision", "1", "--output", str(path))
+    assert (result.exit_code, path.read_text()) == (exits.OK, "name: a\n")
+    assert command("pipeline", "export", "digits").stdout == "name: c\n"
+    result = command("pipeline", "export", "digits", "--revision", "2")
+    assert (result.exit_code, "no revision 2" in result.stderr) == (exits.NOT_FOUND, True)
