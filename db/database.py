@@ -158,6 +158,16 @@ class Database:
                 engine.dispose()
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether this says no more than that a connection to the database went away, so that asking again helps."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, DisconnectionError)
+    state = getattr(error.orig, "sqlstate", None) or ""
+    # asyncpg's own word, when the farewell of a server comes between two messages of ours.
+    is_confused = type(error.orig).__name__ == "InternalClientError"
+    return error.connection_invalidated or is_confused or state.startswith(("08", "57P"))
+
+
 @asynccontextmanager
 async def _connected(engine: Engine | AsyncEngine) -> AsyncIterator[Connection | AsyncConnection]:
     if isinstance(engine, AsyncEngine):

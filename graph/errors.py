@@ -14,7 +14,9 @@ import structlog
 from graphql import GraphQLError
 from strawberry.extensions import MaskErrors
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types.graphql import OperationType
 
+from db.database import is_lost
 from db.errors import DomainError
 
 P = ParamSpec("P")
@@ -102,6 +104,9 @@ class Masking(MaskErrors):
             elif isinstance(original, _REFUSED) or (error.path is None and error.nodes):
                 # graphql-core's coercion of variables and literals wraps what our scalars raise.
                 yield _like(error, error.message, {"code": ErrorCode.INVALID.value})
+            elif self._is_read() and is_lost(original):
+                extensions = {"code": ErrorCode.UNAVAILABLE.value, "retryable": True}
+                yield _like(error, "The database was away for a moment; ask again.", extensions)
             elif isinstance(original, RecursionError):
                 yield _like(error, "This is nested too deeply.", {"code": ErrorCode.INVALID.value})
             else:
@@ -111,6 +116,10 @@ class Masking(MaskErrors):
                 message = "An internal error; the server's log has it under this request's id."
                 extensions = {"code": ErrorCode.INTERNAL.value, "requestId": request_id}
                 yield _like(error, message, extensions)
+
+    def _is_read(self) -> bool:
+        """A mutation may have been carried out although its answer was lost: nobody is told to repeat that."""
+        return self.execution_context.operation_type is not OperationType.MUTATION
 
 
 def _like(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:

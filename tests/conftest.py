@@ -27,6 +27,17 @@ settings.load_profile("rungraph")
 
 REQUIRED = frozenset(os.environ.get("RUNGRAPH_TEST_REQUIRE", "").split())
 DATABASES = ("sqlite", "postgresql")
+SQLITE_FIRST = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
+"""For what takes seconds and asks little of the database: with PostgreSQL it belongs to the slow tests."""
+LONGEST = ("test_deaths.py", "test_crashes.py", "test_browser.py", "test_flow.py", "test_minding.py")
+"""Files that take longest, to be begun first, so that at the end no process works alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first; xdist is told to keep the order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def absent(part: str, why: str) -> NoReturn:

@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from backends import attempts
 from db.attempts import Attempt
 from db.database import Database
+from tests.conftest import SQLITE_FIRST
 from tests.processes import until
 from tests.telling import STEPS, Telling, Watcher, assert_complete, telling, watched
 
@@ -117,6 +118,7 @@ async def all_removed(database: Database) -> None:
             await asyncio.sleep(0.01)
 
 
+@SQLITE_FIRST
 async def test_a_run_outlives_ten_kills_of_its_server(database: Database, tmp_path: Path) -> None:
     url = database.url.render_as_string(hide_password=False)
     async with telling(tmp_path, url) as told:

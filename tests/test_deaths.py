@@ -13,6 +13,7 @@ from backends import attempts
 from rungraph import modules
 from rungraph.module_sources import Wanted
 from rungraph.output import Output
+from tests.conftest import SQLITE_FIRST
 from tests.processes import until
 from tests.telling import Telling, assert_complete, telling, watched
 
@@ -79,6 +80,7 @@ def uv_settings(folder: Path) -> dict[str, str]:
     return {"UV_FIND_LINKS": str(folder), "UV_OFFLINE": "1", "UV_CACHE_DIR": str(folder / "uv")}
 
 
+@SQLITE_FIRST
 async def test_a_start_whose_answer_is_lost_starts_one_run(database_url: str, tmp_path: Path) -> None:
     async with telling(tmp_path, database_url) as told:
         pipeline = await told.pipeline()
@@ -92,6 +94,7 @@ async def test_a_start_whose_answer_is_lost_starts_one_run(database_url: str, tm
         await assert_complete(told, run)
 
 
+@SQLITE_FIRST
 async def test_a_job_without_its_watcher_is_lost_and_tried_again(database_url: str, tmp_path: Path) -> None:
     async with telling(tmp_path, database_url) as told:
         told.hold("only")
@@ -106,6 +109,7 @@ async def test_a_job_without_its_watcher_is_lost_and_tried_again(database_url: s
         await told.leaves_nothing()
 
 
+@SQLITE_FIRST
 async def test_a_job_without_its_watcher_is_lost_where_no_retry_is_granted(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -121,6 +125,7 @@ async def test_a_job_without_its_watcher_is_lost_where_no_retry_is_granted(
         await told.leaves_nothing()
 
 
+@SQLITE_FIRST
 async def test_a_run_goes_on_after_everything_died_at_once(database_url: str, tmp_path: Path) -> None:
     async with telling(tmp_path, database_url) as told:
         told.hold("only")
@@ -138,6 +143,7 @@ async def test_a_run_goes_on_after_everything_died_at_once(database_url: str, tm
         await told.leaves_nothing()
 
 
+@SQLITE_FIRST
 async def test_a_cancellation_that_was_answered_is_carried_out(database_url: str, tmp_path: Path) -> None:
     async with telling(tmp_path, database_url) as told:
         told.hold("first")
@@ -151,6 +157,7 @@ async def test_a_cancellation_that_was_answered_is_carried_out(database_url: str
         await told.leaves_nothing()
 
 
+@SQLITE_FIRST
 async def test_a_retry_that_was_granted_is_made(database_url: str, tmp_path: Path) -> None:
     async with telling(tmp_path, database_url) as told:
         arguments = [{"step": "only", "arguments": {"exit_code": 1}}]
@@ -182,6 +189,7 @@ async def test_a_run_outlives_the_loss_of_every_connection(postgresql_url: str, 
         await connection.close()
 
 
+@SQLITE_FIRST
 async def test_an_environment_is_finished_after_its_builder_died(database_url: str, tmp_path: Path) -> None:
     async with telling(tmp_path, database_url, **uv_settings(tmp_path)) as told:
         version = await modules.request_install(

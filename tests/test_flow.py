@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rungraph import transfers
+from tests.conftest import SQLITE_FIRST
 from tests.processes import until
 from tests.telling import assert_complete, telling, watched
 
@@ -23,6 +24,7 @@ async def test_a_pipeline_is_started_watched_and_read_to_its_last_line(
         await told.leaves_nothing()
 
 
+@SQLITE_FIRST
 async def test_arguments_of_a_run_take_the_place_of_the_pipelines(database_url: str, tmp_path: Path) -> None:
     async with telling(tmp_path, database_url) as told:
         arguments = [{"step": "only", "arguments": {"exit_code": 3, "lines": 1}}]
@@ -33,6 +35,7 @@ async def test_arguments_of_a_run_take_the_place_of_the_pipelines(database_url: 
         assert (job["state"], job["reason"]) == ("FAILED", "EXIT_CODE")
 
 
+@SQLITE_FIRST
 async def test_a_cancelled_run_ends_and_leaves_nothing(database_url: str, tmp_path: Path) -> None:
     async with telling(tmp_path, database_url) as told:
         told.hold("first")
@@ -46,6 +49,7 @@ async def test_a_cancelled_run_ends_and_leaves_nothing(database_url: str, tmp_pa
         await told.leaves_nothing()
 
 
+@SQLITE_FIRST
 async def test_a_job_goes_on_while_its_server_is_restarted_and_is_adopted(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -177,3 +177,15 @@ def test_a_database_in_memory_is_refused(url: str) -> None:
 async def _write(database: Database) -> None:
     async with database.begin() as session:
         await _add(session, "a")
+
+
+async def test_a_connection_that_was_ended_is_told_from_a_fault(postgresql: Database) -> None:
+    told = []
+    for statement in ("SELECT pg_terminate_backend(pg_backend_pid())", "SELECT 1 / 0", "SELECT nothing"):
+        with pytest.raises(DBAPIError) as caught:
+            async with postgresql.read() as session:
+                await session.execute(text(statement))
+        told.append(databases.is_lost(caught.value))
+    assert told == [True, False, False]
+    async with postgresql.read() as session:
+        assert await session.scalar(text("SELECT 1")) == 1
