@@ -104,7 +104,7 @@ def test_an_earlier_revision_is_found_pages_away_and_written_to_a_file(
         None: objects.connection([{"id": "r3", "number": 3, "yaml": "name: c\n"}], "next"),
         "next": objects.connection([{"id": "r1", "number": 1, "yaml": "name: a\n"}]),
     }
-    revisions = {"revisions": lambda _, first, after=None: pages[after]}
+    revisions = {"revisions": lambda _, after, **__: pages[after]}
     peer.fields["pipeline"] = {**objects.pipeline(), **revisions}
     path = tmp_path / "a.yaml"
     result = command("pipeline", "export", "digits", "--revision", "1", "--output", str(path))
