@@ -96,9 +96,9 @@ def _input(one: dict[str, Any]) -> str:
 def _resources(job: dict[str, Any]) -> str:
     asked = job["resources"]
     parts = [
-        f"{number(asked['cpus'])} cores" if asked["cpus"] is not None else "",
+        _cores(asked["cpus"]),
         size(asked["memoryBytes"]),
-        f"{asked['gpus']} GPUs" if asked["gpus"] else "",
+        f"{asked['gpus']} GPU{'s' * (asked['gpus'] > 1)}" if asked["gpus"] else "",
     ]
     each = ", ".join(part for part in parts if part) or "the backend's default"
     whole = each if job["workers"] == 1 else f"{job['workers']} workers, each {each}"

@@ -18,21 +18,8 @@ from rungraph.pages import walk
 from rungraph.runs import FIELDS, State, Tags
 from rungraph.wording import duration, local_time
 
-RUNS = f"""query Runs($filter: RunFilter, $sort: RunSort, $view: ID, $first: Int, $after: String) {{
-  runs(filter: $filter, sort: $sort, view: $view, first: $first, after: $after) {{
-    nodes {{ {FIELDS} tags {{ name value }} }}
-    pageInfo {{ hasNextPage endCursor }}
-  }}
-}}"""
-
-RUNS_WITH_COLUMNS = f"""query Runs($filter: RunFilter, $sort: RunSort, $view: ID, $first: Int, $after: String) {{
-  runs(filter: $filter, sort: $sort, view: $view, first: $first, after: $after) {{
-    nodes {{
-      {FIELDS} tags {{ name value }} metrics {{ name last min max }} jobs {{ step arguments }}
-    }}
-    pageInfo {{ hasNextPage endCursor }}
-  }}
-}}"""
+COLUMNS = "metrics { name last min max } jobs { step arguments }"
+JOBS = "jobs { step state reusedFrom { id step run { id } } }"
 
 COMPARE = """query Compare($ids: [ID!]!, $baseline: ID, $differing: Boolean) {
   compareRuns(ids: $ids, baseline: $baseline) {
@@ -112,8 +99,8 @@ def list_(
             saved = await view_of(client, view)
             variables["view"] = saved["id"]
             columns = columns or saved["columns"]
-        query = RUNS_WITH_COLUMNS if columns else RUNS
-        runs = [run async for run in walk(client, query, variables, ("runs",), limit)]
+        more = " ".join([COLUMNS] * bool(columns) + [JOBS] * output.as_json)
+        runs = [run async for run in walk(client, _runs(more), variables, ("runs",), limit)]
         _show(output, runs, columns)
 
     perform(ctx, action)
@@ -169,6 +156,16 @@ async def view_of(client: Client, word: str) -> dict[str, Any]:
     if not found:
         raise ApiError("NOT_FOUND", f"there is no view “{word}”: see `rungraph view list`")
     return max(found, key=lambda one: bool(one["mine"]))
+
+
+def _runs(more: str) -> str:
+    """The query for a page of runs, with these fields besides the usual ones."""
+    return f"""query Runs($filter: RunFilter, $sort: RunSort, $view: ID, $first: Int, $after: String) {{
+  runs(filter: $filter, sort: $sort, view: $view, first: $first, after: $after) {{
+    nodes {{ {FIELDS} tags {{ name value }} {more} }}
+    pageInfo {{ hasNextPage endCursor }}
+  }}
+}}"""
 
 
 def _all_in(documents: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:

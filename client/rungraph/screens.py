@@ -184,6 +184,7 @@ def _steps_table(view: RunView) -> Group:
     table = Table("step", "state", "time", "last measured", box=None, pad_edge=False, header_style="bold")
     for step in steps:
         told = step.message if step.state in JOB_ENDS and step.message else metrics_text(step)
+        told = f"reused from {step.reused_from}" if step.reused_from else told
         state = Text(step.state, STYLES.get(step.state, ""))
         table.add_row(printable(step.name), state, duration(step.seconds(now)), Text(printable(told)))
     name = Text.assemble("\n", (printable(view.run["name"]), "bold"), " ")
@@ -200,7 +201,8 @@ def _step_line(step: StepView) -> str:
     took = f" in {duration(step.seconds(datetime.now(UTC)))}" if step.started_at and step.ended_at else ""
     why = f": {step.reason}" if step.reason and step.reason != "COMPLETED" else ""
     message = f" ({printable(step.message)})" if step.message else ""
-    return f"{printable(step.name)}: {step.state}{took}{why}{message}"
+    source = f", reused from {step.reused_from}" if step.reused_from else ""
+    return f"{printable(step.name)}: {step.state}{source}{took}{why}{message}"
 
 
 def _end_line(view: RunView) -> str:

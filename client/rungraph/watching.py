@@ -25,6 +25,7 @@ RUN = """query WatchedRun($run: ID!) {
     waitingFor { code message }
     jobs {
       id step state reason message exitCode startedAt endedAt durationSeconds
+      reusedFrom { id run { id } }
       outputs { id name sizeBytes }
     }
     metrics { name last lastStep }
@@ -36,7 +37,7 @@ WATCH = """subscription Watch($run: ID!, $after: Int64) {
     __typename
     ... on FeedEvent { seq }
     ... on RunChanged { at runState run { suspended } }
-    ... on JobChanged { at step jobState reason message }
+    ... on JobChanged { at step jobState reason message job { reusedFrom { id run { id } } } }
     ... on WorkerChanged { at step rank phase exitCode }
     ... on PointsAdded { step series { name rank attempt steps times values nonFinite { index kind } } }
     ... on LinesAdded { step lines { time stream text number rank attempt } }
@@ -59,6 +60,7 @@ class StepView:
     state: str = "WAITING"
     reason: str | None = None
     message: str | None = None
+    reused_from: str | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -96,6 +98,7 @@ class RunView:
             step = self._step(job["step"])
             step.state, step.reason, step.message = job["state"], job["reason"], job["message"]
             step.started_at, step.ended_at = moment(job["startedAt"]), moment(job["endedAt"])
+            step.reused_from = _source(job)
 
     def apply(self, event: Event) -> None:
         """Takes over an event of the run's feed."""
@@ -114,6 +117,7 @@ class RunView:
     def _change(self, event: Event) -> None:
         step, at = self._step(event["step"]), moment(event["at"])
         step.state, step.reason, step.message = event["state"], event["reason"], event["message"]
+        step.reused_from = _source(event.get("job") or {})
         if step.state == "RUNNING":
             step.started_at = step.started_at or at
         step.ended_at = at if step.state in JOB_ENDS else None
@@ -165,6 +169,14 @@ async def watch(client: Client, run_id: str, screen: Screen) -> dict[str, Any]:
     finally:
         screen.close(view)
     return view.run
+
+
+def _source(job: Mapping[str, Any]) -> str | None:
+    """The run that a job took its outputs from; the job, where its run is not to be seen."""
+    source = job.get("reusedFrom")
+    if source is None:
+        return None
+    return str((source.get("run") or source)["id"])
 
 
 def named(answer: Mapping[str, Any]) -> Event:

@@ -26,7 +26,16 @@ def job(step: str, state: str = "RUNNING", **changed: Any) -> Json:
     """A job of that run."""
     times = {"startedAt": AT, "endedAt": None, "durationSeconds": 3.0}
     why = {"reason": None, "message": None, "exitCode": None}
-    return {"id": JOB, "step": step, "state": state, **why, **times, "outputs": [], **changed}
+    return {
+        "id": JOB,
+        "step": step,
+        "state": state,
+        **why,
+        **times,
+        "outputs": [],
+        "reusedFrom": None,
+        **changed,
+    }
 
 
 def pipeline(name: str = "digits") -> Json:

@@ -132,6 +132,22 @@ def test_watching_tells_lines_metrics_states_and_the_end(
     assert ("run", {"run": objects.RUN, "after": 6}) in peer.operations
 
 
+def test_what_was_reused_is_told_with_its_run(peer: Peer, command: Command) -> None:
+    source = {"id": objects.JOB, "step": "train", "run": {"id": "run_before"}}
+    taken = objects.job("train", "SUCCEEDED", startedAt=None, reusedFrom=source)
+    waiting = objects.job("test", "WAITING", startedAt=None)
+    readings = [objects.run(jobs=[taken, waiting]), objects.run("SUCCEEDED", [taken])]
+    peer.fields["run"] = lambda id: readings.pop(0)
+    changed = {"step": "test", "jobState": "SUCCEEDED", "reason": "COMPLETED", "message": None}
+    peer.feeds["run"] = objects.events(("JobChanged", {**changed, "job": {"reusedFrom": source}}))
+    lines = command("run", "watch", objects.RUN).stdout.splitlines()
+    assert "train: SUCCEEDED, reused from run_before" in lines
+    assert "test: SUCCEEDED, reused from run_before" in lines
+    peer.fields["runs"] = objects.connection([objects.run("SUCCEEDED", [taken])])
+    (listed,) = json.loads(command("run", "list", "--json").stdout)
+    assert listed["jobs"] == [{"step": "train", "state": "SUCCEEDED", "reusedFrom": source}]
+
+
 def test_watching_as_json_is_a_line_an_event(peer: Peer, command: Command) -> None:
     script_end(peer, "SUCCEEDED")
     result = command("--json", "run", "watch", objects.RUN)
