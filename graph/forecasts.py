@@ -129,11 +129,12 @@ class ForecastQuery:
     @strawberry.field(
         description="What startRun would do with this input: its jobs, or every mistake. Nothing is started."
     )
-    @refusing(RunPlan)
     async def validate_run(self, info: Info, input: StartRunInput) -> RunPlan:
+        info.context.require_viewer()
         return await _foreseen(info.context, input)
 
 
+@refusing(RunPlan)
 async def _foreseen(context: Context, input: StartRunInput) -> RunPlan:
     spec = spec_of(context, input)
     # A plan may have a thousand jobs and a dataset's files: other requests need not wait for reading them.

@@ -18,8 +18,18 @@ from rungraph.pages import walk
 from rungraph.runs import FIELDS, State, Tags
 from rungraph.wording import duration, local_time
 
-COLUMNS = "metrics { name last min max } jobs { step arguments }"
-JOBS = "jobs { step state reusedFrom { id step run { id } } }"
+_RUNS = """Runs($filter: RunFilter, $sort: RunSort, $view: ID, $first: Int, $after: String) {
+  runs(filter: $filter, sort: $sort, view: $view, first: $first, after: $after) {
+    nodes {"""
+_PAGE = "} pageInfo { hasNextPage endCursor } } }"
+_JOB = "step state reusedFrom { id step run { id } }"
+
+RUNS = f"query {_RUNS} {FIELDS} tags {{ name value }} {_PAGE}"
+
+RUNS_WITH_JOBS = f"query {_RUNS} {FIELDS} tags {{ name value }} jobs {{ {_JOB} }} {_PAGE}"
+
+RUNS_WITH_COLUMNS = f"""query {_RUNS}
+  {FIELDS} tags {{ name value }} metrics {{ name last min max }} jobs {{ {_JOB} arguments }} {_PAGE}"""
 
 COMPARE = """query Compare($ids: [ID!]!, $baseline: ID, $differing: Boolean) {
   compareRuns(ids: $ids, baseline: $baseline) {
@@ -99,8 +109,8 @@ def list_(
             saved = await view_of(client, view)
             variables["view"] = saved["id"]
             columns = columns or saved["columns"]
-        more = " ".join([COLUMNS] * bool(columns) + [JOBS] * output.as_json)
-        runs = [run async for run in walk(client, _runs(more), variables, ("runs",), limit)]
+        query = RUNS_WITH_COLUMNS if columns else RUNS_WITH_JOBS if output.as_json else RUNS
+        runs = [run async for run in walk(client, query, variables, ("runs",), limit)]
         _show(output, runs, columns)
 
     perform(ctx, action)
@@ -156,16 +166,6 @@ async def view_of(client: Client, word: str) -> dict[str, Any]:
     if not found:
         raise ApiError("NOT_FOUND", f"there is no view “{word}”: see `rungraph view list`")
     return max(found, key=lambda one: bool(one["mine"]))
-
-
-def _runs(more: str) -> str:
-    """The query for a page of runs, with these fields besides the usual ones."""
-    return f"""query Runs($filter: RunFilter, $sort: RunSort, $view: ID, $first: Int, $after: String) {{
-  runs(filter: $filter, sort: $sort, view: $view, first: $first, after: $after) {{
-    nodes {{ {FIELDS} tags {{ name value }} {more} }}
-    pageInfo {{ hasNextPage endCursor }}
-  }}
-}}"""
 
 
 def _all_in(documents: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
