@@ -15,8 +15,9 @@ import os
 import socket
 import ssl
 import stat
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -24,6 +25,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 MOST_REDIRECTS = 5
 _PATIENCE_SECONDS = 30.0
+ANSWER_SECONDS = 60.0
+"""How long a host may take to answer, all in all: a socket's timeout is for each byte anew."""
 _OPTIONS = {
     "s3": ("key", "secret", "token", "endpoint_url", "region"),
     "gs": ("token", "project"),
@@ -136,10 +139,14 @@ def _web(url: str, credentials: str | None, policy: Policy) -> Iterator[Opened]:
     for _ in range(MOST_REDIRECTS + 1):
         here = urlsplit(url)
         ours = (here.scheme, here.netloc) == (origin.scheme, origin.netloc)
-        connection = _connect(here.scheme, here.hostname or "", here.port, policy)
-        try:
-            connection.request("GET", _target(here), headers=_headers(credentials if ours else None))
-            response = connection.getresponse()
+        with ExitStack() as connected:
+            connection, line = _connect(here.scheme, here.hostname or "", here.port, policy)
+            connected.callback(_close, connection, line)
+            with _in_time(line):
+                connection.request("GET", _target(here), headers=_headers(credentials if ours else None))
+                response = connection.getresponse()
+                connected.callback(response.close)
+                connected.callback(_hang_up, line)  # first: a thread that still reads is woken by it
             if 300 <= response.status < 400 and (location := response.headers.get("Location")):
                 url = urljoin(url, location)
                 _check_redirect(here.scheme, url)
@@ -149,11 +156,6 @@ def _web(url: str, credentials: str | None, policy: Policy) -> Iterator[Opened]:
             length = response.headers.get("Content-Length", "")
             yield Opened(response, int(length) if length.isdecimal() and length.isascii() else None)
             return
-        finally:
-            # A thread that still reads is woken by it.
-            with suppress(OSError):
-                connection.sock and connection.sock.shutdown(socket.SHUT_RDWR)
-            connection.close()
     raise Refused(f"more than {MOST_REDIRECTS} redirects")
 
 
@@ -161,22 +163,64 @@ def _printable(text: str) -> str:
     return "".join(letter for letter in text[:200] if letter.isprintable())
 
 
-def _connect(scheme: str, host: str, port: int | None, policy: Policy) -> http.client.HTTPConnection:
-    """A connection to an address that was checked; proxies of the environment are not asked."""
+def _close(connection: http.client.HTTPConnection, line: socket.socket) -> None:
+    line.close()
+    connection.close()
+
+
+def _hang_up(line: socket.socket) -> None:
+    with suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def _in_time(line: socket.socket) -> Iterator[None]:
+    """Hang up, and raise Refused, where what is done takes too long."""
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        _hang_up(line)
+
+    timer = threading.Timer(ANSWER_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException):
+        if not late.is_set():
+            raise
+    finally:
+        timer.cancel()
+        timer.join()
+    if late.is_set():
+        raise Refused(f"did not answer within {ANSWER_SECONDS:g} s")
+
+
+def _connect(
+    scheme: str, host: str, port: int | None, policy: Policy
+) -> tuple[http.client.HTTPConnection, socket.socket]:
+    """A connection to an address that was checked, and its line, to hang up whoever reads from it.
+
+    Proxies of the environment are not asked.
+    """
     port = port or (443 if scheme == "https" else 80)
     address = policy.addresses(host, port)[0]
     connection = http.client.HTTPConnection(host, port, timeout=_PATIENCE_SECONDS)
     raw = socket.create_connection((address, port), _PATIENCE_SECONDS)
+    line = raw.dup()
     if scheme != "https":
         connection.sock = raw
-        return connection
+        return connection, line
     connection.default_port = 443  # so that the Host header leaves it out
     try:
-        connection.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=host)
-    except (OSError, ValueError):
+        with _in_time(line):
+            connection.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=host)
+    except (OSError, ValueError, Refused):
         raw.close()
+        line.close()
         raise
-    return connection
+    return connection, line
 
 
 def _check_redirect(scheme: str, url: str) -> None:

@@ -38,7 +38,7 @@ _SETTINGS = (
     ("http.lowSpeedLimit", "1000"),
     ("http.lowSpeedTime", "60"),
 )
-_SECRET = re.compile(r"(?<=://)[^/\s@]*@")
+_SECRET = re.compile(r"(?<=://)[^/\s]*@")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _WEIGH_SECONDS = 0.2
 _PLACE_BYTES = 4 << 10

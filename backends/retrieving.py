@@ -23,6 +23,8 @@ _CHUNK_BYTES = 1 << 20
 _AT_ONCE = 4
 _PROGRESS_SECONDS = 1.0
 _MOST_SECONDS = 6 * 3600.0
+_CHUNK_SECONDS = 300.0
+"""How long a MiB may take: who sends a byte now and then keeps no others from being fetched."""
 
 
 class Retriever:
@@ -95,7 +97,7 @@ class Retriever:
         """What is read, with its progress told now and then."""
         loop = asyncio.get_running_loop()
         told, done = loop.time(), 0
-        while chunk := await asyncio.to_thread(_read, found):
+        while chunk := await _next(found):
             done += len(chunk)
             yield chunk
             if loop.time() - told > _PROGRESS_SECONDS:
@@ -110,6 +112,14 @@ class Retriever:
         async with self._database.read() as session:
             sealed = await grants.sealed(session, [wanted])
         return self._vault.value(sealed[wanted])
+
+
+async def _next(found: Opened) -> bytes:
+    try:
+        async with asyncio.timeout(_CHUNK_SECONDS):
+            return await asyncio.to_thread(_read, found)
+    except TimeoutError as error:
+        raise Refused(f"sent less than a MiB in {_CHUNK_SECONDS:g} s") from error
 
 
 def _read(found: Opened) -> bytes:

@@ -1,6 +1,7 @@
 """A real web server of this machine to fetch from, whose pages a test writes."""
 
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -50,3 +51,21 @@ def serving() -> Iterator[Place]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def trickle(server: socket.socket, said: bytes) -> bool:
+    """Say this, then a letter now and then; whether the other side hung up."""
+    peer, _ = server.accept()
+    with peer:
+        peer.sendall(said)
+        peer.settimeout(0.02)
+        for _ in range(400):
+            with contextlib.suppress(TimeoutError):
+                if not peer.recv(1 << 16):
+                    return True
+            if said:
+                try:
+                    peer.sendall(b"x")
+                except OSError:
+                    return True
+    return False

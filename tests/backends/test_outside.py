@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +12,7 @@ import pytest
 
 from backends import outside
 from backends.outside import Policy, Refused
-from tests.backends.places import Place, serving
+from tests.backends.places import Place, serving, trickle
 from tests.conftest import absent
 
 LOCAL = Policy(hosts=frozenset({"127.0.0.1"}))
@@ -110,6 +112,26 @@ def test_what_does_not_answer_well_says_so(place: Place) -> None:
         read("http://127.0.0.1:1/", LOCAL)
     with pytest.raises(Refused, match="there is no host"):
         read("http://no-such-host.invalid/", LOCAL)
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX-Slow: "])
+def test_who_does_not_come_to_an_answer_is_hung_up_on(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    monkeypatch.setattr(outside, "ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as answering:
+        hung_up = answering.submit(trickle, server, said)
+        with pytest.raises(Refused, match=r"did not answer within 0\.2 s"):
+            read(f"http://127.0.0.1:{server.getsockname()[1]}/", LOCAL)
+        assert hung_up.result(timeout=10)
+
+
+def test_closing_wakes_who_reads_a_body_that_does_not_come() -> None:
+    said = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 99\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(2) as beside:
+        hung_up = beside.submit(trickle, server, said)
+        with outside.opened(f"http://127.0.0.1:{server.getsockname()[1]}/", None, LOCAL) as found:
+            reading = beside.submit(found.source.read, 99)
+        assert len(reading.result(timeout=10)) < 99
+        assert hung_up.result(timeout=10)
 
 
 def test_a_size_that_is_no_number_is_no_size(place: Place) -> None:

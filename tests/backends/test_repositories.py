@@ -257,6 +257,6 @@ def test_pointers_of_git_lfs_are_told(repository: Path, into: Path, tmp_path: Pa
 
 def test_credentials_are_never_shown() -> None:
     assert (
-        repositories.redacted("fatal: https://me:pw@host/x ssh://git@h/y")
-        == "fatal: https://host/x ssh://h/y"
+        repositories.redacted("fatal: https://me:pw@host/x ssh://git@h/y https://a:p@w@h/z/@1")
+        == "fatal: https://host/x ssh://h/y https://h/z/@1"
     )

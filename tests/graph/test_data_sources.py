@@ -1,14 +1,18 @@
 """Data sources through the API: fetched into files, passed to jobs, and never with their credentials."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from backends import retrieving
 from tests.backends.grounds import eventually
-from tests.backends.places import Place
+from tests.backends.places import Place, trickle
 from tests.backends.places import serving as serving_place
 from tests.graph.conftest import Serve
 from tests.graph.serving import Server, clear, serving
@@ -97,6 +101,19 @@ async def test_what_is_too_large_or_breaks_off_makes_no_file(server: Server, pla
     del place.pages["/silent"][1]["Content-Length"]
     assert (await fetched(server, silent, limitBytes=8))["message"] == "is larger than 8 bytes"
     assert (await fetched(server, silent))["state"] == "READY"
+
+
+async def test_who_sends_a_byte_now_and_then_is_not_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieving, "_CHUNK_SECONDS", 0.2)
+    said = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9999\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as slow, ThreadPoolExecutor(1) as beside:
+        hung_up = beside.submit(trickle, slow, said)
+        source = await known(server, "slow", f"http://127.0.0.1:{slow.getsockname()[1]}/")
+        got = await fetched(server, source)
+        assert (got["state"], got["message"]) == ("FAILED", "sent less than a MiB in 0.2 s")
+        assert await asyncio.wrap_future(hung_up)
 
 
 async def test_jobs_read_a_source_for_themselves_with_its_credentials(server: Server) -> None:
