@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from db import manifests
+from db import texts
 
 MAX_BYTES = 128 << 10
 MAX_DEPTH = 32
@@ -223,7 +223,7 @@ class _Walk:
     def entries(self, raw: yaml.MappingNode, path: str, depth: int) -> Iterator[tuple[str, Node]]:
         lines: dict[str, int] = {}
         for key, value in raw.value:
-            if not isinstance(key, yaml.ScalarNode) or not key.value or manifests.text_refusal(key.value):
+            if not isinstance(key, yaml.ScalarNode) or not key.value or texts.refusal(key.value):
                 self.wrong(key, path, "key", "a key must be a word")
                 continue
             if key.value == "<<":
@@ -242,7 +242,7 @@ class _Walk:
         text: str = raw.value
         match raw.tag.rpartition(":")[2]:
             case "str":
-                if refusal := manifests.text_refusal(text):
+                if refusal := texts.refusal(text):
                     self.wrong(raw, path, "character", refusal)
                 return text
             case "null":

@@ -12,7 +12,7 @@ from typing import Any
 from backends import manifest_values as values
 from backends.manifest_documents import Node, Problems
 from backends.manifest_schema import OPTION
-from db import manifests
+from db import manifests, texts
 from db.manifests import Option, OptionType
 
 _TYPES = tuple(kind.value for kind in OptionType)
@@ -24,7 +24,7 @@ def read_options(node: Node | None, problems: Problems) -> tuple[Option, ...]:
     found = []
     for name, declared in values.named(node, problems, "options").items():
         if not name.isidentifier() or keyword.iskeyword(name) or not name.isascii() or len(name) > 63:
-            message = f"{manifests.shown(name)} must be a Python identifier of at most 63 letters"
+            message = f"{texts.shown(name)} must be a Python identifier of at most 63 letters"
             problems.at_key(declared, "name", message)
         option = _option(name, declared, problems)
         if option:
@@ -81,7 +81,7 @@ def _type(node: Node, parts: dict[str, Node], problems: Problems) -> OptionType 
     if said is not None and said.value in _TYPES:
         return OptionType(said.value)
     if said is not None:
-        close = manifests.suggestion(said.text, _TYPES)
+        close = texts.suggestion(said.text, _TYPES)
         problems.at(said, "type", f"must be one of {', '.join(_TYPES)}, not {said.kind}{close}")
         return None
     if "values" in parts:

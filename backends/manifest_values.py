@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from backends.manifest_documents import Node, Problems
-from db import manifests
+from db import manifests, texts
 from db.module_sources import NAME as NAME
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -26,8 +26,8 @@ def fields(node: Node, known: Collection[str], problems: Problems, what: str) ->
         return {}
     for key, value in node.value.items():
         if key not in known:
-            close = manifests.suggestion(key, known)
-            problems.at_key(value, "unknown-key", f"{what} has no key {manifests.shown(key)}{close}")
+            close = texts.suggestion(key, known)
+            problems.at_key(value, "unknown-key", f"{what} has no key {texts.shown(key)}{close}")
     return {key: value for key, value in node.value.items() if key in known and value.value is not None}
 
 
@@ -190,7 +190,7 @@ def environment(node: Node | None, problems: Problems) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for name, value in named(node, problems, "text").items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            problems.at_key(value, "name", f"{manifests.shown(name)} is no name of an environment variable")
+            problems.at_key(value, "name", f"{texts.shown(name)} is no name of an environment variable")
         elif name.startswith("RUNGRAPH_"):
             problems.at_key(value, "reserved", "names that begin with RUNGRAPH_ are set by the server")
         if isinstance(value.value, list | dict):

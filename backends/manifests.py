@@ -15,7 +15,7 @@ from backends import manifest_values as values
 from backends.manifest_documents import ManifestProblem, Node, Problems, parse, read_file
 from backends.manifest_options import read_options
 from backends.manifest_schema import ACCEPT, FUNCTION, MODULE, RESOURCES
-from db import manifests, secrets
+from db import secrets, texts
 from db.manifests import Accept, Function, Manifest, OutputTag, Resources, TagType
 
 FILE_NAME = "rungraph.yaml"
@@ -91,7 +91,7 @@ def _module_name(root: Node, node: Node | None, problems: Problems) -> str:
 
 def _name_rule(name: str) -> str:
     rule = "must begin with a lower-case letter, then letters, digits, _ and -, at most 63"
-    return f"{manifests.shown(name)} {rule}"
+    return f"{texts.shown(name)} {rule}"
 
 
 def _image(node: Node | None, problems: Problems) -> str | None:
@@ -172,7 +172,7 @@ def _requirement_problem(line: str) -> str | None:
         return f"{line.split()[0]!r}: options belong to the server's settings; list packages alone"
     if line.startswith((".", "/")) or "file:" in line:
         return f"{line!r} lies outside the index: an environment is shared by what it is made of"
-    return None if _REQUIREMENT.fullmatch(line) else f"{manifests.shown(line)} is no requirement"
+    return None if _REQUIREMENT.fullmatch(line) else f"{texts.shown(line)} is no requirement"
 
 
 def _functions(root: Node, node: Node | None, contained: bool, problems: Problems) -> Iterator[Function]:
@@ -239,7 +239,7 @@ def file_type(node: Node, written: str, problems: Problems) -> str:
     """The end of a file's name, without the dot."""
     kind = written.strip().lower().lstrip("*").lstrip(".")
     if not re.fullmatch(r"[a-z0-9_+-]+(\.[a-z0-9_+-]+)*", kind):
-        problems.at(node, "file-type", f"{manifests.shown(written)} is no file type such as csv or tar.gz")
+        problems.at(node, "file-type", f"{texts.shown(written)} is no file type such as csv or tar.gz")
     return kind
 
 
@@ -248,7 +248,7 @@ def _output_tags(node: Node | None, problems: Problems) -> Iterator[OutputTag]:
         if kind.value in _TAG_TYPES:
             yield OutputTag(name, TagType(kind.value))
             continue
-        close = manifests.suggestion(kind.text, _TAG_TYPES)
+        close = texts.suggestion(kind.text, _TAG_TYPES)
         problems.at(kind, "type", f"must be one of {', '.join(_TAG_TYPES)}, not {kind.kind}{close}")
 
 

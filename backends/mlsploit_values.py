@@ -13,7 +13,7 @@ from typing import Any
 
 from backends.manifest_documents import Node, Problems
 from backends.manifests import file_type
-from db import manifests
+from db import manifests, texts
 from db.manifests import Option, OptionType, OutputTag, TagType
 
 _OPTION_TYPES = ("int", "float", "str", "bool", "enum")
@@ -41,10 +41,8 @@ def fields(node: Node, known: Collection[str], found: Findings, what: str) -> di
         return {}
     for key, value in node.value.items():
         if key not in known:
-            close = manifests.suggestion(key, known)
-            found.notes.at_key(
-                value, "unknown-key", f"{what} has no key {manifests.shown(key)}{close}; ignored"
-            )
+            close = texts.suggestion(key, known)
+            found.notes.at_key(value, "unknown-key", f"{what} has no key {texts.shown(key)}{close}; ignored")
     return {key: value for key, value in node.value.items() if key in known and value.value is not None}
 
 
@@ -142,7 +140,7 @@ def output_tags(node: Node | None, found: Findings) -> tuple[OutputTag, ...]:
         elif name in tags:
             found.problems.at(item, "twice", f"{name!r} is the name of an earlier tag too")
         elif kind is None or kind.value not in _TAG_TYPES:
-            close = manifests.suggestion(kind.text, _TAG_TYPES) if kind else ""
+            close = texts.suggestion(kind.text, _TAG_TYPES) if kind else ""
             found.problems.at(kind or item, "type", f"must be of type {', '.join(_TAG_TYPES)}{close}")
         else:
             tags[name] = OutputTag(name, TagType(kind.value))
@@ -165,7 +163,7 @@ def options(node: Node | None, words: OptionWords, found: Findings) -> tuple[Opt
         parts = fields(item, words.keys, found, "an option")
         name = text(parts.get("name"), found)
         if not name.isidentifier() or not name.isascii() or len(name) > 63:
-            message = f"an option needs a name that is a Python identifier, not {manifests.shown(name)}"
+            message = f"an option needs a name that is a Python identifier, not {texts.shown(name)}"
             found.problems.at(parts.get("name", item), "name", message)
         elif name in options:
             found.problems.at(parts["name"], "twice", f"{name!r} is the name of an earlier option too")
@@ -213,7 +211,7 @@ def _option_type(
     if said is None and words.values in parts:
         found.notes.at(node, "no-type", "has values and no type; taken as enum")
         return OptionType.ENUM
-    close = manifests.suggestion(said.text, _OPTION_TYPES) if said else ""
+    close = texts.suggestion(said.text, _OPTION_TYPES) if said else ""
     message = f"an option's type must be one of {', '.join(_OPTION_TYPES)}{close}"
     found.problems.at(said or node, "type" if said else "no-type", message)
     return None
@@ -242,7 +240,7 @@ def _with_default(option: Option, node: Node, found: Findings) -> Option | None:
         found.problems.at(node, "default", refusal)
         return None
     if value is not node.value:
-        found.notes.at(node, "default", f"is {node.kind}, taken as {manifests.shown(value)}")
+        found.notes.at(node, "default", f"is {node.kind}, taken as {texts.shown(value)}")
     return Option(
         option.name,
         option.type,

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from backends.base import Piece, Stream
-from db import points
+from db import points, texts
 from db.lines import Block
 from db.points import Column
 
@@ -150,4 +150,4 @@ def _document(line: bytes) -> dict[str, Any] | None:
 
 
 def _is_name(name: str) -> bool:
-    return 1 <= len(name) <= 250 and "\0" not in name and not any("\ud800" <= c <= "\udfff" for c in name)
+    return 1 <= len(name) <= 250 and texts.is_storable(name)

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Boolean, Float, ForeignKey, Index, Text, insert, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from db import texts
 from db.columns import Base, Id, Word
 from db.database import Transaction
 
@@ -82,6 +83,6 @@ def plain(value: Any) -> tuple[float | None, str | None]:
         return None, "true" if value else "false"
     if isinstance(value, int | float):
         return (float(value), None) if abs(value) <= MOST_NUMBER else (None, None)
-    if isinstance(value, str) and len(value) <= LONGEST_TEXT and "\0" not in value:
+    if isinstance(value, str) and len(value) <= LONGEST_TEXT and texts.is_storable(value):
         return None, value
     return None, None

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
-from db import errors, ids, manifests
+from db import errors, ids, texts
 from db.errors import Problem
 
 ALIASES = {
@@ -173,7 +173,7 @@ def _zones() -> frozenset[str]:
 def _zone_problems(name: str, path: tuple[str, ...]) -> Iterator[Problem]:
     if name not in _zones():
         near = sorted(zone for zone in _zones() if zone[:2].lower() == name[:2].lower())
-        close = manifests.suggestion(name, near)
+        close = texts.suggestion(name, near)
         message = f"{ids.shorten(name)!r} is no IANA time zone, such as Europe/Berlin or UTC{close}"
         yield Problem((*path, "timeZone"), message)
 

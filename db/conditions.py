@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from db import manifests
+from db import manifests, texts
 from db.errors import Problem
 from db.manifests import Scalar
 from db.selections import Source, read_source, unknown_keys
@@ -102,7 +102,7 @@ _NOTHING = Group("all", ())
 
 def _read(value: Any, at: tuple[str, ...], problems: list[Problem], depth: int) -> Condition:
     if not isinstance(value, Mapping):
-        problems.append(Problem(at, f"a condition is {_FORMS}, not {manifests.shown(value)}"))
+        problems.append(Problem(at, f"a condition is {_FORMS}, not {texts.shown(value)}"))
         return _NOTHING
     given = {name: item for name, item in value.items() if item is not None}
     kinds = [kind for kind in (*_GROUPS, *_LEAVES) if kind in given]
@@ -145,7 +145,7 @@ def _leaf(kind: str, given: Mapping[str, Any], at: tuple[str, ...], problems: li
         if op not in (Op.EQ, Op.NE):
             problems.append(Problem((*at, "op"), "states are compared by EQ or NE"))
     else:
-        if unfit := manifests.text_refusal(name):
+        if unfit := texts.refusal(name):
             problems.append(Problem((*at, kind), f"its name {unfit}"))
         value = given.get("value")
         refused = _number(value) if kind == "metric" else manifests.tag_refusal(None, value)
@@ -178,14 +178,14 @@ def _member(
 def _one_of(value: Any, words: tuple[str, ...]) -> str | None:
     if isinstance(value, str) and value in words:
         return None
-    return f"must be one of {', '.join(words)}, not {manifests.shown(value)}"
+    return f"must be one of {', '.join(words)}, not {texts.shown(value)}"
 
 
 def _number(value: Any) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return manifests.tag_refusal(None, value)  # larger ones cannot be stored, nor compared exactly
     if not isinstance(value, float) or not math.isfinite(value):
-        return f"must be a finite number, not {manifests.shown(value)}"
+        return f"must be a finite number, not {texts.shown(value)}"
     return None
 
 

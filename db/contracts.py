@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, S
 from dataclasses import dataclass, field
 from typing import Any
 
-from db import manifests
+from db import manifests, texts
 from db.manifests import Problem, Scalar
 
 INPUT_DOCUMENT = "input.json"
@@ -186,7 +186,7 @@ def _missing_file_options(
     for option in function.options:
         value = arguments.get(option.name)
         if option.type is manifests.OptionType.FILE and isinstance(value, str) and value not in names:
-            close = manifests.suggestion(value, names)
+            close = texts.suggestion(value, names)
             yield Problem(("options", option.name), f"no input file is named {value!r}{close}")
 
 
@@ -241,7 +241,7 @@ def _misshapen(document: Any) -> Iterator[Problem]:
         yield document
         return
     if not isinstance(document, dict):
-        yield Problem((), f"output.json must be an object, not {manifests.shown(document)}")
+        yield Problem((), f"output.json must be an object, not {texts.shown(document)}")
         return
     if "files" not in document:
         yield Problem(("files",), "is missing: the names of the files that this job hands on")
@@ -254,20 +254,20 @@ def _misshapen(document: Any) -> Iterator[Problem]:
         yield from _misshapen_names(key, document.get(key, []))
     tags = document.get("tags", [])
     if not isinstance(tags, list):
-        yield Problem(("tags",), f"must be a list of objects, one for each file, not {manifests.shown(tags)}")
+        yield Problem(("tags",), f"must be a list of objects, one for each file, not {texts.shown(tags)}")
         return
     for index, item in enumerate(tags):
         if not isinstance(item, dict):
-            yield Problem(("tags", index), f"must be an object, not {manifests.shown(item)}")
+            yield Problem(("tags", index), f"must be an object, not {texts.shown(item)}")
 
 
 def _misshapen_names(key: str, names: Any) -> Iterator[Problem]:
     if not isinstance(names, list):
-        yield Problem((key,), f"must be a list of file names, not {manifests.shown(names)}")
+        yield Problem((key,), f"must be a list of file names, not {texts.shown(names)}")
         return
     for index, name in enumerate(names):
         if not isinstance(name, str):
-            yield Problem((key, index), f"must be a file name, not {manifests.shown(name)}")
+            yield Problem((key, index), f"must be a file name, not {texts.shown(name)}")
 
 
 def _kind(name: str, said: _Said, folder_files: Collection[str], input_names: Set[str]) -> OutputKind:
@@ -282,9 +282,7 @@ def _kind(name: str, said: _Said, folder_files: Collection[str], input_names: Se
 def _false_name(document: Mapping[str, Any], function: manifests.Function) -> Iterator[Problem]:
     name = document.get("name", function.name)
     if name != function.name:
-        yield Problem(
-            ("name",), f"must be {function.name!r}, the function that ran, not {manifests.shown(name)}"
-        )
+        yield Problem(("name",), f"must be {function.name!r}, the function that ran, not {texts.shown(name)}")
 
 
 def _false_files(
@@ -297,11 +295,11 @@ def _false_files(
     for index, (name, kind) in enumerate(zip(said.files, kinds, strict=True)):
         message = name_problem(name) or ("is listed twice" if name in seen else None)
         if not message and kind is not OutputKind.UNCHANGED and name not in folder_files:
-            close = manifests.suggestion(name, folder_files)
+            close = texts.suggestion(name, folder_files)
             message = f"is no regular file in the output folder{close}"
         message = message or _unlike(function, kind)
         if message:
-            yield Problem(("files", index), f"{manifests.shown(name)} {message}")
+            yield Problem(("files", index), f"{texts.shown(name)} {message}")
         seen.add(name)
 
 
@@ -319,14 +317,14 @@ def _false_subsets(said: _Said, input_names: Set[str]) -> Iterator[Problem]:
     for key, subset in (("files_created", said.created), ("files_modified", said.modified)):
         for name, count in subset.items():
             if name not in listed:
-                yield Problem((key,), f"{manifests.shown(name)} is not in files")
+                yield Problem((key,), f"{texts.shown(name)} is not in files")
             if count > 1:
-                yield Problem((key,), f"{manifests.shown(name)} is listed {count} times")
+                yield Problem((key,), f"{texts.shown(name)} is listed {count} times")
     for name in said.modified:
         if name in said.created:
-            yield Problem(("files_modified",), f"{manifests.shown(name)} is in files_created too")
+            yield Problem(("files_modified",), f"{texts.shown(name)} is in files_created too")
         elif name not in input_names:
-            yield Problem(("files_modified",), f"{manifests.shown(name)} is no input of this job")
+            yield Problem(("files_modified",), f"{texts.shown(name)} is no input of this job")
 
 
 def _false_tags(said: _Said, function: manifests.Function) -> Iterator[Problem]:
@@ -341,8 +339,8 @@ def _false_tags(said: _Said, function: manifests.Function) -> Iterator[Problem]:
 
 
 def _tag_problem(name: str, value: Any, declared: Mapping[str, manifests.TagType]) -> str | None:
-    if unnamable := manifests.text_refusal(name):
+    if unnamable := texts.refusal(name):
         return f"{unnamable} as a tag's name"
     if declared and name not in declared:
-        return f"is not declared in output_tags{manifests.suggestion(name, declared)}"
+        return f"is not declared in output_tags{texts.suggestion(name, declared)}"
     return manifests.tag_refusal(declared.get(name), value)

@@ -14,7 +14,7 @@ from sqlalchemy import ForeignKey, Index, Text, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, contracts, errors, ids, manifests, paging, projects, secrets, viewers
+from db import columns, contracts, errors, ids, paging, projects, secrets, texts, viewers
 from db.columns import Base, Id, Timestamp
 from db.database import Session, Transaction
 from db.errors import Problem
@@ -158,7 +158,7 @@ async def naming(session: Session, projects: Collection[bytes]) -> list[tuple[by
 
 def url_problem(url: str) -> str | None:
     """Why this is no URL of a source, in words; never repeats what may be a password."""
-    if len(url) > 2000 or manifests.text_refusal(url) or not url.isprintable() or " " in url:
+    if len(url) > 2000 or texts.refusal(url) or not url.isprintable() or " " in url:
         return "a URL has at most 2,000 printable characters and no spaces"
     try:
         parts = urlsplit(url)
@@ -168,7 +168,7 @@ def url_problem(url: str) -> str | None:
         return "this is no URL"
     if parts.scheme not in SCHEMES:
         known = ", ".join(SCHEMES)
-        return f"a URL begins with one of {known}{manifests.suggestion(parts.scheme, SCHEMES)}"
+        return f"a URL begins with one of {known}{texts.suggestion(parts.scheme, SCHEMES)}"
     if has_credentials:
         return "a URL holds no credentials: set a secret and name it"
     if parts.scheme == "file":
@@ -189,7 +189,7 @@ def _problems(name: str, url: str, description: str) -> list[Problem]:
         problems.append(Problem(("name",), f"{ids.shorten(name)!r} {message}"))
     if message := url_problem(url):
         problems.append(Problem(("url",), message))
-    if len(description) > 10_000 or manifests.text_refusal(description):
+    if len(description) > 10_000 or texts.refusal(description):
         rule = "a description has at most 10,000 characters, all of which can be stored"
         problems.append(Problem(("description",), rule))
     return problems

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Integer, bindparam, insert, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, dataset_versions, datasets, errors, ids, manifests, paging, viewers
+from db import columns, dataset_versions, datasets, errors, ids, paging, texts, viewers
 from db.columns import Base, Id, Json
 from db.database import Session, Transaction
 from db.datasets import Dataset, DatasetFile, DatasetVersion
@@ -246,7 +246,7 @@ def _parts(version: DatasetVersion, use: DatasetUse, index: int) -> tuple[list[s
     wrong = [
         Problem(
             ("datasets", str(index), "parts", str(at)),
-            f"version {version.number} has no part {ids.shorten(part)!r}{manifests.suggestion(part, has)}",
+            f"version {version.number} has no part {ids.shorten(part)!r}{texts.suggestion(part, has)}",
         )
         for at, part in enumerate(use.parts)
         if part not in has

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, errors, ids, manifests, paging, projects, viewers
+from db import columns, errors, ids, manifests, paging, projects, texts, viewers
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
 from db.errors import Problem
@@ -206,13 +206,13 @@ def _problems(name: str, description: str, tags: Mapping[str, Any]) -> list[Prob
         problems.append(
             Problem(("name",), "a name has 1 to 100 printable characters, none of them around it")
         )
-    if len(description) > 10_000 or manifests.text_refusal(description):
+    if len(description) > 10_000 or texts.refusal(description):
         rule = "a description has at most 10,000 characters, all of which can be stored"
         problems.append(Problem(("description",), rule))
     if len(tags) > MOST_TAGS:
         problems.append(Problem(("tags",), f"a dataset has at most {MOST_TAGS} tags"))
     for tag, value in list(tags.items())[:MOST_TAGS]:
-        if message := manifests.text_refusal(tag) or manifests.tag_refusal(None, value):
+        if message := texts.refusal(tag) or manifests.tag_refusal(None, value):
             problems.append(Problem(("tags", ids.shorten(tag)), message))
     return problems
 

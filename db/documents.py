@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from db import conditions, errors, manifests, matrices, selections
+from db import conditions, errors, matrices, selections, texts
 from db.errors import Problem
 from db.selections import unknown_keys
 from db.steps import StepSpec
@@ -31,12 +31,12 @@ class Document:
 def read(value: Any) -> tuple[Document, list[Problem]]:
     """A pipeline, and what is wrong with how it is written; what it means is checked with its functions."""
     if not isinstance(value, Mapping):
-        problem = Problem((), f"a pipeline is an object with a name and steps, not {manifests.shown(value)}")
+        problem = Problem((), f"a pipeline is an object with a name and steps, not {texts.shown(value)}")
         return Document("", "", ()), [problem]
     problems = unknown_keys(value, _KEYS, ())
     name = _text(value, "name", (), problems)
     description = value.get("description")
-    if description is not None and (refused := manifests.text_refusal(description)):
+    if description is not None and (refused := texts.refusal(description)):
         problems.append(Problem(("description",), refused))
         description = None
     steps, wrong = read_steps(value.get("steps"), ("steps",))
@@ -54,7 +54,7 @@ def read_steps(value: Any, at: tuple[str, ...] = ("steps",)) -> tuple[list[StepS
 
 def _step(value: Any, at: tuple[str, ...], problems: list[Problem]) -> StepSpec:
     if not isinstance(value, Mapping):
-        said = f"a step is an object with a name and a function, not {manifests.shown(value)}"
+        said = f"a step is an object with a name and a function, not {texts.shown(value)}"
         problems.append(Problem(at, said))
         return StepSpec("", "", {})
     problems += unknown_keys(value, _STEP_KEYS, at)
@@ -72,7 +72,7 @@ def _step(value: Any, at: tuple[str, ...], problems: list[Problem]) -> StepSpec:
         problems += wrong
     cache = value.get("cache") or False
     if not isinstance(cache, bool):
-        problems.append(Problem((*at, "cache"), f"is true or false, not {manifests.shown(cache)}"))
+        problems.append(Problem((*at, "cache"), f"is true or false, not {texts.shown(cache)}"))
     return StepSpec(
         _text(value, "name", at, problems),
         _text(value, "function", at, problems),
@@ -87,7 +87,7 @@ def _step(value: Any, at: tuple[str, ...], problems: list[Problem]) -> StepSpec:
 
 def _text(value: Mapping[str, Any], key: str, at: tuple[str, ...], problems: list[Problem]) -> str:
     text = value.get(key)
-    if refused := "is missing" if text is None else manifests.text_refusal(text):
+    if refused := "is missing" if text is None else texts.refusal(text):
         problems.append(Problem((*at, key), refused))
         return ""
     return str(text)
@@ -96,7 +96,7 @@ def _text(value: Mapping[str, Any], key: str, at: tuple[str, ...], problems: lis
 def _needs(value: Any, at: tuple[str, ...], problems: list[Problem]) -> tuple[str, ...] | None:
     if value is None:
         return None
-    if not isinstance(value, list | tuple) or any(manifests.text_refusal(name) for name in value):
+    if not isinstance(value, list | tuple) or any(texts.refusal(name) for name in value):
         problems.append(Problem(at, "is a list of names of steps"))
         return None
     return tuple(value)

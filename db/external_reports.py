@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, insert, select, update
 
-from db import errors, externals, feeds, files, lines, logs, manifests, metrics, reporting, viewers
+from db import errors, externals, feeds, files, lines, logs, metrics, reporting, texts, viewers
 from db.attempts import Worker
 from db.database import Transaction
 from db.externals import Ending
@@ -108,7 +108,7 @@ async def finish(
     """
     if state not in _REASONS:
         raise errors.Invalid("a run ends SUCCEEDED, FAILED or CANCELLED", path=("state",))
-    if message is not None and (len(message) > 10_000 or "\0" in message):
+    if message is not None and (len(message) > 10_000 or not texts.is_storable(message)):
         raise errors.Invalid("a message has at most 10,000 characters", path=("message",))
     before = await externals.find(session, job_id)
     if before is not None and before.state in TERMINAL_JOB and before.reason is not EndReason.LOST:
@@ -147,7 +147,7 @@ async def _project(session: Transaction, job_id: bytes) -> bytes | None:
 
 
 def _require_lines(producer: str, given: Sequence[Line]) -> None:
-    if not 1 <= len(producer) <= 100 or manifests.text_refusal(producer):
+    if not 1 <= len(producer) <= 100 or texts.refusal(producer):
         raise errors.Invalid("a producer's name has 1 to 100 characters", path=("producer",))
     if not given:
         raise errors.Invalid("there are no lines in this batch", path=("lines",))

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import BigInteger, ForeignKey, Text, func, insert, or_, select, type_coerce, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import arrivals, columns, contracts, errors, ids, manifests, paging, projects, viewers
+from db import arrivals, columns, contracts, errors, ids, manifests, paging, projects, texts, viewers
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
 from db.paging import Page, Slice
@@ -81,7 +81,7 @@ async def create_upload(
     if media_type is not None and not _MEDIA_TYPE.fullmatch(media_type):
         raise errors.Invalid("a media type is like text/plain", path=("mediaType",))
     for tag, value in (tags or {}).items():
-        if message := manifests.text_refusal(tag):
+        if message := texts.refusal(tag):
             raise errors.Invalid(f"a tag's name {message}", path=("tags", tag))
         if message := manifests.tag_refusal(None, value):
             raise errors.Invalid(message, path=("tags", tag))

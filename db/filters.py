@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from db import arguments, errors, ids
+from db import arguments, errors, ids, texts
 from db.errors import Problem
 from db.states import RunState
 
@@ -210,7 +210,7 @@ class _Reader:
         self.problems.append(Problem(path, message))
 
     def _text(self, given: str, path: Path) -> str:
-        if "\0" in given or any("\ud800" <= letter <= "\udfff" for letter in given):
+        if not texts.is_storable(given):
             self._wrong(path, "this has characters that cannot be stored")
         return given
 

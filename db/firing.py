@@ -19,12 +19,12 @@ from db import (
     feeds,
     ids,
     jobs,
-    manifests,
     pipelines,
     runs,
     schedules,
     scheduling,
     starts,
+    texts,
     users,
     viewers,
 )
@@ -115,7 +115,7 @@ async def fire_now(
 ) -> bytes:
     """Start a run of a schedule at once, in the viewer's name; the same key gives the run it started."""
     schedule = await scheduling.lock(session, viewer, schedule_id)
-    if not 1 <= len(key) <= 150 or manifests.text_refusal(key):
+    if not 1 <= len(key) <= 150 or texts.refusal(key):
         raise errors.Invalid("an idempotency key has 1 to 150 characters", path=("idempotencyKey",))
     public = f"now/{key}"
     known = select(Fire.run_id).where(Fire.schedule_id == schedule_id, Fire.key == public)

@@ -6,13 +6,14 @@ at `startRun`, before anything is launched, so that no job finds a bad argument 
 library alone. Reading `rungraph.yaml` is in backends/manifests.py, the files of a job in contracts.py.
 """
 
-import difflib
 import enum
 import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
+
+from db import texts
 
 Scalar = str | int | float | bool
 
@@ -190,9 +191,9 @@ def refusal(option: Option, value: object) -> str | None:
         case OptionType.FLOAT:
             return _number(value) or _bounds(option, value)
         case OptionType.BOOL:
-            return None if isinstance(value, bool) else f"must be true or false, not {shown(value)}"
+            return None if isinstance(value, bool) else f"must be true or false, not {texts.shown(value)}"
         case OptionType.STR:
-            return text_refusal(value)
+            return texts.refusal(value)
         case OptionType.FILE:
             return _file_name(value)
         case OptionType.ENUM:
@@ -205,54 +206,20 @@ def tag_refusal(type: TagType | None, value: object) -> str | None:
         case (TagType.BOOL, bool()) | (None, bool()):
             return None
         case (TagType.BOOL, _):
-            return f"must be true or false, not {shown(value)}"
+            return f"must be true or false, not {texts.shown(value)}"
         case (TagType.INT, _):
             return _integer(value)
         case (TagType.FLOAT, _) | (None, int() | float()):
             return _number(value)
         case (None, _) if not isinstance(value, str):
-            return f"must be a string, a number, true or false, not {shown(value)}"
-    return text_refusal(value)
-
-
-def text_refusal(value: object) -> str | None:
-    """Why the value cannot be kept as text. NUL and lone surrogates fit neither PostgreSQL nor UTF-8."""
-    if not isinstance(value, str):
-        return f"must be a string, not {shown(value)}"
-    storable = "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
-    return None if storable else "has characters that cannot be stored"
+            return f"must be a string, a number, true or false, not {texts.shown(value)}"
+    return texts.refusal(value)
 
 
 def normal(option: Option, value: Any) -> Scalar:
     """The value as it is stored: a float is a float even where an int was written."""
     stored: Scalar = float(value) if option.type is OptionType.FLOAT else value
     return stored
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'epochs'?` when something close is known, else nothing."""
-    close = difflib.get_close_matches(word[:64], list(itertools.islice(known, 200)), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def shown(value: object) -> str:
-    """A value in a message: short, whatever it is."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case int() if abs(value) > 2**64:
-            return "a huge number"
-        case int() | float():
-            return repr(value)
-        case str():
-            return repr(value if len(value) <= 60 else value[:57] + "…")
-        case Mapping():
-            return "an object"
-        case list() | tuple():
-            return "a list"
-    return f"a {type(value).__name__}"
 
 
 def encode(manifest: Manifest) -> dict[str, Any]:
@@ -316,39 +283,39 @@ def plain(value: Any) -> Any:
 
 
 def _unknown(name: str, declared: Iterable[str], function: Function) -> Problem:
-    return Problem((name,), f"is not an option of {function.name}{suggestion(name, declared)}")
+    return Problem((name,), f"is not an option of {function.name}{texts.suggestion(name, declared)}")
 
 
 def _integer(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int):
-        return f"must be a whole number, not {shown(value)}"
+        return f"must be a whole number, not {texts.shown(value)}"
     return None if abs(value) <= MAX_INTEGER else "must be within ±(2^53−1)"
 
 
 def _number(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"must be a number, not {shown(value)}"
+        return f"must be a number, not {texts.shown(value)}"
     if isinstance(value, int):
         return _integer(value)
-    return None if math.isfinite(value) else f"must be a finite number, not {shown(value)}"
+    return None if math.isfinite(value) else f"must be a finite number, not {texts.shown(value)}"
 
 
 def _bounds(option: Option, value: Any) -> str | None:
     if option.minimum is not None and value < option.minimum:
-        return f"must be at least {option.minimum}, not {shown(value)}"
+        return f"must be at least {option.minimum}, not {texts.shown(value)}"
     if option.maximum is not None and value > option.maximum:
-        return f"must be at most {option.maximum}, not {shown(value)}"
+        return f"must be at most {option.maximum}, not {texts.shown(value)}"
     return None
 
 
 def _file_name(value: object) -> str | None:
     if isinstance(value, str) and value and "/" not in value:
-        return text_refusal(value)
-    return f"must be the name of an input file, not {shown(value)}"
+        return texts.refusal(value)
+    return f"must be the name of an input file, not {texts.shown(value)}"
 
 
 def _one_of(values: tuple[str, ...], value: object) -> str | None:
     if isinstance(value, str) and value in values:
         return None
-    close = suggestion(value, values) if isinstance(value, str) else ""
-    return f"must be one of {', '.join(values)}, not {shown(value)}{close}"
+    close = texts.suggestion(value, values) if isinstance(value, str) else ""
+    return f"must be one of {', '.join(values)}, not {texts.shown(value)}{close}"

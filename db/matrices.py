@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from db import manifests
+from db import manifests, texts
 from db.errors import Problem
 from db.manifests import Scalar
 
@@ -28,7 +28,7 @@ Combination = Mapping[str, Scalar]
 def read(value: Any, at: tuple[str, ...]) -> tuple[dict[str, list[Scalar]], list[Problem]]:
     """A matrix as its author wrote it, and what is wrong with it."""
     if not isinstance(value, Mapping):
-        return {}, [Problem(at, f"a matrix is an object of lists by option, not {manifests.shown(value)}")]
+        return {}, [Problem(at, f"a matrix is an object of lists by option, not {texts.shown(value)}")]
     if not 1 <= len(value) <= MOST_OPTIONS:
         return {}, [Problem(at, f"a matrix has 1 to {MOST_OPTIONS} options, not {len(value)}")]
     problems = [problem for name, values in value.items() for problem in _list_problems(name, values, at)]
@@ -40,7 +40,7 @@ def read(value: Any, at: tuple[str, ...]) -> tuple[dict[str, list[Scalar]], list
 
 
 def _list_problems(name: Any, values: Any, at: tuple[str, ...]) -> list[Problem]:
-    if refused := manifests.text_refusal(name):
+    if refused := texts.refusal(name):
         return [Problem(at, f"an option's name {refused}")]
     at = (*at, name)
     if not isinstance(values, list | tuple) or not 1 <= len(values) <= MOST_JOBS:
@@ -55,7 +55,7 @@ def _list_problems(name: Any, values: Any, at: tuple[str, ...]) -> list[Problem]
     seen: set[tuple[bool, Scalar]] = set()
     for index, value in enumerate(values):
         if (key := _key(value)) in seen:
-            problems.append(Problem((*at, str(index)), f"{manifests.shown(value)} is there twice"))
+            problems.append(Problem((*at, str(index)), f"{texts.shown(value)} is there twice"))
         seen.add(key)
     return problems
 
@@ -115,7 +115,7 @@ def option_problems(
     for name, values in matrix.items():
         option = declared.get(name)
         if option is None:
-            close = manifests.suggestion(name, declared)
+            close = texts.suggestion(name, declared)
             problems.append(Problem((name,), f"is not an option of {function.name}{close}"))
             continue
         if arguments.get(name) is not None:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from db import errors, ids, manifests
+from db import errors, ids, texts
 from db.errors import Problem
 
 SCHEMES = ("https", "ssh", "file")
@@ -77,7 +77,7 @@ def parse(
         problems.append(Problem(("folder",), "must be a path within the source, such as modules/text"))
     if name is not None and not NAME.fullmatch(name):
         rule = "must begin with a lower-case letter, then letters, digits, _ and -, at most 63"
-        problems.append(Problem(("name",), f"{manifests.shown(name)} {rule}"))
+        problems.append(Problem(("name",), f"{texts.shown(name)} {rule}"))
     if problems:
         raise errors.Invalid(problems=problems)
     return Source(kind, location, ref, "/".join(parts) or None, submodules, name)
@@ -110,7 +110,7 @@ def _is_file(location: str) -> bool:
 
 
 def _refusal(text: str) -> str | None:
-    if message := manifests.text_refusal(text):
+    if message := texts.refusal(text):
         return message
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
         return "has control characters"

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, errors, ids, manifests, paging, projects, viewers
+from db import columns, errors, ids, paging, projects, texts, viewers
 from db.columns import Base, Id, Timestamp
 from db.database import Session, Transaction
 from db.documents import Document
@@ -309,7 +309,7 @@ async def find_revisions(session: Session, viewer: Viewer, keys: Collection[byte
 
 
 def _check_description(text: str) -> None:
-    if message := manifests.text_refusal(text):
+    if message := texts.refusal(text):
         raise errors.Invalid(message, path=("description",))
 
 

@@ -25,6 +25,7 @@ from db import (
     secrets,
     source_uses,
     steps,
+    texts,
 )
 from db.backends import Backend
 from db.data_sources import DataSource
@@ -226,7 +227,7 @@ def _spec_problems(spec: StartSpec, names: Sequence[str]) -> list[Problem]:
     problems: list[Problem] = []
     for index, (step, _) in enumerate(spec.arguments):
         if step not in names:
-            close = manifests.suggestion(step, names)
+            close = texts.suggestion(step, names)
             problems.append(
                 Problem(("arguments", str(index), "step"), f"no step is named {ids.shorten(step)!r}{close}")
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from db import errors, manifests
+from db import errors, texts
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -65,7 +65,7 @@ def check(given: Sequence[Column], path: Sequence[str] = ()) -> None:
     seen: set[str] = set()
     for index, column in enumerate(given):
         at = (*path, str(index))
-        if not 1 <= len(column.name) <= 250 or manifests.text_refusal(column.name):
+        if not 1 <= len(column.name) <= 250 or texts.refusal(column.name):
             raise errors.Invalid("a metric's name has 1 to 250 characters", path=(*at, "name"))
         if column.name in seen:
             raise errors.Invalid(f"{column.name!r} comes twice in this batch", path=(*at, "name"))

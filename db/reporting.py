@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import bindparam, select
 
-from db import errors, externals, feeds, ids, manifests, metrics, viewers
+from db import errors, externals, feeds, ids, metrics, texts, viewers
 from db.attempts import Attempt, Worker
 from db.database import Transaction
 from db.jobs import Job
@@ -45,7 +45,7 @@ async def log(
 
     Raises NotFound, Forbidden, Invalid, or Conflict for a job that is not running.
     """
-    if not 1 <= len(producer) <= 100 or manifests.text_refusal(producer):
+    if not 1 <= len(producer) <= 100 or texts.refusal(producer):
         raise errors.Invalid("a producer's name has 1 to 100 characters", path=("producer",))
     if not any(len(column.values) for column in given):
         raise errors.Invalid("there are no points in this batch", path=("points",))

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from db import ids, manifests
+from db import ids, texts
 from db.errors import Problem
 
 _BOUNDS: Mapping[str, tuple[float, float, str]] = {
@@ -40,7 +40,7 @@ def problems(given: Sequence[StepResources], steps: Collection[str]) -> list[Pro
     for index, each in enumerate(given):
         at = ("resources", str(index))
         if each.step not in steps:
-            close = manifests.suggestion(each.step, list(steps))
+            close = texts.suggestion(each.step, list(steps))
             found.append(Problem((*at, "step"), f"no step is named {ids.shorten(each.step)!r}{close}"))
         for name, (least, most, words) in _BOUNDS.items():
             value = getattr(each, name)

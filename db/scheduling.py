@@ -24,6 +24,7 @@ from db import (
     plans,
     schedules,
     steps,
+    texts,
     viewers,
 )
 from db.calendars import Calendar
@@ -284,7 +285,7 @@ async def _check(
 def _own_problems(spec: ScheduleSpec) -> Iterator[Problem]:
     if not _NAME.match(spec.name):
         yield Problem(("name",), f"{ids.shorten(spec.name)!r} {_RULE}")
-    if message := manifests.text_refusal(spec.description):
+    if message := texts.refusal(spec.description):
         yield Problem(("description",), message)
     if not 0 <= spec.jitter_seconds <= MOST_JITTER_SECONDS:
         yield Problem(("jitterSeconds",), f"a jitter is 0 to {MOST_JITTER_SECONDS:g} seconds")
@@ -310,11 +311,11 @@ def _trigger_problems(trigger: Trigger) -> Iterator[Problem]:
 
 
 def _file_problems(trigger: FileTrigger) -> Iterator[Problem]:
-    if not 1 <= len(trigger.glob) <= 255 or (message := manifests.text_refusal(trigger.glob)):
+    if not 1 <= len(trigger.glob) <= 255 or (message := texts.refusal(trigger.glob)):
         rule = message if 1 <= len(trigger.glob) <= 255 else "has 1 to 255 characters"
         yield Problem(("file", "name"), f"a pattern of names {rule}")
     for tag, value in trigger.tags.items():
-        if refusal := manifests.text_refusal(tag) or manifests.tag_refusal(None, value):
+        if refusal := texts.refusal(tag) or manifests.tag_refusal(None, value):
             yield Problem(("file", "tags", tag), f"a tag {refusal}")
     if trigger.batch_seconds is not None and not 0 <= trigger.batch_seconds <= MOST_BATCH_SECONDS:
         rule = f"a batch gathers for 0 to {MOST_BATCH_SECONDS:g} seconds"
@@ -338,7 +339,7 @@ async def _run_problems(
         known = [step.name for step in await steps.steps_of(session, [revision.id])]
         for index, step in enumerate(trigger.steps):
             if step not in known:
-                close = manifests.suggestion(step, known)
+                close = texts.suggestion(step, known)
                 message = f"{after.name} has no step {ids.shorten(step)!r}{close}"
                 problems.append(Problem(("after", "steps", str(index)), message))
     # Two that are made at once could close a circle together: they take turns.

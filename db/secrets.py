@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, LargeBinary, Text, UniqueConstraint, delete, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, errors, ids, manifests, paging, projects, viewers
+from db import columns, errors, ids, paging, projects, texts, viewers
 from db.columns import Base, Id, Timestamp
 from db.database import Session, Transaction
 from db.modules import Function, Module
@@ -71,7 +71,7 @@ async def put(
     """Set a secret, new or again; returns its id. Raises Invalid with every mistake."""
     project = await projects.choose(session, viewer, project_id)
     problems = [errors.Problem(("name",), message)] if (message := name_problem(name)) else []
-    if refusal := manifests.text_refusal(value):
+    if refusal := texts.refusal(value):
         problems.append(errors.Problem(("value",), f"the value {refusal}"))
     elif not 1 <= len(value.encode()) <= MOST_BYTES:
         problems.append(errors.Problem(("value",), f"a value has 1 to {MOST_BYTES} bytes"))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from db import contracts, manifests, matrices
+from db import contracts, manifests, matrices, texts
 from db.errors import Problem
 from db.manifests import Scalar
 
@@ -128,14 +128,14 @@ def read(value: Any, at: tuple[str, ...]) -> tuple[tuple[Selection, ...] | None,
 
 def _one(value: Any, at: tuple[str, ...]) -> tuple[Selection, list[Problem]]:
     if not isinstance(value, Mapping):
-        message = f"a selection is an object with a step, files or both, not {manifests.shown(value)}"
+        message = f"a selection is an object with a step, files or both, not {texts.shown(value)}"
         return Selection(), [Problem(at, message)]
     problems = unknown_keys(value, _KEYS, at)
     source, wrong = read_source(value, at)
     problems += wrong
     given = value.get("files")
     files = "*" if given is None else str(given)
-    if refused := manifests.text_refusal(files if given is None else given):
+    if refused := texts.refusal(files if given is None else given):
         problems.append(Problem((*at, "files"), f"a glob {refused}"))
     elif not 1 <= len(files) <= 255:
         problems.append(Problem((*at, "files"), "a glob has 1 to 255 characters"))
@@ -154,7 +154,7 @@ def read_source(value: Mapping[str, Any], at: tuple[str, ...]) -> tuple[Source |
         if matrix is None:
             return None, []
         return None, [Problem((*at, "matrix"), "belongs to a step: name it")]
-    if refused := manifests.text_refusal(step):
+    if refused := texts.refusal(step):
         return None, [Problem((*at, "step"), f"a step's name {refused}")]
     if matrix is None:
         return Source(step), []
@@ -163,7 +163,7 @@ def read_source(value: Mapping[str, Any], at: tuple[str, ...]) -> tuple[Source |
     problems = [
         Problem((*at, "matrix", str(name)), refused)
         for name, item in matrix.items()
-        if (refused := manifests.text_refusal(name) or manifests.tag_refusal(None, item))
+        if (refused := texts.refusal(name) or manifests.tag_refusal(None, item))
     ]
     return Source(step, {} if problems else dict(matrix)), problems
 
@@ -172,7 +172,7 @@ def unknown_keys(value: Mapping[str, Any], known: Sequence[str], at: tuple[str, 
     """Keys that mean nothing here, with the ones that were probably meant."""
     strange = [str(name) for name in value if name not in known][: manifests.MOST_PROBLEMS]
     return [
-        Problem((*at, name), f"is unknown here{manifests.suggestion(name, known)}; known: {', '.join(known)}")
+        Problem((*at, name), f"is unknown here{texts.suggestion(name, known)}; known: {', '.join(known)}")
         for name in strange
     ]
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, ColumnElement, Float, Integer, Text, literal, select, type_coerce
 from sqlalchemy.types import TypeEngine
 
-from db import errors
+from db import errors, texts
 from db.arguments import RunArgument
 from db.filters import HEADLINES, Path
 from db.headlines import RunMetric
@@ -120,7 +120,7 @@ def parse(document: Mapping[str, Any] | None, path: Path = ("sort",)) -> Sort:
     if (by in _NAMED) is (name is None):
         rule = "needs the name of what to sort by" if name is None else "takes no name"
         raise errors.Invalid(f"a sort by {by} {rule}", path=(*path, "name"))
-    if any("\0" in word for word in (name or "", step or "")):
+    if not all(texts.is_storable(word) for word in (name or "", step or "")):
         raise errors.Invalid("this has characters that cannot be stored", path=(*path, "name"))
     of = HEADLINES.get(document.get("of") or "LAST")
     if of is None:
@@ -215,7 +215,7 @@ def _fits(value: Any, kind: TypeEngine[Any] | None) -> bool:
     if kind is None:
         return value is None
     if isinstance(kind, Text):
-        return isinstance(value, str) and "\0" not in value
+        return isinstance(value, str) and texts.is_storable(value)
     if isinstance(kind, Float):
         return type(value) in (int, float)
     bits = 63 if isinstance(kind, BigInteger) else 31

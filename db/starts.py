@@ -20,12 +20,12 @@ from db import (
     feeds,
     ids,
     jobs,
-    manifests,
     modules,
     pipelines,
     plans,
     runs,
     source_uses,
+    texts,
 )
 from db.database import Session, Transaction
 from db.plans import StartSpec
@@ -168,5 +168,5 @@ async def look_up(session: Session, project_id: bytes, key: str, sha256: bytes) 
 
 
 def _check_key(key: str) -> None:
-    if not 1 <= len(key) <= 200 or manifests.text_refusal(key):
+    if not 1 <= len(key) <= 200 or texts.refusal(key):
         raise errors.Invalid("an idempotency key has 1 to 200 characters", path=("idempotencyKey",))

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Boolean, ForeignKey, Integer, Text, UniqueConstraint, bindparam, false, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import conditions, errors, ids, manifests, matrices, modules
+from db import conditions, errors, ids, manifests, matrices, modules, texts
 from db.columns import Base, Id, Json
 from db.conditions import Condition
 from db.database import Session
@@ -102,7 +102,7 @@ async def check_steps(
         problems.append(Problem(("steps",), f"a pipeline has 1 to {MOST_STEPS} steps, not {len(steps)}"))
         raise errors.Invalid(problems=problems)
     ordered, mistakes = in_order(steps)
-    names = {step.address.partition("/")[0] for step in steps if manifests.text_refusal(step.address) is None}
+    names = {step.address.partition("/")[0] for step in steps if texts.refusal(step.address) is None}
     functions = await modules.addressed(session, project_id, names)
     problems += mistakes
     if (jobs := sum(math.prod(map(len, step.matrix.values())) for step in steps)) > matrices.MOST_JOBS:
@@ -209,7 +209,7 @@ def _graph_problems(steps: Sequence[StepSpec]) -> list[Problem]:
 def _source_problem(source: Source, by_name: Mapping[str, StepSpec]) -> str | None:
     step = by_name.get(source.step)
     if step is None:
-        return f"no step is named {ids.shorten(source.step)!r}{manifests.suggestion(source.step, by_name)}"
+        return f"no step is named {ids.shorten(source.step)!r}{texts.suggestion(source.step, by_name)}"
     if source.matrix and not any(map(source.takes, matrices.combinations(step.matrix))):
         return f"no combination of the matrix of {step.name} has these values"
     return None
@@ -247,5 +247,5 @@ def unknown_function(address: str, functions: Mapping[str, Any]) -> str:
     """Why an address leads nowhere, in words."""
     if "/" not in address:
         return f"{ids.shorten(address)!r} is no function: write module/function"
-    close = manifests.suggestion(address, functions)
+    close = texts.suggestion(address, functions)
     return f"no installed and prepared module has a function {ids.shorten(address)!r}{close}"

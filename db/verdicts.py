@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from db import manifests
+from db import texts
 from db.conditions import SYMBOLS, Condition, Group, Headline, Jobs, Leaf, Op
 from db.manifests import Scalar
 from db.states import JobState
@@ -72,7 +72,7 @@ def wording(condition: Condition) -> str:
 
 
 def _asked(leaf: Leaf) -> str:
-    chosen = ", ".join(f"{name}={manifests.shown(value)}" for name, value in leaf.source.matrix.items())
+    chosen = ", ".join(f"{name}={texts.shown(value)}" for name, value in leaf.source.matrix.items())
     step = leaf.source.step + (f"[{chosen}]" if chosen else "")
     several = len(leaf.positions) > 1
     who = f"{'every' if leaf.jobs is Jobs.EVERY else 'any'} job of {step}" if several else step
@@ -119,7 +119,7 @@ def _compare_tags(leaf: Leaf, facts: Facts, wanted: str) -> Verdict:
     if not comparable:
         said = f"no file of {facts.label} has a tag {leaf.name} to compare with {_said(leaf)}"
         return Verdict(None, (said,))
-    shown = ", ".join(manifests.shown(value) for value in comparable[:3])
+    shown = ", ".join(texts.shown(value) for value in comparable[:3])
     holds = any(_COMPARE[leaf.op](value, leaf.value) for value in comparable)
     return Verdict(holds, (f"the tag {leaf.name} of {facts.label} is {shown}, {wanted}",))
 
@@ -131,4 +131,4 @@ def _kind(value: Scalar) -> str:
 
 
 def _said(leaf: Leaf) -> str:
-    return str(leaf.value) if leaf.kind == "state" else manifests.shown(leaf.value)
+    return str(leaf.value) if leaf.kind == "state" else texts.shown(leaf.value)

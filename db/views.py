@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, errors, filters, ids, manifests, paging, projects, sorting, viewers
+from db import columns, errors, filters, ids, paging, projects, sorting, texts, viewers
 from db.columns import Base, Id, Json, Timestamp, Word
 from db.database import Session, Transaction
 from db.errors import Problem
@@ -161,13 +161,13 @@ def _owner(viewer: Viewer) -> bytes:
 
 def _check(spec: ViewSpec) -> None:
     problems: list[Problem] = []
-    if not 1 <= len((spec.name or "").strip()) <= 100 or manifests.text_refusal(spec.name or ""):
+    if not 1 <= len((spec.name or "").strip()) <= 100 or texts.refusal(spec.name or ""):
         problems.append(Problem(("name",), "a view has a name of 1 to 100 characters"))
     names = spec.columns or ()
     if len(names) > MOST_COLUMNS:
         problems.append(Problem(("columns",), f"a view has at most {MOST_COLUMNS} columns"))
     for index, name in enumerate(names):
-        if not 1 <= len(name) <= 300 or manifests.text_refusal(name):
+        if not 1 <= len(name) <= 300 or texts.refusal(name):
             problems.append(Problem(("columns", str(index)), "a column has a name of 1 to 300 characters"))
     for read, document in ((filters.parse, spec.filter), (sorting.parse, spec.sort)):
         try:

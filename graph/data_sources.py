@@ -4,7 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from db import data_fetches, data_sources
+from db import data_fetches, data_sources, texts
 from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.data_fetches import DataFetch
@@ -75,7 +75,7 @@ class DataSourceQuery:
         self, info: Info, id: strawberry.ID | None = None, name: str | None = None
     ) -> DataSource | None:
         wanted = None if id is None else found(info.context, "data_source", id)
-        if (wanted is None) is (name is None) or "\0" in (name or ""):
+        if (wanted is None) is (name is None) or not texts.is_storable(name or ""):
             return None
         if wanted is not None:
             return await info.context.load(load_sources, wanted)

@@ -5,7 +5,7 @@ from datetime import datetime
 import strawberry
 from strawberry.scalars import JSON
 
-from db import dataset_uses, dataset_versions, datasets, errors
+from db import dataset_uses, dataset_versions, datasets, errors, texts
 from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.dataset_versions import DatasetVersion, of_numbers
@@ -79,7 +79,7 @@ class DatasetQuery:
         self, info: Info, id: strawberry.ID | None = None, name: str | None = None
     ) -> Dataset | None:
         wanted = None if id is None else found(info.context, "dataset", id)
-        if (wanted is None) is (name is None) or "\0" in (name or ""):
+        if (wanted is None) is (name is None) or not texts.is_storable(name or ""):
             return None
         async with info.context.database.read() as session:
             row = await datasets.find_dataset(session, info.context.viewer, dataset_id=wanted, name=name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import strawberry
 
-from db import columns, errors, headlines, metrics, points, reporting
+from db import columns, errors, headlines, metrics, points, reporting, texts
 from db.points import Column, Floats, Integers, Points
 from graph import nodes
 from graph.context import Context, Info
@@ -166,7 +166,7 @@ class MetricQuery:
         if len(runs) > 100 or len(names) > 100:
             raise errors.LimitExceeded("at most 100 runs and 100 names at once")
         wanted = [key for text in runs if (key := found(info.context, "run", text)) is not None]
-        storable = [name for name in names if "\0" not in name]
+        storable = [name for name in names if texts.is_storable(name)]
         context = info.context
         async with context.database.scan() as session:
             seen = await metrics.series(session, context.viewer, wanted, storable)

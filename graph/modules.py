@@ -4,7 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from db import manifests, modules, removals
+from db import manifests, modules, removals, texts
 from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
@@ -100,7 +100,7 @@ class ModuleQuery:
         self, info: Info, id: strawberry.ID | None = None, name: str | None = None
     ) -> Module | None:
         wanted = None if id is None else found(info.context, "module", id)
-        if (wanted is None) is (name is None) or "\0" in (name or ""):
+        if (wanted is None) is (name is None) or not texts.is_storable(name or ""):
             return None
         async with info.context.database.read() as session:
             row = await modules.find_module(session, info.context.viewer, module_id=wanted, name=name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 
 from backends import drawings
-from db import documents, pipelines
+from db import documents, pipelines, texts
 from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
@@ -142,7 +142,7 @@ class PipelineQuery:
         self, info: Info, id: strawberry.ID | None = None, name: str | None = None
     ) -> Pipeline | None:
         wanted = None if id is None else found(info.context, "pipeline", id)
-        if (wanted is None) is (name is None) or "\0" in (name or ""):
+        if (wanted is None) is (name is None) or not texts.is_storable(name or ""):
             return None
         async with info.context.database.read() as session:
             row = await pipelines.find_pipeline(session, info.context.viewer, pipeline_id=wanted, name=name)

@@ -6,7 +6,7 @@ from typing import Annotated
 import strawberry
 from strawberry.scalars import JSON
 
-from db import calendars, columns, errors, fires, schedules
+from db import calendars, columns, errors, fires, schedules, texts
 from db.files import FileKind
 from db.states import RunState
 from graph import nodes, paging, users
@@ -236,7 +236,7 @@ class ScheduleQuery:
         self, info: Info, id: strawberry.ID | None = None, name: str | None = None
     ) -> Schedule | None:
         wanted = None if id is None else found(info.context, "schedule", id)
-        if (wanted is None) is (name is None) or "\0" in (name or ""):
+        if (wanted is None) is (name is None) or not texts.is_storable(name or ""):
             return None
         if wanted is not None:
             return await info.context.load(load_schedules, wanted)
