@@ -73,17 +73,24 @@ def blocks_of(lines: Iterable[Line]) -> list[Block]:
 
 def unpack(data: bytes) -> list[Line]:
     """The lines of a chunk, in order."""
+    return [Line(*fields) for fields in zip(*spread(data), strict=True)]
+
+
+def spread(data: bytes) -> tuple[list[int], list[int], list[str]]:
+    """The lines of a chunk, in order: their times, streams and texts. A flood is read without an object a line."""
     kind = data[:1]
+    times: list[int] = []
+    streams: list[int] = []
     if kind == _LISTED:  # as version 0.1 kept them: a JSON list of [time, stream, text]
-        return [Line(*fields) for fields in orjson.loads(data)]
+        rows = orjson.loads(data)
+        return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
     body = zlib.decompress(data[1:]) if kind == _DEFLATED else data[1:]
     (spans,) = _COUNT.unpack_from(body)
-    texts = iter(text_of(body[_COUNT.size + spans * _SPAN.size :]).split("\n"))
-    return [
-        Line(time_us, stream, next(texts))
-        for stream, lines, time_us in _SPAN.iter_unpack(body[_COUNT.size :][: spans * _SPAN.size])
-        for _ in range(lines)
-    ]
+    texts = text_of(body[_COUNT.size + spans * _SPAN.size :]).split("\n")
+    for stream, lines, time_us in _SPAN.iter_unpack(body[_COUNT.size :][: spans * _SPAN.size]):
+        times += [time_us] * lines
+        streams += [stream] * lines
+    return times, streams, texts
 
 
 def text_of(data: bytes) -> str:

@@ -67,7 +67,7 @@ def lines_added(seq: int, step: str, batch: Batch, first: int = 0) -> LinesAdded
     """A batch of lines from its `first` on, or the gap that stands for them, as an event."""
     if batch.dropped:
         return LinesDropped(seq=Int64(seq), step=step, gap=LogGap.of(batch))
-    return LinesAdded(seq=Int64(seq), step=step, lines=records(batch.lines[first:]))
+    return LinesAdded(seq=Int64(seq), step=step, lines=records(batch, first))
 
 
 def place(seq: int, *, end: bool = False) -> int:

@@ -4,6 +4,7 @@ Columns come as numpy arrays and leave as they are where the schema has a list, 
 orjson's time and no Python object each, and the schema stays honest. sweeping.py has the levels.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -66,11 +67,12 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
 
     def records(self, kind: Any, details: Any, records: Records) -> list[dict[str, Any]]:
         """What graphql-core makes of the same objects, one field of all of them after the other."""
-        names, columns = [], []
+        names: list[str] = []
+        columns: list[Sequence[Any]] = []
         for name, (first, *_) in self.collect_subfields(kind, details).grouped_field_set.items():
-            known = records.fields.get(first.node.name.value)  # None is for __typename
+            known = records.columns.get(first.node.name.value)  # None is for __typename
             names.append(name)
-            columns.append([kind.name] * len(records) if known is None else [known(row) for row in records])
+            columns.append([kind.name] * len(records) if known is None else known)
         return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def count(self, length: int) -> None:

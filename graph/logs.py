@@ -1,13 +1,12 @@
 """Log lines as the API shows them, and pages of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
-from operator import attrgetter
 from typing import Any
 
 import strawberry
 
-from db import logs
+from db import lines, logs
 from db.paging import Slice
 from graph import paging
 from graph.paging import Connection
@@ -50,20 +49,25 @@ class LogLine:
 
 
 _STREAMS = {stream.value: stream.name for stream in LogStream}
-_FIELDS: dict[str, Callable[[logs.Placed], Any]] = {
-    "time": lambda placed: placed.line.time_us,
-    "stream": lambda placed: _STREAMS[placed.line.stream],
-    "text": lambda placed: placed.line.text,
-    "number": attrgetter("number"),
-    "rank": attrgetter("rank"),
-    "attempt": attrgetter("attempt"),
-    "seq": attrgetter("seq"),
-}
 
 
-def records(rows: Sequence[logs.Placed]) -> list[LogLine]:
-    """The lines of a batch: LogLines for the contract, completed as a whole."""
-    return Records(rows, _FIELDS)
+def records(batch: logs.Batch, first: int) -> list[LogLine]:
+    """The lines of a batch from its `first` on: LogLines for the contract, completed as a whole."""
+    if not batch.data:
+        return []
+    times, streams, texts = lines.spread(batch.data)
+    count = len(texts) - first
+    begin = batch.first_line + first
+    columns: dict[str, Sequence[Any]] = {
+        "time": times[first:],
+        "stream": [_STREAMS[stream] for stream in streams[first:]],
+        "text": texts[first:],
+        "number": range(begin, begin + count),
+        "rank": [batch.rank] * count,
+        "attempt": [batch.attempt] * count,
+        "seq": [batch.seq] * count,
+    }
+    return Records(count, columns)
 
 
 @strawberry.type(description="Lines of a worker that are no longer kept: of much, the first and last are.")

@@ -12,7 +12,7 @@ from rungraph.api import Client
 from rungraph.errors import ApiError
 from rungraph.output import Output
 from rungraph.pages import MOST_LINES, tail, walk
-from rungraph.screens import gap_text, log_text
+from rungraph.screens import gap_text, show_lines
 from rungraph.watching import named, read_run
 
 _LINE = "time stream text number rank attempt seq"
@@ -121,17 +121,16 @@ class _Printed:
     def flush(self) -> None:
         """Write what waits."""
         if self.waiting:
-            self.output.write(log_text({"step": self.step, "lines": self.waiting}))
+            show_lines(self.output, {"step": self.step, "lines": self.waiting})
             self.waiting = []
 
 
 def _show_lines(output: Output, event: dict[str, Any]) -> None:
     if not output.as_json:
         if event["lines"]:
-            output.write(log_text(event))
-        return
-    for line in event["lines"]:
-        output.event({"step": event["step"], **line})
+            show_lines(output, event)
+    elif event["lines"]:
+        output.events({"step": event["step"], **line} for line in event["lines"])
 
 
 async def _jobs(client: Client, run_id: str, step: str) -> list[dict[str, Any]]:

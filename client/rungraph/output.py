@@ -14,6 +14,8 @@ from rich.text import Text
 
 from rungraph.wording import printable
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
+
 
 class Output:
     """One invocation's way to its user; `farewell` is said when Ctrl-C ends it."""
@@ -33,13 +35,21 @@ class Output:
         console = self.messages if self.as_json else self.answers
         console.print(Text(line) if isinstance(line, str) else line, soft_wrap=True)
 
+    def lines(self, lines: Iterable[str]) -> None:
+        """Lines of the answer as they are, many at a time: laying each out would hold a flood up."""
+        typer.echo("\n".join(lines))
+
     def document(self, value: object) -> None:
         """The one JSON document of this invocation."""
         typer.echo(json.dumps(value, indent=2))
 
     def event(self, value: object) -> None:
         """One JSON line of something watched."""
-        typer.echo(json.dumps(value, separators=(",", ":")))
+        self.lines([_compact(value)])
+
+    def events(self, values: Iterable[object]) -> None:
+        """A JSON line each."""
+        self.lines(map(_compact, values))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Rows for people: aligned on a terminal, tab-separated without a head in a pipe."""
@@ -51,3 +61,7 @@ class Output:
         for row in rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
         self.answers.print(table)
+
+
+def _compact(value: object) -> str:
+    return _COMPACT.encode(value)

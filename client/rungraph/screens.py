@@ -76,7 +76,7 @@ class LineScreen:
             case "JobChanged":
                 self._show_step(view.steps[event["step"]])
             case "LinesAdded":
-                self.output.write(log_text(event))
+                show_lines(self.output, event)
             case "LinesDropped":
                 self.output.say(gap_text(event))
             case "PointsAdded":
@@ -153,6 +153,15 @@ def summarize(output: Output, run: dict[str, Any]) -> None:
     _paragraph(output, ("STEP", "STATE", "TIME"), steps)
     _paragraph(output, ("METRIC", "LAST", "AT STEP"), metrics)
     _paragraph(output, ("OUTPUT", "NAME", "SIZE", "STEP"), outputs)
+
+
+def show_lines(output: Output, event: Event) -> None:
+    """The log lines of an event; without a thought of colours where there are none, in a pipe."""
+    if output.as_json or output.answers.is_terminal:
+        output.write(log_text(event))
+        return
+    prefix = f"{printable(event['step'])} │ " if event.get("step") else ""
+    output.lines([prefix + printable(line["text"]) for line in event["lines"]])
 
 
 def log_text(event: Event) -> Text:

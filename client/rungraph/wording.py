@@ -13,6 +13,8 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 def printable(text: str) -> str:
     """Text that a terminal shows as it is; of a line that overwrites itself, what it last said."""
+    if text.isprintable():
+        return text
     line = text.rstrip("\r\n").rsplit("\r", 1)[-1]
     return _CONTROLS.sub("", _SEQUENCES.sub("", line))
 

@@ -44,6 +44,28 @@ async def test_a_line_says_where_it_came_from(server: Server) -> None:
     assert told == {("out", "STDOUT", 0, 1), ("err", "STDERR", 0, 1)}
 
 
+async def test_following_tells_of_each_line_what_a_page_does(server: Server) -> None:
+    fields = "time stream text number rank attempt seq"
+    run = await server.play(
+        "import sys\nfor n in range(700): print(n, file=(sys.stdout, sys.stderr)[n % 7 == 0])"
+    )
+    job = run["jobs"][0]["id"]
+    watch = f"""subscription ($job: ID!, $after: Int64) {{ logs(job: $job, after: $after) {{
+      ... on LinesAdded {{ lines {{ {fields} }} }} }} }}"""
+    async with contextlib.aclosing(server.client.subscribe(watch, {"job": job, "after": 0})) as events:
+        followed = [line async for event in events for line in event["logs"].get("lines", ())]
+    page = "query ($id: ID!, $after: String) { job(id: $id) { logs(first: 500, after: $after) {"
+    paged: list[Any] = []
+    at: str | None = None
+    while at is not None or not paged:
+        found = await server.ask(
+            f"{page} nodes {{ {fields} }} pageInfo {{ hasNextPage endCursor }} }} }} }}", id=job, after=at
+        )
+        paged += found["logs"]["nodes"]
+        at = found["logs"]["pageInfo"]["endCursor"] if found["logs"]["pageInfo"]["hasNextPage"] else None
+    assert len(followed) == 700 and followed == paged
+
+
 async def test_a_job_that_prints_nothing_has_an_empty_page(server: Server) -> None:
     (job,) = (await server.play("pass"))["jobs"]
     page = (await server.ask(PAGE, id=job["id"], first=1))["logs"]
