@@ -91,10 +91,9 @@ def import_(
     ] = False,
 ) -> None:
     """Make a pipeline of its YAML; mistakes are told with their lines."""
-    text = _text(file)
 
     async def action(client: Client, output: Output) -> None:
-        wanted = {"yaml": text, "name": name, "replace": replace}
+        wanted = {"yaml": _text(file), "name": name, "replace": replace}
         answer = await client.execute(IMPORT, {"input": wanted})
         _show(output, answer["importPipeline"]["pipeline"])
 

@@ -76,7 +76,7 @@ def _told(job: dict[str, Any]) -> Iterator[str]:
     if job["reuses"]:
         yield f"  reuses     {job['reuses']['step']} of {job['reuses']['run']['id']}"
     elif job["cache"]:
-        yield "  reuses     what has been done before, if there is such"
+        yield "  reuses     what has been done before, if there is any"
     if not job["prepared"]:
         yield "  waits      for its module, which is not ready on the backend"
     if job["rejection"]:

@@ -90,7 +90,7 @@ def test_a_plan_is_told_in_words_and_nothing_is_started(
         "  arguments  rate=0.5 word=–",
         "  reads      *.csv of the run's files: a.csv and 7 more",
         "  asks for   the backend's default",
-        "  reuses     what has been done before, if there is such",
+        "  reuses     what has been done before, if there is any",
         "",
         "tell: digits/train, version 2",
         "  arguments  rate=0.5 word=–",
