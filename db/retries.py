@@ -92,6 +92,8 @@ _LIFE = {"id", "run_id", "feed_id", "state", "attempts", "not_before", "suspende
 """What happens to a job; the rest of its row is frozen at the start."""
 _FROZEN = tuple(column.name for column in Job.__table__.columns if column.name not in _LIFE)
 
+_LISTED = tuple(column.name for column in JobFile.__table__.columns)
+
 
 async def retry(
     session: Transaction, viewer: Viewer, run_id: bytes, begin: From, *, idempotency_key: str | None = None
@@ -108,7 +110,7 @@ async def retry(
             f"the run is {old.state.value}: only one that has ended is retried", path=("id",)
         )
     members = await jobs.of_run(session, run_id)
-    kept = await _standing(session, members) if begin is From.FAILURE else frozenset()
+    kept = await _standing(session, members, old.fail_fast) if begin is From.FAILURE else frozenset()
     if old.state is RunState.SUCCEEDED and begin is From.FAILURE and len(kept) == _succeeded(members):
         raise errors.Invalid("nothing of this run failed: retry it from START", path=("from",))
     taken = (
@@ -131,6 +133,8 @@ async def retry(
     files = await runs.files_of(session, [run_id])
     tags = [(tag.name, tag.value) for tag in await runs.tags_of(session, [run_id])]
     rows = [_again(job, job.id in kept) for job in members]
+    if begin is From.START:  # what is to run anew takes nothing from the run that is retried
+        rows = [{**row, "cache": False} for row in rows]
     head, new_id = await starts.insert_run(session, run, rows, tags=tags, files=[file.id for file in files])
     await dataset_uses.copy(session, run_id, new_id)
     await source_uses.copy(session, run_id, new_id)
@@ -190,8 +194,12 @@ async def _get(session: Session, viewer: Viewer, run_id: bytes, done: str) -> Ru
     return run
 
 
-async def _standing(session: Session, members: Sequence[Job]) -> frozenset[bytes]:
-    """The jobs that succeeded, whose outputs are there, and whose needs and awaited ones stand too."""
+async def _standing(session: Session, members: Sequence[Job], fail_fast: bool) -> frozenset[bytes]:
+    """The jobs that succeeded, whose outputs are there, and for which all they need and await comes out the same.
+
+    So does what its condition skipped, for what that was decided from stands; what a first failure skipped does not.
+    """
+    stopped = fail_fast and any(job.state is JobState.FAILED for job in members)
     succeeded = [job for job in members if job.state is JobState.SUCCEEDED]
     unusable = select(JobFile.job_id).join(File, File.id == JobFile.file_id)
     unusable = unusable.where(
@@ -200,11 +208,15 @@ async def _standing(session: Session, members: Sequence[Job]) -> frozenset[bytes
         File.state != FileState.READY,
     )
     lost = {row.job_id for row in (await session.execute(unusable)).all()}
-    standing: dict[int, bytes] = {}
-    for job in succeeded:  # in order: needs point backwards
-        if job.id not in lost and standing.keys() >= {*job.needs, *(job.awaits or ())}:
-            standing[job.position] = job.id
-    return frozenset(standing.values())
+    kept: set[bytes] = set()
+    lasting: set[int] = set()
+    for job in members:  # in order: needs point backwards
+        if lasting >= {*job.needs, *(job.awaits or ())} and job.id not in lost:
+            if job.state is JobState.SUCCEEDED:
+                kept.add(job.id)
+            if job.state is JobState.SUCCEEDED or (job.state is JobState.SKIPPED and not stopped):
+                lasting.add(job.position)
+    return frozenset(kept)
 
 
 def _again(job: Job, kept: bool) -> dict[str, Any]:
@@ -237,7 +249,11 @@ async def _stand_in(session: Transaction, run_id: bytes, kept: Mapping[bytes, Jo
     )
     for new_id, job in kept.items():
         own = sorted((row for row in files if row.job_id == job.id), key=lambda row: row.position)
-        inputs = [row._asdict() | {"job_id": new_id} for row in own if row.direction is Direction.INPUT]  # type: ignore[attr-defined]
+        inputs = [
+            {**{name: getattr(row, name) for name in _LISTED}, "job_id": new_id}
+            for row in own
+            if row.direction is Direction.INPUT
+        ]
         if inputs:
             await session.execute(insert(JobFile), inputs)
         outputs = tuple(row.file_id for row in own if row.direction is Direction.OUTPUT)

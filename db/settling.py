@@ -46,7 +46,14 @@ async def settle(
         await _end(session, head, over, by_position, {**state, **moves}, at, fail_fast)
         await _follow_fates(session, head, run_id, fates, by_position, at)
         state |= over
-        state |= {position: fate.state for position, fate in fates.items()}
+        for position, fate in fates.items():
+            state[position] = fate.state
+            # One that was queued here may be skipped here: another's inputs may be the failure that stops the run.
+            by_position[position] = _moved(by_position[position], fate.state)
+
+
+def _moved(job: Job | Member, to: JobState) -> Member:
+    return Member(job.id, job.position, job.step, to, job.needs, job.awaits)
 
 
 async def _end(

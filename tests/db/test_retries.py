@@ -14,7 +14,7 @@ from db.states import EndReason, JobState, RunState
 from db.steps import StepSpec
 from db.viewers import Kind, Viewer
 from tests.db.test_states import Graph, graphs
-from tests.db.world import World, few, function, made
+from tests.db.world import World, few, function, made, written
 
 TRAIN = function("train", options=(Option("epochs", OptionType.INT, default=3),))
 FAILS = EndReason.EXIT_CODE
@@ -192,3 +192,43 @@ async def test_a_retry_launches_what_failed_and_what_hangs_on_it_and_nothing_els
     new = await retry(world, old)
     assert set(await world.drive()) == left
     assert set((await world.states(new)).values()) == {JobState.SUCCEEDED}
+
+
+async def test_what_stands_keeps_also_the_files_it_read(database: Database) -> None:
+    world = await World.make(database)
+    old = await world.start({"a": (), "b": ("a",), "c": ("b",)})
+    await world.end((await world.claim())["a"], EndReason.COMPLETED, made("a.bin"))
+    await world.drive({"c": FAILS})
+    new = await retry(world, old)
+    after = await world.jobs(new)
+    async with database.read() as session:
+        (read,) = await files_of(session, [after["b"].id], Direction.INPUT)
+    assert (read.name, read.owner) == ("a.bin", after["b"].id)
+    assert await world.drive() == ["c"]
+
+
+async def test_what_a_condition_skipped_makes_nothing_run_again(database: Database) -> None:
+    world = await World.make(database)
+    steps = written(
+        {"name": "train"},
+        {"name": "clean", "when": {"step": "train", "state": "FAILED"}},
+        {"name": "tell", "needs": [], "when": {"step": "clean", "state": "SKIPPED"}},
+        {"name": "publish", "needs": ["train"]},
+    )
+    done = await world.start(steps)
+    await world.drive()
+    with pytest.raises(errors.Invalid, match="nothing of this run failed"):
+        await retry(world, done)
+    old = await world.start(steps)
+    await world.drive({"publish": FAILS})
+    new = await retry(world, old)
+    assert await world.drive() == ["publish"]
+    assert (await world.states(new))["clean"] is JobState.SKIPPED
+
+
+async def test_from_the_start_also_what_is_cached_runs_anew(database: Database) -> None:
+    world = await World.make(database)
+    old = await world.start(written({"name": "a", "cache": True}))
+    await world.drive()
+    await retry(world, old, From.START)
+    assert await world.drive() == ["a"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from db import backends, errors, files, pipelines, starts
+from db import backends, errors, files, manifests, pipelines, starts
 from db.database import Database
 from db.feeds import Feed
 from db.jobs import Job
@@ -16,7 +16,7 @@ from db.starts import StartSpec
 from db.states import JobState, RunState
 from db.steps import StepSpec
 from db.viewers import Kind, Viewer
-from tests.db.world import World, function
+from tests.db.world import World, function, written
 
 TRAIN = function(
     "train",
@@ -232,3 +232,21 @@ async def test_a_function_that_has_gone_is_named(database: Database) -> None:
     await world.install(function("trains"))
     problems = await _problems(world, pipeline_id)
     assert "fit" in problems["pipeline"] or "b" in problems["pipeline"]
+
+
+async def test_a_failure_found_in_the_same_moment_stops_what_was_just_queued(database: Database) -> None:
+    world = await World.make(database, function(), function("reader", accepts=(manifests.Accept(),)))
+    steps = written(
+        {"name": "fine", "needs": []},
+        {"name": "good", "needs": []},
+        {"name": "read", "needs": [], "function": "ml/reader", "inputs": [{"files": "*"}]},
+    )
+    run_id = await world.start(steps, fail_fast=True)
+    jobs = await world.jobs(run_id)
+    assert {name: job.state.value for name, job in jobs.items()} == {
+        "fine": "SKIPPED",
+        "good": "SKIPPED",
+        "read": "FAILED",
+    }
+    assert (await world.run(run_id)).state.value == "FAILED"
+    assert await world.claim() == {}
