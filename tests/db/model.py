@@ -9,7 +9,7 @@ what ended before, so judging all jobs again and again from what was found so fa
 import fnmatch
 import itertools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -23,9 +23,14 @@ TAKES_FILES = {"ml/reader"}
 OPTIONS = {"a": 0, "b": 0}
 MAY_END_OTHERWISE = {"EXIT_CODE", "OUT_OF_MEMORY", "PREEMPTED", "LOST"}
 NEVER: Moment = (1 << 60, 0)
-COMPARE = {"LT": operator.lt, "LE": operator.le, "GT": operator.gt, "GE": operator.ge}
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "LT": operator.lt,
+    "LE": operator.le,
+    "GT": operator.gt,
+    "GE": operator.ge,
+}
 COMPARE |= {"EQ": operator.eq, "NE": operator.ne}
-OF = {"LAST": lambda values: values[-1], "MIN": min, "MAX": max}
+OF: dict[str, Callable[[list[float]], float]] = {"LAST": lambda values: values[-1], "MIN": min, "MAX": max}
 
 ONWARD = {
     "WAITING": {"QUEUED", "SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"},
@@ -135,7 +140,7 @@ def expand(steps: Sequence[Document]) -> dict[str, Job]:
         awaits = {label for leaf in asked if "state" in leaf for label in meant(jobs, leaf)}
         needs = {label for source in (*named, *asked) for label in meant(jobs, source)} - awaits
         matrix = step.get("matrix") or {}
-        new = []
+        new: list[Job] = []
         for values in itertools.product(*matrix.values()):
             said = ",".join(f"{name}={value}" for name, value in zip(matrix, values, strict=True))
             label = f"{step['name']}[{said}]" if said else step["name"]
