@@ -19,6 +19,8 @@ from graph.nodes import public
 from graph.runs import Run
 
 SECONDS = 1.0
+LIMIT_SECONDS = 5.0
+"""How long one look at what changed may take."""
 BATCH = 500
 REMEMBERED = 10_000
 """Runs of which a watcher knows that they were told as removed."""
@@ -66,7 +68,7 @@ class RunListSubscription:
                 raise errors.Unavailable("more runs have changed than can be told: ask for the list again")
             moved, place = recent.since(place), recent.place
             for start in range(0, len(moved), BATCH):
-                async with context.database.scan(seconds=SECONDS * 5) as session:
+                async with context.database.scan(seconds=LIMIT_SECONDS) as session:
                     some = moved[start : start + BATCH]
                     found = await changes.judge(session, context.viewer, some, where)
                 for change in found:

@@ -7,6 +7,7 @@ complained on their consoles, which is where a breach of the Content-Security-Po
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
@@ -32,13 +33,17 @@ functions:
     command: [python, count.py]
     options:
       points: {default: 30, doc: How far to count}
+      gate: {default: "", doc: A file without which it does not get further than half}
 """
 COUNT = """\
 import json, os, time
 
 with open(os.environ["RUNGRAPH_INPUT"] + "/input.json") as document:
-    points = json.load(document)["options"]["points"]
+    options = json.load(document)["options"]
+points, gate = options["points"], options["gate"]
 for step in range(1, points + 1):
+    while gate and step > points / 2 and not os.path.exists(gate):
+        time.sleep(0.01)
     print(json.dumps({"metric": {"counted": step / 8}, "step": step}), flush=True)
     time.sleep(0.1)
 """
@@ -172,19 +177,24 @@ def test_a_run_started_by_hand_is_watched_to_its_end(tab: Tab, server: Server, p
 
 
 def test_a_lost_connection_is_resumed_without_losing_a_number(
-    tab: Tab, server: Server, pipeline: str
+    tab: Tab, server: Server, pipeline: str, tmp_path: Path
 ) -> None:
     tab.expected = CUT
-    run = server.ask(START, input={"pipeline": pipeline})["startRun"]["run"]["id"]
+    gate = tmp_path / "gate"  # however long the page takes, the run is not at its end before
+    arguments = [{"step": "count", "arguments": {"gate": str(gate)}}]
+    run = server.ask(START, input={"pipeline": pipeline, "arguments": arguments})["startRun"]["run"]["id"]
     tab.open(server.link(EXPLORE, run=run, after=0))
     tab.execute()
     tab.expect_answer('"counted"')
 
     tab.page.wait_for_load_state("networkidle")  # what the editor loads late is not what this is about
     server.kill()
-    expect(tab.status).to_contain_text("trying again")
-    server.start()
+    try:
+        expect(tab.status).to_contain_text("trying again")
+    finally:
+        server.start()
     expect(tab.status).to_be_hidden()
+    gate.touch()
 
     tab.expect_answer('"__typename": "FeedEnded"')
     *seqs, end = [event["seq"] for event in tab.events]

@@ -83,7 +83,7 @@ async def test_a_forecast_says_what_the_jobs_would_be(database: Database) -> Non
 @pytest.mark.parametrize(
     ("when", "said"),
     [
-        ({"step": "a", "metric": "loss", "op": "GE", "value": 2}, "the last loss of a ≥ 2"),
+        ({"step": "a", "metric": "loss", "op": "GTE", "value": 2}, "the last loss of a ≥ 2"),
         ({"step": "a", "tag": "kind", "op": "NE", "value": "x"}, "the tag kind of a ≠ 'x'"),
         ({"step": "m", "state": "FAILED", "op": "NE"}, "every job of m does not end FAILED"),
         ({"step": "m", "matrix": {"rate": 2}, "state": "FAILED"}, "m[rate=2] ends FAILED"),

@@ -14,7 +14,7 @@ from tests.graph.test_sharing import event, rest, socket_of, subscribe
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DEEP = "runs(first: 100) { nodes { jobs { run { jobs { run { jobs { run { jobs { id } } } } } } } } }"
-MANY = "import os\nfor n in range(90): open(os.environ['RUNGRAPH_OUTPUT'] + f'/{n}', 'w').close()"
+MANY = "import os\nfor n in range(30): open(os.environ['RUNGRAPH_OUTPUT'] + f'/{n}', 'w').close()"
 LINES = "import time\nfor n in range(40): print(n, flush=True); time.sleep(0.01)"
 WATCH_LINES = """subscription Watch($run: ID!, $after: Int64) { run(id: $run, after: $after) {
   __typename ... on FeedEvent { seq } ... on LinesAdded { lines { text } } } }"""
@@ -32,8 +32,11 @@ async def test_no_size_of_another_page_makes_up_for_a_dear_one(server: Server, s
     assert "LIMIT_EXCEEDED" in await codes(server, f"{{ {DEEP} {cheap} }}")
 
 
-async def test_lists_that_only_the_data_knows_are_bounded_too(server: Server) -> None:
+async def test_lists_that_only_the_data_knows_are_bounded_too(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = await server.play(MANY)
+    monkeypatch.setattr(cost, "COST", 20_000)  # less than 30 * 30 * 30, more than 30 * 30
     outputs = "outputs { job { outputs { job { outputs { __typename } } } } }"
     query = f'{{ job(id: "{run["jobs"][0]["id"]}") {{ {outputs} }} }}'
     async with asyncio.timeout(30):
