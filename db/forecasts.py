@@ -5,6 +5,7 @@ somebody wants to know beforehand: what each job would read, whether its backend
 is ready there, and whether it would take over what another job has done. What earlier steps decide is left open.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ MOST_NAMES = 100
 """Of the files that a selection picks, so many are named; all are counted."""
 _MOST_CHECKED = 100_000
 """So many inputs, of all jobs together, are looked at for what would become of them: some 0.2 s."""
+_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,9 @@ class _Planner:
         parts = await dataset_uses.parts_of(self._session, self._plan.datasets)
         keys: dict[int, bytes] = {}
         refusals: dict[int, str | None] = {}
-        for row in rows:
+        for index, row in enumerate(rows):
+            if index % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # whoever else waits for the loop
             selected = members[row.position].selections
             known = functions[row.function_id]
             if self._is_known(selected):
