@@ -25,9 +25,9 @@ MAY_END_OTHERWISE = {"EXIT_CODE", "OUT_OF_MEMORY", "PREEMPTED", "LOST"}
 NEVER: Moment = (1 << 60, 0)
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "LT": operator.lt,
-    "LE": operator.le,
+    "LTE": operator.le,
     "GT": operator.gt,
-    "GE": operator.ge,
+    "GTE": operator.ge,
 }
 COMPARE |= {"EQ": operator.eq, "NE": operator.ne}
 OF: dict[str, Callable[[list[float]], float]] = {"LAST": lambda values: values[-1], "MIN": min, "MAX": max}
