@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends import drawings
-from db import documents, errors, pipelines
+from db import documents, errors, ids, pipelines
 from db.database import Database
 from db.documents import Document
 from db.errors import Problem
@@ -261,7 +261,8 @@ edits = st.lists(
     st.one_of(
         st.tuples(st.just("steps"), names_left), st.tuples(st.just("rename"), st.none()),
         st.tuples(st.just("matrix"), st.integers(1, 3)), st.tuples(st.just("module"), st.integers(1, 9)),
-        st.tuples(st.just("delete"), st.none()),
+        st.tuples(st.just("delete"), st.none()), st.tuples(st.just("clone"), st.none()),
+        st.tuples(st.just("import"), names_left),
     ),
     min_size=1, max_size=5,
 )  # fmt: skip
@@ -274,41 +275,46 @@ async def _seen(world: World, run_id: bytes) -> Any:
     async with world.database.read() as session:
         revision = await pipelines.find_revisions(session, world.viewer, [run.revision_id or b""])
         steps = (await pipelines.export(session, world.viewer, revision[0].id)).steps
-    jobs = [
-        (j.id, j.step, j.arguments, j.needs, j.awaits, j.inputs, j.condition, j.matrix, j.version_id)
-        for j in rows
-    ]
-    return run.revision_id, run.name, revision[0].number, steps, jobs
+    frozen = "id step arguments needs awaits inputs condition matrix cache version_id function_id state"
+    jobs = [[getattr(row, name) for name in frozen.split()] for row in rows]
+    return run.pipeline_id, run.name, (revision[0].id, revision[0].number), steps, jobs
 
 
 @few
 @given(edits)
 async def test_no_edit_changes_what_an_old_run_is_made_of(database: Database, edits: list[Any]) -> None:
     world = await World.make(database, TRAIN)
-    pipeline_id = await world.draw(written(*FULL))
+    pipeline_id = await world.draw(written(*FULL), name=f"edited{ids.new().hex()}")
+    name = (await _exported(world, pipeline_id)).name
     run_id = await world.start(pipeline_id)
     await world.cancel(run_id)
     before = await _seen(world, run_id)
     for kind, value in edits:
-        await _edit(world, pipeline_id, kind, value)
+        await _edit(world, pipeline_id, name, kind, value)
         assert await _seen(world, run_id) == before
 
 
-async def _edit(world: World, pipeline_id: bytes, kind: str, value: Any) -> None:
+async def _edit(world: World, pipeline_id: bytes, name: str, kind: str, value: Any) -> None:
     if kind == "module":
         default = Option("rate", OptionType.FLOAT, default=float(value))
         await world.install(function("train", options=(default, Option("word", OptionType.STR))))
         return
+    if kind == "import":  # over it, or beside it where its name is free by now
+        steps = written(*({"name": each, "function": "ml/train"} for each in value))
+        await _import(world, Document(name, "imported", tuple(steps.values())), replace=True)
+        return
     async with world.database.begin() as session:
         try:
-            if kind == "delete":
+            if kind == "clone":
+                await pipelines.clone(session, world.viewer, pipeline_id, f"n{ids.new().hex()}")
+            elif kind == "delete":
                 await pipelines.delete(session, world.viewer, pipeline_id)
             elif kind == "rename":
-                await pipelines.revise(session, world.viewer, pipeline_id, name=f"n{pipeline_id.hex()}")
+                await pipelines.revise(session, world.viewer, pipeline_id, name=f"n{ids.new().hex()}")
             else:
                 matrix = {"matrix": {"rate": [*range(value)]}} if kind == "matrix" else {}
-                names = ["a"] if kind == "matrix" else value
-                steps = written(*({"name": name, "function": "ml/train", **matrix} for name in names))
+                named = ["a"] if kind == "matrix" else value
+                steps = written(*({"name": each, "function": "ml/train", **matrix} for each in named))
                 await pipelines.revise(session, world.viewer, pipeline_id, steps=list(steps.values()))
         except errors.NotFound:
             pass  # it was deleted before
