@@ -2,6 +2,7 @@
 
 from datetime import date
 from enum import Enum
+from typing import Annotated
 
 import strawberry
 
@@ -60,7 +61,11 @@ class AggregateQuery:
         "else at least so many. Archived ones only when the filter says so."
     )
     async def run_counts(
-        self, info: Info, by: RunGrouping, filter: RunFilter | None = None, days: int = 30
+        self,
+        info: Info,
+        by: RunGrouping,
+        filter: RunFilter | None = None,
+        days: Annotated[int, strawberry.argument(description="Of DAY: so many days back.")] = 30,
     ) -> RunCounts:
         context = info.context
         context.require_viewer()

@@ -3,14 +3,17 @@
 import strawberry
 
 from db import backends
+from graph import enums
 from graph.context import Context, Info
 from graph.nodes import Node, loads, public
 from graph.scalars import Int64
 
-strawberry.enum(
+enums.show(
     backends.Scope,
+    "Who may adopt what runs there.",
     name="BackendScope",
-    description="Who may adopt what runs there: any replica, or one of the same host.",
+    HOST="A server of the same host.",
+    CLUSTER="Any server.",
 )
 
 

@@ -1,5 +1,7 @@
 """Runs side by side."""
 
+from typing import Annotated
+
 import strawberry
 from strawberry.scalars import JSON
 
@@ -69,7 +71,13 @@ class RunComparison:
     baseline: Run | None = strawberry.field(description="What deltas are from.")
 
     @strawberry.field(description="By step and option; with `differing` only those that differ, or do not.")
-    def arguments(self, differing: bool | None = None) -> list[ComparedArgument]:
+    def arguments(
+        self,
+        differing: Annotated[
+            bool | None,
+            strawberry.argument(description="Only those that differ, or do not; all when not given."),
+        ] = None,
+    ) -> list[ComparedArgument]:
         return [
             ComparedArgument(step=line.step, name=line.name, differs=line.differs, values=line.values)
             for line in self.row.arguments
@@ -77,7 +85,13 @@ class RunComparison:
         ]
 
     @strawberry.field(description="By step; with `differing` only those that differ, or do not.")
-    def functions(self, differing: bool | None = None) -> list[ComparedFunction]:
+    def functions(
+        self,
+        differing: Annotated[
+            bool | None,
+            strawberry.argument(description="Only those that differ, or do not; all when not given."),
+        ] = None,
+    ) -> list[ComparedFunction]:
         return [
             ComparedFunction(step=line.step, differs=line.differs, versions=line.values)
             for line in self.row.functions
@@ -85,7 +99,13 @@ class RunComparison:
         ]
 
     @strawberry.field(description="By name; with `differing` only those that differ, or do not.")
-    def tags(self, differing: bool | None = None) -> list[ComparedTag]:
+    def tags(
+        self,
+        differing: Annotated[
+            bool | None,
+            strawberry.argument(description="Only those that differ, or do not; all when not given."),
+        ] = None,
+    ) -> list[ComparedTag]:
         return [
             ComparedTag(name=line.name, differs=line.differs, values=line.values)
             for line in self.row.tags
@@ -93,7 +113,12 @@ class RunComparison:
         ]
 
     @strawberry.field(description="Headline values, by name; of these names if given.")
-    def metrics(self, names: list[str] | None = None) -> list[ComparedMetric]:
+    def metrics(
+        self,
+        names: Annotated[
+            list[str] | None, strawberry.argument(description="Only these; all when not given.")
+        ] = None,
+    ) -> list[ComparedMetric]:
         return [
             ComparedMetric(
                 name=line.name, last=_values(line.last), min=_values(line.minimum), max=_values(line.maximum)
@@ -113,7 +138,12 @@ class ComparisonQuery:
 
     @strawberry.field(description="At most 100 runs side by side, with deltas to a baseline among them.")
     async def compare_runs(
-        self, info: Info, ids: list[strawberry.ID], baseline: strawberry.ID | None = None
+        self,
+        info: Info,
+        ids: Annotated[list[strawberry.ID], strawberry.argument(description="The runs, at most 100.")],
+        baseline: Annotated[
+            strawberry.ID | None, strawberry.argument(description="The one of them that deltas are from.")
+        ] = None,
     ) -> RunComparison:
         context = info.context
         keys = [key("run", text, "ids", str(index)) for index, text in enumerate(ids)]

@@ -5,13 +5,19 @@ from datetime import datetime
 import strawberry
 
 from db import data_fetches
-from graph import nodes
+from graph import enums, nodes
 from graph.context import Context, Info
 from graph.files import File
 from graph.nodes import Node, loads, public
 from graph.scalars import Int64
 
-strawberry.enum(data_fetches.DataFetchState, description="How far a fetch is.")
+enums.show(
+    data_fetches.DataFetchState,
+    "How far a fetch is.",
+    FETCHING="It is being copied.",
+    READY="Its file can be used.",
+    FAILED="It could not be copied; `message` tells why.",
+)
 
 
 @strawberry.type(description="A copy of what lay at a data source, under way or done.")

@@ -4,12 +4,12 @@ from datetime import datetime
 
 import strawberry
 
-from db import data_fetches, data_sources, texts
+from db import data_fetches, data_sources
 from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.data_fetches import DataFetch
 from graph.errors import UserError, refusing
-from graph.nodes import Node, found, key, loads, public
+from graph.nodes import Node, key, loads, public
 from graph.paging import Connection
 from graph.scalars import Int64
 
@@ -47,10 +47,10 @@ class DataSource(Node):
     async def fetches(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[DataFetch]:
         page = paging.page(first, after, last, before)
         async with info.context.database.read() as session:
@@ -70,12 +70,14 @@ async def load_sources(context: Context, keys: list[bytes]) -> list[DataSource |
 class DataSourceQuery:
     """Finding sources and fetches."""
 
-    @strawberry.field(description="The data source of this id, or of this name; null if there is none.")
+    @strawberry.field(
+        description="The data source of this id, or of this name: one of both; null if there is none."
+    )
     async def data_source(
-        self, info: Info, id: strawberry.ID | None = None, name: str | None = None
+        self, info: Info, id: nodes.ById = None, name: nodes.ByName = None
     ) -> DataSource | None:
-        wanted = None if id is None else found(info.context, "data_source", id)
-        if (wanted is None) is (name is None) or not texts.is_storable(name or ""):
+        wanted, name = nodes.id_or_name(info.context, "data_source", id, name)
+        if wanted is None and name is None:
             return None
         if wanted is not None:
             return await info.context.load(load_sources, wanted)
@@ -87,10 +89,10 @@ class DataSourceQuery:
     async def data_sources(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[DataSource]:
         page = paging.page(first, after, last, before)
         async with info.context.database.read() as session:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 
 from db import dataset_uses, dataset_versions, datasets, profiles
-from graph import nodes, paging
+from graph import enums, nodes, paging
 from graph.context import Context, Info
 from graph.files import File
 from graph.nodes import Node, loads, public
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from graph.datasets import Dataset
     from graph.runs import Run
 
-strawberry.enum(
-    datasets.DatasetVersionState, description="How far a version's statistics are; its files can be used."
+enums.show(
+    datasets.DatasetVersionState,
+    "How far a version's statistics are; its files can be used.",
+    PROFILING="They are being worked out.",
+    READY="They are there.",
+    FAILED="They could not be worked out; `message` tells why.",
 )
 
 
@@ -125,11 +129,13 @@ class DatasetVersion(Node):
     async def files(
         self,
         info: Info,
-        part: str | None = None,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        part: Annotated[
+            str | None, strawberry.argument(description="Only those of this part; all when not given.")
+        ] = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[DatasetFile]:
         page = paging.page(first, after, last, before, paging.a_number)
         async with info.context.database.read() as session:
@@ -140,10 +146,10 @@ class DatasetVersion(Node):
     async def runs(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[Annotated["Run", strawberry.lazy("graph.runs")]]:
         context, page = info.context, paging.page(first, after, last, before)
         async with context.database.read() as session:

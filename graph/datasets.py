@@ -1,16 +1,17 @@
 """Datasets: making them, adding versions, and finding them again."""
 
 from datetime import datetime
+from typing import Annotated
 
 import strawberry
 from strawberry.scalars import JSON
 
-from db import dataset_uses, dataset_versions, datasets, errors, texts
+from db import dataset_uses, dataset_versions, datasets, errors
 from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.dataset_versions import DatasetVersion, of_numbers
 from graph.errors import UserError, refusing
-from graph.nodes import Node, found, key, loads, public
+from graph.nodes import Node, key, loads, public
 from graph.paging import Connection
 
 
@@ -44,17 +45,23 @@ class Dataset(Node):
         return await users.project(info.context, self.row.project_id)
 
     @strawberry.field(description="The version of this number, or the latest one; null where there is none.")
-    async def version(self, info: Info, number: int | None = None) -> DatasetVersion | None:
+    async def version(
+        self,
+        info: Info,
+        number: Annotated[
+            int | None, strawberry.argument(description="From 1; the latest when not given.")
+        ] = None,
+    ) -> DatasetVersion | None:
         return await info.context.load(of_numbers, (self.row.id, number))
 
     @strawberry.field(description="All versions, newest first.")
     async def versions(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[DatasetVersion]:
         page = paging.page(first, after, last, before, paging.a_number)
         async with info.context.database.read() as session:
@@ -74,12 +81,12 @@ async def load_datasets(context: Context, keys: list[bytes]) -> list[Dataset | N
 class DatasetQuery:
     """Finding datasets."""
 
-    @strawberry.field(description="The dataset of this id, or of this name; null if there is none.")
-    async def dataset(
-        self, info: Info, id: strawberry.ID | None = None, name: str | None = None
-    ) -> Dataset | None:
-        wanted = None if id is None else found(info.context, "dataset", id)
-        if (wanted is None) is (name is None) or not texts.is_storable(name or ""):
+    @strawberry.field(
+        description="The dataset of this id, or of this name: one of both; null if there is none."
+    )
+    async def dataset(self, info: Info, id: nodes.ById = None, name: nodes.ByName = None) -> Dataset | None:
+        wanted, name = nodes.id_or_name(info.context, "dataset", id, name)
+        if wanted is None and name is None:
             return None
         async with info.context.database.read() as session:
             row = await datasets.find_dataset(session, info.context.viewer, dataset_id=wanted, name=name)
@@ -89,10 +96,10 @@ class DatasetQuery:
     async def datasets(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[Dataset]:
         page = paging.page(first, after, last, before)
         async with info.context.database.read() as session:

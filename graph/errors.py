@@ -32,14 +32,20 @@ _REFUSED = (CannotGetOperationTypeError, InvalidOperationTypeError)
 class ErrorCode(Enum):
     """The codes of the API."""
 
-    UNAUTHENTICATED = "UNAUTHENTICATED"
-    FORBIDDEN = "FORBIDDEN"
-    NOT_FOUND = "NOT_FOUND"
-    INVALID = "INVALID"
-    CONFLICT = "CONFLICT"
-    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
-    UNAVAILABLE = "UNAVAILABLE"
-    INTERNAL = "INTERNAL"
+    UNAUTHENTICATED = strawberry.enum_value(
+        "UNAUTHENTICATED", description="No credential, or one that is not known."
+    )
+    FORBIDDEN = strawberry.enum_value("FORBIDDEN", description="The credential does not allow it.")
+    NOT_FOUND = strawberry.enum_value(
+        "NOT_FOUND", description="There is no such thing, or it may not be seen."
+    )
+    INVALID = strawberry.enum_value("INVALID", description="The request breaks a rule; the message names it.")
+    CONFLICT = strawberry.enum_value("CONFLICT", description="It does not go with how things stand now.")
+    LIMIT_EXCEEDED = strawberry.enum_value("LIMIT_EXCEEDED", description="More than is allowed.")
+    UNAVAILABLE = strawberry.enum_value("UNAVAILABLE", description="Not at the moment; ask again.")
+    INTERNAL = strawberry.enum_value(
+        "INTERNAL", description="A fault of the server; its log has it under the request's id."
+    )
 
 
 @strawberry.type(description="A refusal: what, where and the rule.")

@@ -8,7 +8,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from db import errors, files, lineage
-from graph import nodes, paging
+from graph import enums, nodes, paging
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
 from graph.nodes import Node, found, key, loads, public
@@ -18,8 +18,18 @@ from graph.scalars import Int64
 if TYPE_CHECKING:
     from graph.jobs import Job
 
-strawberry.enum(files.FileKind, description="Whether a file was given or made.")
-strawberry.enum(files.FileState, description="Whether the content is there and was checked.")
+enums.show(
+    files.FileKind,
+    "Whether a file was given or made.",
+    INPUT="Given: uploaded, or fetched from a data source.",
+    OUTPUT="Made by a job.",
+)
+enums.show(
+    files.FileState,
+    "Whether the content is there and was checked.",
+    UPLOADING="Not yet.",
+    READY="Its size and SHA-256 were checked; it can be used.",
+)
 
 
 @strawberry.type(
@@ -68,10 +78,10 @@ class File(Node):
     async def derived(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection["File"]:
         context, page = info.context, paging.page(first, after, last, before)
         async with context.database.read() as session:
@@ -82,10 +92,10 @@ class File(Node):
     async def used_by(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[Annotated["Job", strawberry.lazy("graph.jobs")]]:
         context, page = info.context, paging.page(first, after, last, before)
         async with context.database.read() as session:
@@ -127,7 +137,9 @@ class FileQuery:
     """Finding files."""
 
     @strawberry.field(description="The file of this id, or null.")
-    async def file(self, info: Info, id: strawberry.ID) -> File | None:
+    async def file(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The id of the file.")]
+    ) -> File | None:
         wanted = found(info.context, "file", id)
         return None if wanted is None else await info.context.load(load_files, wanted)
 
@@ -135,10 +147,10 @@ class FileQuery:
     async def files(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
         filter: FileFilter | None = None,
     ) -> Connection[File]:
         asked, context = filter or FileFilter(), info.context

@@ -14,6 +14,7 @@ from strawberry.scalars import JSON
 from strawberry.utils.str_converters import to_camel_case
 
 from db.conditions import Headline
+from graph import enums
 from graph.states import RunState
 
 
@@ -25,7 +26,13 @@ class TagInput:
     value: str = strawberry.field(default="", description="Up to 500 characters.")
 
 
-strawberry.enum(Headline, description="Which of a metric's headline values.")
+enums.show(
+    Headline,
+    "Which of a metric's headline values.",
+    LAST="Of the highest step.",
+    MIN="The least.",
+    MAX="The greatest.",
+)
 
 
 @strawberry.input(description="A range of time; what has no such time is not in it.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 
 from db import fires
-from graph import nodes
+from graph import enums, nodes
 from graph.context import Context, Info
 from graph.errors import ErrorCode
 from graph.files import File
@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from graph.runs import Run
     from graph.schedules import Schedule
 
-strawberry.enum(fires.Outcome, name="FireOutcome", description="What became of a fire.")
+enums.show(
+    fires.Outcome,
+    "What became of a fire.",
+    name="FireOutcome",
+    PENDING="It is yet to start its run.",
+    STARTED="It started a run.",
+    SKIPPED="It started none, as its schedule says.",
+    FAILED="It could start none; `message` tells why.",
+)
 
 
 @strawberry.type(description="One time that a schedule was due, and what became of it.")

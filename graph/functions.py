@@ -6,7 +6,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from db import manifests, modules
-from graph import nodes, paging
+from graph import enums, nodes, paging
 from graph.context import Context, Info
 from graph.nodes import Node, key, loads, public
 from graph.paging import Connection
@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from graph.module_versions import ModuleVersion
     from graph.modules import Module
 
-strawberry.enum(manifests.OptionType, description="The type of an option.")
+enums.show(
+    manifests.OptionType,
+    "The type of an option.",
+    INT="A whole number.",
+    FLOAT="A number.",
+    STR="A text.",
+    BOOL="true or false.",
+    ENUM="One of its choices.",
+    FILE="The name of one of the job's input files.",
+)
 
 
 @strawberry.type(description="A typed parameter of a function.")
@@ -183,10 +192,10 @@ class FunctionQuery:
     async def functions(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
         filter: FunctionFilter | None = None,
     ) -> Connection[Function]:
         page = paging.page(first, after, last, before)

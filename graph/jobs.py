@@ -7,7 +7,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from db import attempts, expectations, jobs, logs, states
-from graph import functions, nodes, paging
+from graph import enums, functions, nodes, paging
 from graph.context import Context, Info
 from graph.files import File
 from graph.logs import LogGap, LogLine, connect
@@ -19,8 +19,30 @@ from graph.states import JobState
 if TYPE_CHECKING:
     from graph.runs import Run
 
-strawberry.enum(states.EndReason, description="Why an attempt ended.")
-strawberry.enum(states.WorkerPhase, description="The phase of a worker.")
+enums.show(
+    states.EndReason,
+    "Why an attempt, and the job with its last one, ended.",
+    COMPLETED="Every worker exited with 0.",
+    EXIT_CODE="A worker exited with another code, or by a signal.",
+    OUT_OF_MEMORY="It was killed for using more memory than there was.",
+    TIMED_OUT="It took longer than its function allows.",
+    PREEMPTED="Its place was taken away.",
+    IMAGE_UNAVAILABLE="Its container image cannot be had.",
+    LAUNCH_REJECTED="Its backend refused to launch it.",
+    BAD_INPUT="What it was to be given is not there or cannot be used.",
+    BAD_OUTPUT="What it left cannot be taken as its outputs.",
+    LOST="Its backend no longer knows it, or who reports it fell silent.",
+    CANCELLED="It was cancelled.",
+)
+enums.show(
+    states.WorkerPhase,
+    "The phase of a worker.",
+    PENDING="It has no process yet.",
+    RUNNING="Its process lives.",
+    SUCCEEDED="It exited with 0.",
+    FAILED="It exited with another code, or by a signal.",
+    LOST="Its backend no longer knows it.",
+)
 
 
 @strawberry.type(description="One process, container or pod of an attempt.")
@@ -194,10 +216,10 @@ class Job(OfRow, Node):
     async def logs(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[LogLine]:
         page = paging.page(first, after, last, before, paging.a_line, logs.MOST_A_PAGE)
         async with info.context.database.read() as session:
@@ -262,6 +284,8 @@ class JobQuery:
     """Finding jobs."""
 
     @strawberry.field(description="The job of this id, or null.")
-    async def job(self, info: Info, id: strawberry.ID) -> Job | None:
+    async def job(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The id of the job.")]
+    ) -> Job | None:
         wanted = found(info.context, "job", id)
         return None if wanted is None else await info.context.load(load_jobs, wanted)

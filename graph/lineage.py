@@ -1,26 +1,36 @@
 """Lineage through the API: a bounded graph around anything that data went through."""
 
 import asyncio
+from typing import Annotated
 
 import strawberry
 
 from db import ids
 from db.errors import NotFound
 from db.lineage import Course, Relation, walk
-from graph import nodes
+from graph import enums, nodes
 from graph.context import Info
 from graph.nodes import Node, public
 
-strawberry.enum(
+enums.show(
     Course,
+    "Which way a walk goes.",
     name="LineageDirection",
-    description="To what a thing was made from, to what was made from it, or both.",
+    UPSTREAM="To what a thing was made from.",
+    DOWNSTREAM="To what was made from it.",
+    BOTH="Both ways.",
 )
-strawberry.enum(
+enums.show(
     Relation,
+    "How one thing leads to another.",
     name="LineageRelation",
-    description="How one thing leads to another: a source was FETCHED into a file, a file is DERIVED into "
-    "another, is a MEMBER of a dataset's version, is GIVEN to a run, a job is a STEP of it, READ or MADE a file.",
+    FETCHED="A data source was copied into a file.",
+    DERIVED="A file was made from another.",
+    MEMBER="A file is a part of a dataset's version.",
+    GIVEN="It is an input of a run.",
+    STEP="A run consists of a job.",
+    READ="A job got a file.",
+    MADE="A job left a file.",
 )
 
 
@@ -57,9 +67,14 @@ class LineageQuery:
     async def lineage(
         self,
         info: Info,
-        id: strawberry.ID,
-        direction: Course | None = None,
-        depth: int = 5,
+        id: Annotated[
+            strawberry.ID,
+            strawberry.argument(description="Of a data source, file, version of a dataset, run or job."),
+        ],
+        direction: Annotated[
+            Course | None, strawberry.argument(description="Both ways when not given.")
+        ] = None,
+        depth: Annotated[int, strawberry.argument(description="At most so many steps away, 1 to 20.")] = 5,
     ) -> Lineage | None:
         context = info.context
         context.require_viewer()

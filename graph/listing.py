@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Annotated, Any
 
 import strawberry
 
@@ -14,7 +14,7 @@ from graph import paging as pages
 from graph.context import Context, Info
 from graph.filters import RunFilter, document, together
 from graph.nodes import lists
-from graph.paging import Connection
+from graph.paging import After, Before, Connection, First, Last
 from graph.runs import Run
 from graph.sorting import RunSort
 from graph.views import saved
@@ -64,13 +64,15 @@ class RunListQuery:
     async def runs(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
         filter: RunFilter | None = None,
         sort: RunSort | None = None,
-        view: strawberry.ID | None = None,
+        view: Annotated[
+            strawberry.ID | None, strawberry.argument(description="The id of a saved view.")
+        ] = None,
     ) -> Connection[Run]:
         context = info.context
         context.require_viewer()

@@ -8,17 +8,19 @@ import strawberry
 
 from db import lines, logs
 from db.paging import Slice
-from graph import paging
+from graph import enums, paging
 from graph.paging import Connection
 from graph.scalars import Int64, Records
 
 
-@strawberry.enum(description="Where a line came from.")
 class LogStream(Enum):
     """The two streams of a process."""
 
     STDOUT = 1
     STDERR = 2
+
+
+enums.show(LogStream, "Where a line came from.", STDOUT="Standard output.", STDERR="Standard error.")
 
 
 @strawberry.type(description="A line that a job or a preparation printed.")

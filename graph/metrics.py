@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class NonFiniteKind(Enum):
     """Floats that JSON does not have."""
 
-    NAN = "NAN"
-    POSITIVE_INFINITY = "POSITIVE_INFINITY"
-    NEGATIVE_INFINITY = "NEGATIVE_INFINITY"
+    NAN = strawberry.enum_value("NAN", description="Not a number.")
+    POSITIVE_INFINITY = strawberry.enum_value("POSITIVE_INFINITY", description="Beyond every number.")
+    NEGATIVE_INFINITY = strawberry.enum_value("NEGATIVE_INFINITY", description="Below every number.")
 
 
 _VALUES = {
@@ -162,7 +162,12 @@ class MetricQuery:
     @strawberry.field(
         description="Metrics of runs, exact, a series a worker; at most 100 runs and 100 names."
     )
-    async def series(self, info: Info, runs: list[strawberry.ID], names: list[str]) -> list[Series]:
+    async def series(
+        self,
+        info: Info,
+        runs: Annotated[list[strawberry.ID], strawberry.argument(description="The runs, at most 100.")],
+        names: Annotated[list[str], strawberry.argument(description="Of the metrics, at most 100.")],
+    ) -> list[Series]:
         if len(runs) > 100 or len(names) > 100:
             raise errors.LimitExceeded("at most 100 runs and 100 names at once")
         wanted = [key for text in runs if (key := found(info.context, "run", text)) is not None]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 
 from db import differences, feeds, manifests, module_versions, modules, states
-from graph import functions, live, nodes, preparations
+from graph import enums, functions, live, nodes, preparations
 from graph.context import Context, Info
 from graph.differences import VersionChanges
 from graph.errors import UserError, refusing
@@ -20,14 +20,22 @@ if TYPE_CHECKING:
 
 _NOWHERE = {"file": "", "line": 1, "column": 1, "path": "", "rule": "source"}
 
-strawberry.enum(
-    states.VersionState, name="ModuleVersionState", description="How far the fetching of a version is."
+enums.show(
+    states.VersionState,
+    "How far the fetching of a version is.",
+    name="ModuleVersionState",
+    FETCHING="Its source is being fetched and its manifest read.",
+    READY="Its functions can be used.",
+    FAILED="It could not be fetched, or its manifest is wrong.",
 )
 
-strawberry.enum(
+enums.show(
     manifests.Format,
+    "What a manifest was written as.",
     name="ManifestFormat",
-    description="rungraph.yaml, mlsploit_module.yaml, or the older input.schema with output.schema.",
+    RUNGRAPH="rungraph.yaml.",
+    MLSPLOIT="mlsploit_module.yaml.",
+    MLSPLOIT_SCHEMAS="The older input.schema with output.schema.",
 )
 
 
@@ -102,7 +110,11 @@ class ModuleVersion(Node):
         description="What is different from another version, of this module or another; null where either is "
         "not to be found or has no manifest."
     )
-    async def changes_from(self, info: Info, version: strawberry.ID) -> VersionChanges | None:
+    async def changes_from(
+        self,
+        info: Info,
+        version: Annotated[strawberry.ID, strawberry.argument(description="Another version of the module.")],
+    ) -> VersionChanges | None:
         wanted = found(info.context, "version", version)
         other: ModuleVersion | None = await nodes.get(info.context, "version", wanted)
         if other is None or other.row.manifest is None or self.row.manifest is None:
@@ -189,7 +201,13 @@ class VersionSubscription:
         description="Everything that happens to a version until it is prepared or has failed."
     )
     async def module_version(
-        self, info: Info, id: strawberry.ID, after: Int64 | None = None
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The id of the version.")],
+        after: Annotated[
+            Int64 | None,
+            strawberry.argument(description="The `seq` of the last event seen; from now on when not given."),
+        ] = None,
     ) -> AsyncIterator[ModuleVersionEvent]:
         wanted = key("version", id, "id")
         version: ModuleVersion | None = await nodes.get(info.context, "version", wanted)

@@ -4,12 +4,12 @@ from datetime import datetime
 
 import strawberry
 
-from db import manifests, modules, removals, texts
+from db import manifests, modules, removals
 from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
 from graph.module_versions import ModuleVersion
-from graph.nodes import Node, found, key, loads, public
+from graph.nodes import Node, key, loads, public
 from graph.paging import Connection
 
 
@@ -65,10 +65,10 @@ class Module(Node):
     async def versions(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[ModuleVersion]:
         page = paging.page(first, after, last, before, paging.a_number)
         async with info.context.database.read() as session:
@@ -95,12 +95,12 @@ async def _manifest(context: Context, row: modules.Module) -> manifests.Manifest
 class ModuleQuery:
     """Finding modules and functions."""
 
-    @strawberry.field(description="The module of this id, or of this name; null if there is none.")
-    async def module(
-        self, info: Info, id: strawberry.ID | None = None, name: str | None = None
-    ) -> Module | None:
-        wanted = None if id is None else found(info.context, "module", id)
-        if (wanted is None) is (name is None) or not texts.is_storable(name or ""):
+    @strawberry.field(
+        description="The module of this id, or of this name: one of both; null if there is none."
+    )
+    async def module(self, info: Info, id: nodes.ById = None, name: nodes.ByName = None) -> Module | None:
+        wanted, name = nodes.id_or_name(info.context, "module", id, name)
+        if wanted is None and name is None:
             return None
         async with info.context.database.read() as session:
             row = await modules.find_module(session, info.context.viewer, module_id=wanted, name=name)
@@ -110,10 +110,10 @@ class ModuleQuery:
     async def modules(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[Module]:
         page = paging.page(first, after, last, before)
         async with info.context.database.read() as session:

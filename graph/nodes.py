@@ -7,16 +7,19 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import strawberry
 
-from db import errors, ids
+from db import errors, ids, texts
 from graph.context import Context, Fetch, Info
 
 T = TypeVar("T")
 
 Load = Callable[[Context, list[bytes]], Awaitable[list[Any]]]
+
+ById = Annotated[strawberry.ID | None, strawberry.argument(description="Its id: give this or `name`.")]
+ByName = Annotated[str | None, strawberry.argument(description="Its name: give this or `id`.")]
 
 _LOADS: dict[str, Load] = {}
 _LISTINGS: dict[str, Callable[..., Awaitable[Any]]] = {}
@@ -110,6 +113,18 @@ def found(context: Context, kind: str, text: str) -> bytes | None:
         return None
 
 
+def id_or_name(
+    context: Context, kind: str, id: str | None, name: str | None
+) -> tuple[bytes | None, str | None]:
+    """The key or the name that a lookup was given, exactly one of both; neither where it can be of nothing."""
+    context.require_viewer()
+    if (id is None) is (name is None):
+        raise errors.Invalid("give either id or name", path=("id",))
+    if id is not None:
+        return found(context, kind, id), None
+    return None, name if texts.is_storable(name or "") else None
+
+
 def by_key(keys: Iterable[Any], rows: Iterable[Any], make: Callable[[Any], T]) -> list[T | None]:
     """One object a key, in the order of the keys: what `make` makes of the row of that id, else None."""
     made = {row.id: make(row) for row in rows}
@@ -154,12 +169,20 @@ class NodeQuery:
     """Finding by id."""
 
     @strawberry.field(description="The object of this id, or null.")
-    async def node(self, info: Info, id: strawberry.ID) -> Node | None:
+    async def node(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The id of any object.")],
+    ) -> Node | None:
         found: Node | None = await find(info.context, id)
         return found
 
     @strawberry.field(description="The objects of these ids, null where there is none; at most 100.")
-    async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None]:
+    async def nodes(
+        self,
+        info: Info,
+        ids: Annotated[list[strawberry.ID], strawberry.argument(description="At most 100, of any objects.")],
+    ) -> list[Node | None]:
         if len(ids) > 100:
             raise errors.LimitExceeded("at most 100 ids at once", path=("ids",))
         return list(await asyncio.gather(*(find(info.context, text) for text in ids)))

@@ -6,7 +6,7 @@ key of its row.
 
 import base64
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
 import strawberry
@@ -16,6 +16,24 @@ from db.paging import Page, Slice
 
 T = TypeVar("T")
 DEFAULT = 20
+
+First = Annotated[
+    int | None,
+    strawberry.argument(
+        description="So many from the list's start, at most 100 (of log lines 500); 20 without it and `last`."
+    ),
+]
+After = Annotated[
+    str | None,
+    strawberry.argument(description="With `first`: only what follows this cursor, as `endCursor` has it."),
+]
+Last = Annotated[
+    int | None, strawberry.argument(description="So many from the list's end, in place of `first`.")
+]
+Before = Annotated[
+    str | None,
+    strawberry.argument(description="With `last`: only what precedes this cursor, as `startCursor` has it."),
+]
 
 
 @strawberry.type(description="Where a page lies in its list.")

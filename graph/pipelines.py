@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 
 from backends import drawings
-from db import documents, pipelines, texts
+from db import documents, pipelines
 from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
-from graph.nodes import Node, found, key, loads, public
+from graph.nodes import Node, key, loads, public
 from graph.paging import Connection
 from graph.steps import Step, StepInput, of_revision, specs
 
@@ -80,10 +80,10 @@ class Pipeline(Node):
     async def revisions(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[PipelineRevision]:
         page = paging.page(first, after, last, before, paging.a_number)
         async with info.context.database.read() as session:
@@ -94,10 +94,10 @@ class Pipeline(Node):
     async def runs(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[Annotated["Run", strawberry.lazy("graph.runs")]]:
         page = paging.page(first, after, last, before)
         found: Connection[Run] = await nodes.listing("run")(info.context, page, self.row.id)
@@ -137,12 +137,12 @@ async def _yaml_of(context: Context, keys: list[bytes]) -> list[str]:
 class PipelineQuery:
     """Finding pipelines."""
 
-    @strawberry.field(description="The pipeline of this id, or of this name; null if there is none.")
-    async def pipeline(
-        self, info: Info, id: strawberry.ID | None = None, name: str | None = None
-    ) -> Pipeline | None:
-        wanted = None if id is None else found(info.context, "pipeline", id)
-        if (wanted is None) is (name is None) or not texts.is_storable(name or ""):
+    @strawberry.field(
+        description="The pipeline of this id, or of this name: one of both; null if there is none."
+    )
+    async def pipeline(self, info: Info, id: nodes.ById = None, name: nodes.ByName = None) -> Pipeline | None:
+        wanted, name = nodes.id_or_name(info.context, "pipeline", id, name)
+        if wanted is None and name is None:
             return None
         async with info.context.database.read() as session:
             row = await pipelines.find_pipeline(session, info.context.viewer, pipeline_id=wanted, name=name)
@@ -152,10 +152,10 @@ class PipelineQuery:
     async def pipelines(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[Pipeline]:
         page = paging.page(first, after, last, before)
         async with info.context.database.read() as session:

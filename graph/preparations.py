@@ -5,13 +5,20 @@ from datetime import datetime
 import strawberry
 
 from db import logs, preparations, states
-from graph import backends, nodes, paging
+from graph import backends, enums, nodes, paging
 from graph.context import Context, Info
 from graph.logs import LogLine, connect
 from graph.nodes import Node, loads, public
 from graph.paging import Connection
 
-strawberry.enum(states.PreparationState, description="How far a version is made ready for a backend.")
+enums.show(
+    states.PreparationState,
+    "How far a version is made ready for a backend.",
+    PENDING="The work has not begun.",
+    BUILDING="It is being done.",
+    READY="Jobs can be launched.",
+    FAILED="It cannot be done; `message` tells why.",
+)
 
 
 @strawberry.type(description="A version made ready for a backend: an environment on a host, an image.")
@@ -44,10 +51,10 @@ class Preparation(Node):
     async def log(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[LogLine]:
         page = paging.page(first, after, last, before, paging.a_line, logs.MOST_A_PAGE)
         async with info.context.database.read() as session:

@@ -3,7 +3,7 @@
 import strawberry
 
 from db import retries
-from graph import steps
+from graph import enums, steps
 from graph.context import Info
 from graph.errors import UserError, refusing
 from graph.filters import TagInput
@@ -11,9 +11,19 @@ from graph.nodes import key
 from graph.runs import Run, load_runs
 from graph.starts import RunDatasetInput, StepArgumentsInput
 
-strawberry.enum(retries.From, name="RetryFrom", description="Where a retry begins: anew, or where it failed.")
-strawberry.enum(
-    retries.Revised, name="RerunRevision", description="Which revision of the pipeline to execute."
+enums.show(
+    retries.From,
+    "Where a retry begins.",
+    name="RetryFrom",
+    START="Anew: every job.",
+    FAILURE="Where it failed: jobs that SUCCEEDED stand with their outputs.",
+)
+enums.show(
+    retries.Revised,
+    "Which revision of the pipeline to execute.",
+    name="RerunRevision",
+    ORIGINAL="The one that the run executed.",
+    LATEST="The pipeline's newest one.",
 )
 
 

@@ -5,11 +5,12 @@ following in watching.py.
 """
 
 from datetime import datetime
+from typing import Annotated
 
 import strawberry
 
 from db import runs, states, suspensions, waiting
-from graph import dataset_versions, fires, jobs, metrics, nodes, paging, pipelines, source_uses, users
+from graph import dataset_versions, enums, fires, jobs, metrics, nodes, paging, pipelines, source_uses, users
 from graph.context import Context, Info
 from graph.files import File
 from graph.jobs import Job, of_run
@@ -20,7 +21,16 @@ from graph.rows import OfRow
 from graph.scalars import Int64
 from graph.timeline import TimelineEntry, of_feed
 
-strawberry.enum(waiting.Code, name="WaitingCode", description="What a run waits for.")
+enums.show(
+    waiting.Code,
+    "What a run waits for.",
+    name="WaitingCode",
+    PREPARATION="Its module to be made ready on the backend.",
+    CAPACITY="Room on the backend.",
+    RETRY="The moment of its next attempt.",
+    SUPERVISOR="A supervisor to take it up.",
+    SUSPENDED="To be resumed.",
+)
 
 
 @strawberry.type(description="A name and a value on a run.")
@@ -131,12 +141,20 @@ class Run(OfRow, Node):
 
     @strawberry.field(description="The job of this step, or null.")
     @loading(of_run, own)
-    def job(self, found: list[Job], step: str) -> Job | None:
+    def job(
+        self, found: list[Job], step: Annotated[str, strawberry.argument(description="Its label in the run.")]
+    ) -> Job | None:
         return next((job for job in found if job.step == step), None)
 
     @strawberry.field(description="Its headline values, by name; of these names if given.")
     @loading(metrics.headlines_of, own)
-    def metrics(self, found: list[RunMetric], names: list[str] | None = None) -> list[RunMetric]:
+    def metrics(
+        self,
+        found: list[RunMetric],
+        names: Annotated[
+            list[str] | None, strawberry.argument(description="Only these; all when not given.")
+        ] = None,
+    ) -> list[RunMetric]:
         return found if names is None else [each for each in found if each.name in names]
 
     @strawberry.field(description="Every change of state, in order.")
@@ -176,10 +194,10 @@ class Run(OfRow, Node):
     async def children(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection["Run"]:
         page = paging.page(first, after, last, before)
         found: Connection[Run] = await nodes.listing("run")(info.context, page, parent_id=self.row.id)
@@ -207,6 +225,8 @@ class RunQuery:
     """Finding runs."""
 
     @strawberry.field(description="The run of this id, or null.")
-    async def run(self, info: Info, id: strawberry.ID) -> Run | None:
+    async def run(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The id of the run.")]
+    ) -> Run | None:
         wanted = found(info.context, "run", id)
         return None if wanted is None else await info.context.load(load_runs, wanted)

@@ -6,27 +6,39 @@ from typing import Annotated
 import strawberry
 from strawberry.scalars import JSON
 
-from db import calendars, columns, errors, fires, schedules, texts
+from db import calendars, columns, errors, fires, schedules
 from db.files import FileKind
 from db.states import RunState
-from graph import nodes, paging, users
+from graph import enums, nodes, paging, users
 from graph.context import Context, Info
 from graph.fires import Fire, latest_of
-from graph.nodes import Node, found, key, loads, public
+from graph.nodes import Node, key, loads, public
 from graph.paging import Connection
 from graph.pipelines import Pipeline
 from graph.runs import Tag
 
-strawberry.enum(
+enums.show(
     schedules.ScheduleState,
-    description="How a schedule stands. A FAILING one goes on; an ENDED one is due no more.",
+    "How a schedule stands.",
+    ACTIVE="It starts runs.",
+    PAUSED="It starts none until it is resumed.",
+    FAILING="Its last fires started nothing; it goes on, and the next success makes it ACTIVE.",
+    ENDED="It is due no more.",
 )
-strawberry.enum(
+enums.show(
     schedules.CatchUp,
-    description="What is done about due times that passed while no server was there. SKIP: nothing, when it "
-    "is more than a minute ago. LAST: the last of them is made up for. ALL: the last hundred are.",
+    "What is done about due times that passed while no server was there.",
+    SKIP="Nothing, when it is more than a minute ago.",
+    LAST="The last of them is made up for.",
+    ALL="The last hundred are made up for.",
 )
-strawberry.enum(schedules.Overlap, description="What is done when a run it started before is still active.")
+enums.show(
+    schedules.Overlap,
+    "What is done when a run it started before is still active.",
+    ALLOW="One more run is started.",
+    SKIP="None is started.",
+    CANCEL_PREVIOUS="It is cancelled, and the new one started.",
+)
 MOST_NEXT = 100
 
 
@@ -193,7 +205,9 @@ class Schedule(Node):
         return found
 
     @strawberry.field(description="The next times it is due, at most 100; none for what arrives.")
-    def next(self, count: int = 10) -> list[datetime]:
+    def next(
+        self, count: Annotated[int, strawberry.argument(description="So many times, at most 100.")] = 10
+    ) -> list[datetime]:
         calendar = schedules.calendar_of(schedules.trigger_of(self.row))
         if self.row.next_at is None or calendar is None or _counted(count) == 0:
             return []
@@ -208,10 +222,10 @@ class Schedule(Node):
     async def fires(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[Fire]:
         page = paging.page(first, after, last, before)
         async with info.context.database.read() as session:
@@ -231,12 +245,12 @@ async def load_schedules(context: Context, keys: list[bytes]) -> list[Schedule |
 class ScheduleQuery:
     """Finding schedules, and trying cron expressions."""
 
-    @strawberry.field(description="The schedule of this id, or of this name; null if there is none.")
-    async def schedule(
-        self, info: Info, id: strawberry.ID | None = None, name: str | None = None
-    ) -> Schedule | None:
-        wanted = None if id is None else found(info.context, "schedule", id)
-        if (wanted is None) is (name is None) or not texts.is_storable(name or ""):
+    @strawberry.field(
+        description="The schedule of this id, or of this name: one of both; null if there is none."
+    )
+    async def schedule(self, info: Info, id: nodes.ById = None, name: nodes.ByName = None) -> Schedule | None:
+        wanted, name = nodes.id_or_name(info.context, "schedule", id, name)
+        if wanted is None and name is None:
             return None
         if wanted is not None:
             return await info.context.load(load_schedules, wanted)
@@ -248,11 +262,13 @@ class ScheduleQuery:
     async def schedules(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
-        pipeline: strawberry.ID | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
+        pipeline: Annotated[
+            strawberry.ID | None, strawberry.argument(description="Only of the pipeline of this id.")
+        ] = None,
     ) -> Connection[Schedule]:
         page = paging.page(first, after, last, before)
         pipeline_id = None if pipeline is None else key("pipeline", pipeline, "pipeline")
@@ -261,19 +277,24 @@ class ScheduleQuery:
         return paging.connect(rows, lambda row: row.id, Schedule.of)
 
     @strawberry.field(
-        description="When a cron expression would be due, from now or after a moment; at most 100 times."
+        description="When a cron expression would be due, from now or a moment on; at most 100 times."
     )
     def preview_schedule(
         self,
         info: Info,
-        cron: str,
-        time_zone: str = "UTC",
-        count: int = 10,
-        after: datetime | None = None,
+        cron: Annotated[
+            str, strawberry.argument(description="Minute, hour, day of month, month, day of week.")
+        ],
+        time_zone: Annotated[str, strawberry.argument(description="An IANA name.")] = "UTC",
+        count: Annotated[int, strawberry.argument(description="So many times, at most 100.")] = 10,
+        since: Annotated[
+            datetime | None,
+            strawberry.argument(description="Later than this moment; than now when not given."),
+        ] = None,
     ) -> list[datetime]:
         info.context.require_viewer()
         calendar = calendars.cron(cron, time_zone)
-        return calendars.preview(calendar, aware(after) or columns.now(), _counted(count))
+        return calendars.preview(calendar, aware(since) or columns.now(), _counted(count))
 
 
 def aware(moment: datetime | None) -> datetime | None:

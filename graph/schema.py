@@ -10,7 +10,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import strawberry
-from graphql import GraphQLError, OperationDefinitionNode
+from graphql import (
+    GraphQLEnumType,
+    GraphQLError,
+    GraphQLInputObjectType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    get_named_type,
+)
 from strawberry.extensions import (
     AddValidationRules,
     MaxTokensLimiter,
@@ -164,7 +172,7 @@ def build(*, sorted: bool = False, execution: type[Execution] = Execution) -> st
 
     A sorted one is for printing alone: sorting loses how enumerations are serialized.
     """
-    return strawberry.Schema(
+    made = strawberry.Schema(
         Query,
         Mutation,
         Subscription,
@@ -180,6 +188,20 @@ def build(*, sorted: bool = False, execution: type[Execution] = Execution) -> st
             Masking,
         ],
     )
+    _describe(made._schema)
+    return made
+
+
+def _describe(schema: GraphQLSchema) -> None:
+    """Tell an argument that has no words of its own by those of its type: `input`, `filter`, `sort`."""
+    for each in schema.type_map.values():
+        if isinstance(each, GraphQLObjectType):
+            for argument in (one for field in each.fields.values() for one in field.args.values()):
+                kind = get_named_type(argument.type)
+                if argument.description is None and isinstance(
+                    kind, GraphQLInputObjectType | GraphQLEnumType
+                ):
+                    argument.description = kind.description
 
 
 def sdl() -> str:

@@ -68,10 +68,10 @@ class SecretQuery:
     async def secrets(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[Secret]:
         page = paging.page(first, after, last, before)
         async with info.context.database.read() as session:

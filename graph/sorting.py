@@ -30,8 +30,8 @@ class RunSortKey(Enum):
 class Direction(Enum):
     """Directions."""
 
-    ASCENDING = "ASCENDING"
-    DESCENDING = "DESCENDING"
+    ASCENDING = strawberry.enum_value("ASCENDING", description="The least first.")
+    DESCENDING = strawberry.enum_value("DESCENDING", description="The greatest first.")
 
 
 @strawberry.input(

@@ -10,14 +10,26 @@ import strawberry
 from strawberry.scalars import JSON
 
 from db import conditions, documents, errors, modules, selections, steps
-from graph import functions, states
+from graph import enums, functions, states
 from graph.context import Context, Info
 
-strawberry.enum(conditions.Op, name="Comparison", description="How two values are compared.")
-strawberry.enum(
+enums.show(
+    conditions.Op,
+    "How two values are compared.",
+    name="Comparison",
+    LT="Less than.",
+    LTE="Less than, or equal.",
+    GT="Greater than.",
+    GTE="Greater than, or equal.",
+    EQ="Equal.",
+    NE="Not equal.",
+)
+enums.show(
     conditions.Jobs,
+    "Of a step with several jobs: for each, or for one of them.",
     name="Quantifier",
-    description="Of a step with several jobs: for each, or for one of them.",
+    EVERY="For each of them.",
+    ANY="For at least one of them.",
 )
 
 

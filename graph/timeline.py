@@ -15,9 +15,9 @@ from graph.scalars import Int64
 class SubjectKind(Enum):
     """Subjects of a run's events."""
 
-    RUN = "RUN"
-    JOB = "JOB"
-    WORKER = "WORKER"
+    RUN = strawberry.enum_value("RUN", description="Of the run itself.")
+    JOB = strawberry.enum_value("JOB", description="Of one of its jobs.")
+    WORKER = strawberry.enum_value("WORKER", description="Of a worker of a job's attempt.")
 
 
 @strawberry.type(description="A change of state.")

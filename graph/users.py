@@ -19,9 +19,11 @@ LINK_LASTS = timedelta(minutes=10)
 class ViewerKind(Enum):
     """Kinds of viewers that reach the API."""
 
-    ADMINISTRATOR = "ADMINISTRATOR"
-    USER = "USER"
-    JOB = "JOB"
+    ADMINISTRATOR = strawberry.enum_value(
+        "ADMINISTRATOR", description="Of the server: sees and may do everything."
+    )
+    USER = strawberry.enum_value("USER", description="A person.")
+    JOB = strawberry.enum_value("JOB", description="A job that reports about itself.")
 
 
 @strawberry.type(description="A person.")

@@ -83,10 +83,10 @@ class ViewQuery:
     async def run_views(
         self,
         info: Info,
-        first: int | None = None,
-        after: str | None = None,
-        last: int | None = None,
-        before: str | None = None,
+        first: paging.First = None,
+        after: paging.After = None,
+        last: paging.Last = None,
+        before: paging.Before = None,
     ) -> Connection[RunView]:
         page = paging.page(first, after, last, before)
         async with info.context.database.read() as session:

@@ -36,9 +36,11 @@ from graph.scalars import Int64
 class RunEventKind(Enum):
     """Kinds of a run's events."""
 
-    STATES = "STATES"
-    POINTS = "POINTS"
-    LINES = "LINES"
+    STATES = strawberry.enum_value(
+        "STATES", description="Changes of state, of the run, its jobs and workers."
+    )
+    POINTS = strawberry.enum_value("POINTS", description="Points of metrics.")
+    LINES = strawberry.enum_value("LINES", description="Lines of its jobs.")
 
 
 @strawberry.type(description="The run changed its state, or was edited.")
@@ -128,9 +130,15 @@ class RunSubscription:
     async def run(
         self,
         info: Info,
-        id: strawberry.ID,
-        after: Int64 | None = None,
-        include: list[RunEventKind] | None = None,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The id of the run.")],
+        after: Annotated[
+            Int64 | None,
+            strawberry.argument(description="The `seq` of the last event seen; from now on when not given."),
+        ] = None,
+        include: Annotated[
+            list[RunEventKind] | None,
+            strawberry.argument(description="Only these kinds; all when not given."),
+        ] = None,
     ) -> AsyncIterator[RunEvent]:
         kinds = _ALL if include is None else frozenset(include)
         async for event in _follow(info.context, id, after, kinds):
@@ -140,9 +148,14 @@ class RunSubscription:
     async def metrics(
         self,
         info: Info,
-        run: strawberry.ID,
-        names: list[str] | None = None,
-        after: Int64 | None = None,
+        run: Annotated[strawberry.ID, strawberry.argument(description="The id of the run.")],
+        names: Annotated[
+            list[str] | None, strawberry.argument(description="Only these metrics; all when not given.")
+        ] = None,
+        after: Annotated[
+            Int64 | None,
+            strawberry.argument(description="The `seq` of the last event seen; from now on when not given."),
+        ] = None,
     ) -> AsyncIterator[RunEvent]:
         wanted = None if names is None else frozenset(names)
         async for event in _follow(info.context, run, after, {RunEventKind.POINTS}, names=wanted):
@@ -152,7 +165,16 @@ class RunSubscription:
         description="The lines of a job past `after`, or its `last` so many lines (1 to 1,000) and what follows."
     )
     async def logs(
-        self, info: Info, job: strawberry.ID, after: Int64 | None = None, last: int | None = None
+        self,
+        info: Info,
+        job: Annotated[strawberry.ID, strawberry.argument(description="The id of the job.")],
+        after: Annotated[
+            Int64 | None,
+            strawberry.argument(description="The `seq` of the last event seen; from now on when not given."),
+        ] = None,
+        last: Annotated[
+            int | None, strawberry.argument(description="Begin with so many of the newest lines, 1 to 1,000.")
+        ] = None,
     ) -> AsyncIterator[RunEvent]:
         row: Job | None = await nodes.get(info.context, "job", found(info.context, "job", job))
         run = "" if row is None else nodes.public("run", row.row.run_id)

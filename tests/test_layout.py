@@ -15,9 +15,10 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
-from graphql import OperationDefinitionNode, build_schema, parse, validate
+from graphql import GraphQLSchema, OperationDefinitionNode, build_schema, parse, validate
 from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 
@@ -41,7 +42,7 @@ BARE = ("client/rungraph/__init__.py", "backends/watcher.py")
 PLUMBING = {
     "app", "serve", "serving", "settings", "http", "guard", "content", "pages", "schema", "context",
     "credentials", "errors", "paging", "cost", "live", "sharing", "events", "watching", "timeline", "nodes", "scalars",
-    "functions", "execution", "levels", "surroundings", "sweeping",
+    "functions", "execution", "levels", "surroundings", "sweeping", "enums",
 }  # fmt: skip
 
 # Spelt in pieces, so that this file does not name them either.
@@ -276,3 +277,33 @@ def test_an_example_of_the_explorer_fits_the_schema(path: Path) -> None:
     }
     given = path.with_suffix(".json")
     assert (set(json.loads(given.read_text())) if given.is_file() else set()) == declared
+
+
+def undescribed(schema: GraphQLSchema) -> Iterator[str]:
+    """What of a schema has no words, by its path."""
+    for name, kind in schema.type_map.items():
+        if name.startswith("__"):
+            continue
+        parts: dict[str, Any] = {name: kind}
+        parts |= {f"{name}.{part}": value for part, value in getattr(kind, "fields", {}).items()}
+        parts |= {f"{name}.{part}": value for part, value in getattr(kind, "values", {}).items()}
+        parts |= {
+            f"{path}({argument})": value
+            for path, field in parts.items()
+            for argument, value in getattr(field, "args", {}).items()
+        }
+        yield from (path for path, part in parts.items() if not (part.description or "").strip())
+
+
+def test_everything_in_the_schema_is_described() -> None:
+    schema = build_schema((ROOT / "schema.graphql").read_text())
+    assert not list(undescribed(schema))
+
+
+def test_a_part_without_words_is_found() -> None:
+    bare = build_schema(
+        "type Query { one(of: In): E } input In { a: Int } enum E { A } scalar S union U = Query"
+    )
+    assert set(undescribed(bare)) == {
+        "Query", "Query.one", "Query.one(of)", "In", "In.a", "E", "E.A", "S", "U",
+    }  # fmt: skip

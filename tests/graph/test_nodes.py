@@ -51,3 +51,16 @@ async def test_what_there_is_not_is_null_in_its_place(server: Server) -> None:
     ids = ["nothing", known, f"run_{'0' * 26}", known]
     found = await server.ask("query ($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=ids)
     assert found == [None, {"id": known}, None, {"id": known}]
+
+
+@pytest.mark.parametrize("kind", ["module", "pipeline", "dataset", "dataSource", "schedule"])
+@pytest.mark.parametrize("given", ['(id: "x", name: "x")', "", "(id: null, name: null)"])
+async def test_a_lookup_takes_either_the_id_or_the_name(server: Server, kind: str, given: str) -> None:
+    answer = await server.post(f"{{ {kind}{given} {{ id }} }}")
+    assert [error["message"] for error in answer.json()["errors"]] == ["give either id or name"]
+
+
+@pytest.mark.parametrize("kind", ["module", "pipeline", "dataset", "dataSource", "schedule"])
+@pytest.mark.parametrize("given", ['id: "x"', 'name: "x"', 'name: ""', 'name: "\\u0000"'])
+async def test_a_lookup_of_nothing_is_null(server: Server, kind: str, given: str) -> None:
+    assert await server.ask(f"{{ {kind}({given}) {{ id }} }}") is None

@@ -214,9 +214,9 @@ async def test_a_moment_that_cannot_be_read_again_is_not_kept(server: Server) ->
 
 
 async def test_a_preview_tells_the_next_times_or_the_wrong_field(server: Server) -> None:
-    query = """query ($cron: String!, $zone: String!, $after: DateTime) {
-      previewSchedule(cron: $cron, timeZone: $zone, count: 3, after: $after) }"""
-    asked = {"cron": "30 2 * * *", "zone": "Europe/Berlin", "after": "2026-03-28T00:00:00"}
+    query = """query ($cron: String!, $zone: String!, $since: DateTime) {
+      previewSchedule(cron: $cron, timeZone: $zone, count: 3, since: $since) }"""
+    asked = {"cron": "30 2 * * *", "zone": "Europe/Berlin", "since": "2026-03-28T00:00:00"}
     assert await server.ask(query, **asked) == [
         "2026-03-28T01:30:00+00:00",
         "2026-03-29T01:00:00+00:00",
