@@ -41,8 +41,9 @@ async def settle(
         if not moves:
             return [state[job.position] for job in members]
         ready = [by_position[position].id for position, to in moves.items() if to is JobState.QUEUED]
-        fates = await readiness.decide(session, run_id, ready, by_position, state) if ready else {}
         over = {position: to for position, to in moves.items() if to is not JobState.QUEUED}
+        now = {**state, **over}  # a condition may ask for what is skipped in this very pass
+        fates = await readiness.decide(session, run_id, ready, by_position, now) if ready else {}
         await _end(session, head, over, by_position, {**state, **moves}, at, fail_fast)
         await _follow_fates(session, head, run_id, fates, by_position, at)
         state |= over

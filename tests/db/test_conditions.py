@@ -226,3 +226,14 @@ async def test_a_condition_names_steps_there_are(database: Database) -> None:
     found, problems = documents.read_steps([{"name": "a", "function": "m/f", "when": 1, "wen": 2}])
     assert [problem.path for problem in problems] == [("steps", "0", "wen"), ("steps", "0", "when")]
     assert found[0].when is None
+
+
+async def test_a_step_that_is_skipped_in_that_moment_is_seen_as_skipped(database: Database) -> None:
+    world = await World.make(database)
+    steps = written(
+        {"name": "train"},
+        {"name": "publish"},
+        {"name": "tell", "needs": [], "when": {"step": "publish", "state": "SKIPPED"}},
+    )
+    await world.start(steps)
+    assert await world.drive({"train": EndReason.EXIT_CODE}) == ["train", "tell"]
