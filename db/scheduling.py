@@ -5,7 +5,6 @@ another's rights start what they wrote themselves.
 """
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -50,8 +49,6 @@ from db.viewers import Viewer
 
 MOST_JITTER_SECONDS = 3600.0
 MOST_BATCH_SECONDS = 3600.0
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
-_RULE = "must be 1 to 100 letters, digits, '.', '_' or '-', and begin with a letter or digit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,8 +280,7 @@ async def _check(
 
 
 def _own_problems(spec: ScheduleSpec) -> Iterator[Problem]:
-    if not _NAME.match(spec.name):
-        yield Problem(("name",), f"{ids.shorten(spec.name)!r} {_RULE}")
+    yield from steps.name_problems(spec.name)
     if message := texts.refusal(spec.description):
         yield Problem(("description",), message)
     if not 0 <= spec.jitter_seconds <= MOST_JITTER_SECONDS:

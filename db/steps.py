@@ -115,9 +115,9 @@ async def check_steps(
     return [(step, needs, functions[step.address].module_id) for step, needs in ordered]
 
 
-def name_problems(name: str) -> list[Problem]:
-    """What is wrong with a name of a pipeline."""
-    return [] if _NAME.match(name) else [Problem(("name",), f"{ids.shorten(name)!r} {_RULE}")]
+def name_problems(name: str, *at: str) -> list[Problem]:
+    """What is wrong with a name of a pipeline, a step or a schedule; `at` leads to what bears it."""
+    return [] if _NAME.match(name) else [Problem((*at, "name"), f"{ids.shorten(name)!r} {_RULE}")]
 
 
 def row_of(step: StepSpec, needs: Sequence[int]) -> dict[str, Any]:
@@ -189,8 +189,7 @@ def _graph_problems(steps: Sequence[StepSpec]) -> list[Problem]:
     by_name: dict[str, StepSpec] = {}
     for index, step in enumerate(steps):
         at = ("steps", str(index))
-        if not _NAME.match(step.name):
-            problems.append(Problem((*at, "name"), f"{ids.shorten(step.name)!r} {_RULE}"))
+        problems += name_problems(step.name, *at)
         if step.name in by_name:
             problems.append(Problem((*at, "name"), f"{step.name!r} is the name of an earlier step too"))
         by_name.setdefault(step.name, step)
