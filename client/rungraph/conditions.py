@@ -21,8 +21,6 @@ from rungraph.errors import BadUsage
 Document = dict[str, Any]
 
 _CONDITION = re.compile(r"\s*(?P<left>.+?)\s*(?P<operator><=|>=|!=|==|=|<|>)\s*(?P<right>.*?)\s*\Z")
-_AGO = re.compile(r"(\d+)([smhdw])\Z")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _OPERATORS = {"=": "eq", "==": "eq", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 _TIMES = ("created", "started", "ended")
 _WORDS = {
@@ -139,12 +137,12 @@ def _compared(left: str, operator: str, right: str, text: str, now: datetime) ->
 def _time(left: str, operator: str, right: str, text: str, now: datetime) -> Document:
     if operator in ("=", "=="):
         raise BadUsage(f"--where {text}: a time is compared with < or >")
-    if ago := _AGO.match(right):
-        moment = now - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
-    else:
+    try:
+        moment = datetime.fromisoformat(right)
+    except ValueError:
         try:
-            moment = datetime.fromisoformat(right)
-        except ValueError:
+            moment = now - timedelta(seconds=values.seconds(right, "--where"))
+        except (BadUsage, OverflowError):
             message = f"--where {text}: write a time as 2026-01-31, 2026-01-31T12:00:00Z or 7d"
             raise BadUsage(message) from None
     if moment.tzinfo is None:

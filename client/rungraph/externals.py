@@ -43,8 +43,8 @@ def create_(
     name: Annotated[str, typer.Argument(help="What the run is called.")],
     step: Annotated[str, typer.Option(help="What its one job is called.")] = "main",
     heartbeat: Annotated[
-        float, typer.Option(help="Seconds; LOST when nothing is heard for three times as long.")
-    ] = 60.0,
+        str, typer.Option(metavar="TIME", help="30s, 5m; LOST when nothing is heard for three times as long.")
+    ] = "60s",
     tag: Tags = None,
     notes: Annotated[str, typer.Option(help="What there is to say about it.")] = "",
     parent: Annotated[str, typer.Option(metavar="RUN", help="The run that it is a part of.")] = "",
@@ -56,7 +56,7 @@ def create_(
         wanted: dict[str, Any] = {
             "name": name,
             "step": step,
-            "heartbeatSeconds": heartbeat,
+            "heartbeatSeconds": values.seconds(heartbeat, "--heartbeat"),
             "tags": values.tags(tag or []),
             "notes": notes,
             "idempotencyKey": key or uuid.uuid4().hex,

@@ -192,7 +192,10 @@ def _row(run: dict[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def _show_comparison(output: Output, found: dict[str, Any]) -> None:
-    rows = [("state", *(run["state"] for run in found["runs"]))]
+    base = (found["baseline"] or {}).get("id")
+    ids = [run["id"] for run in found["runs"]]
+    rows = [("run", *(f"{each} (baseline)" if each == base else each for each in ids))]
+    rows += [("state", *(run["state"] for run in found["runs"]))]
     rows += [(f"arg:{a['step']}.{a['name']}", *map(_cell, a["values"])) for a in found["arguments"]]
     rows += [(f"function of {f['step']}", *map(_cell, f["versions"])) for f in found["functions"]]
     rows += [(f"tag:{t['name']}", *map(_cell, t["values"])) for t in found["tags"]]
@@ -201,7 +204,7 @@ def _show_comparison(output: Output, found: dict[str, Any]) -> None:
             told = metric[of]
             cells = zip(told["values"], told["deltas"], told["relative"], strict=True)
             rows.append((f"{metric['name']}.{of}", *(_measured(*cell) for cell in cells)))
-    output.table(("", *(f"{run['name']} {run['id'][-6:]}" for run in found["runs"])), rows)
+    output.table(("", *(run["name"] for run in found["runs"])), rows)
 
 
 def _measured(value: float | None, delta: float | None, relative: float | None) -> str:

@@ -5,6 +5,7 @@ A check is done by the server, which knows the formats; what it cannot see is up
 """
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,9 +122,16 @@ def init(
             output.document([str(path) for path in written])
         for path in written:
             output.write(str(path))
-        output.say(f"next: rungraph module add {folder}")
+        output.say(f"next: rungraph module add {_typed(folder)}")
 
     invocation.run(ctx, main)
+
+
+def _typed(folder: Path) -> str:
+    """A folder as `module add` takes it for one: `hello` alone would be the name of a module."""
+    text = str(folder)
+    named = folder.is_absolute() or text.startswith(("~", "."))
+    return shlex.quote(text if named else f"./{text}")
 
 
 def write(folder: Path, name: str | None, url: str) -> list[Path]:

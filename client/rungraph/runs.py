@@ -133,14 +133,14 @@ def cancel_(
     ctx: typer.Context,
     run: RunIds,
     grace: Annotated[
-        float, typer.Option(min=0, help="Seconds between the request to stop and the kill.")
-    ] = 10,
+        str, typer.Option(metavar="TIME", help="Between the request to stop and the kill: 30s, 5m.")
+    ] = "10s",
     cascade: Annotated[bool, typer.Option("--cascade", help="Their children too, and theirs.")] = False,
 ) -> None:
     """Cancel runs; repeating it is harmless."""
-    asked = {"graceSeconds": grace, "cascade": cascade}
 
     async def action(client: Client, output: Output) -> int:
+        asked = {"graceSeconds": values.seconds(grace, "--grace"), "cascade": cascade}
         if len(run) > 1:
             return await bulk.each(client, output, CANCEL_ALL, "cancelRuns", run, **asked)
         answer = await client.execute(CANCEL, {"input": {"id": run[0], **asked}}, repeatable=True)

@@ -4,12 +4,12 @@ from typing import Annotated, Any
 
 import typer
 
-from rungraph import pipelines
+from rungraph import pipelines, values
 from rungraph.api import Client
 from rungraph.errors import BadUsage
 from rungraph.invocation import perform
 from rungraph.output import Output
-from rungraph.schedules import ERRORS, FIELDS, CatchUp, Overlap, ScheduleWord, get, seconds, show
+from rungraph.schedules import ERRORS, FIELDS, CatchUp, Overlap, ScheduleWord, get, show
 
 UPDATE = f"""mutation UpdateSchedule($input: UpdateScheduleInput!) {{
   updateSchedule(input: $input) {{ schedule {{ {FIELDS} }} {ERRORS} }}
@@ -50,10 +50,10 @@ def update_(
             **({} if description is None else {"description": description}),
             **({"pipeline": (await pipelines.get(client, pipeline))["id"]} if pipeline else {}),
             **({"cron": {"expression": cron, "timeZone": zone}} if cron else {}),
-            **({"interval": {"everySeconds": seconds(every, "--every")}} if every else {}),
+            **({"interval": {"everySeconds": values.seconds(every, "--every")}} if every else {}),
             **({"catchUp": catch_up.value} if catch_up else {}),
             **({"overlap": overlap.value} if overlap else {}),
-            **({"jitterSeconds": seconds(jitter, "--jitter")} if jitter else {}),
+            **({"jitterSeconds": values.seconds(jitter, "--jitter")} if jitter else {}),
             **({"startsAt": starts or None} if starts or no_starts else {}),
             **({"endsAt": ends or None} if ends or no_ends else {}),
         }

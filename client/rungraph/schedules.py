@@ -132,13 +132,13 @@ def create_(
         if cron:
             wanted["cron"] = {"expression": cron, "timeZone": zone}
         if every:
-            wanted["interval"] = {"everySeconds": seconds(every, "--every")}
+            wanted["interval"] = {"everySeconds": values.seconds(every, "--every")}
         if on_file:
             tags = {
                 key: values.value(text)
                 for key, text in values.pairs(file_tag or [], "--file-tag", "name=value")
             }
-            gathers = {"batchSeconds": seconds(batch, "--batch")} if batch else {}
+            gathers = {"batchSeconds": values.seconds(batch, "--batch")} if batch else {}
             kinds = {"kinds": ["OUTPUT"]} if made else {}
             wanted["file"] = {"name": on_file, "tags": tags, **gathers, **kinds}
         if after:
@@ -161,7 +161,7 @@ def create_(
             "catchUp": catch_up.value,
             "overlap": overlap.value,
             "run": run,
-            **({"jitterSeconds": seconds(jitter, "--jitter")} if jitter else {}),
+            **({"jitterSeconds": values.seconds(jitter, "--jitter")} if jitter else {}),
             **({"startsAt": starts} if starts else {}),
             **({"endsAt": ends} if ends else {}),
         }
@@ -273,16 +273,6 @@ async def get(client: Client, word: str, count: int = 1) -> dict[str, Any]:
     if found is None:
         raise ApiError("NOT_FOUND", f"there is no schedule “{word}”: see `rungraph schedule list`")
     return found
-
-
-def seconds(text: str, flag: str) -> float:
-    """A duration such as 90, 30s, 5m, 2h or 1d; raises BadUsage."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, factor = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
-    try:
-        return float(number) * factor
-    except ValueError:
-        raise BadUsage(f"{flag} {text}: write it as 30s, 5m, 2h or 1d") from None
 
 
 def when(trigger: dict[str, Any]) -> str:

@@ -14,6 +14,9 @@ from rungraph.errors import BadUsage
 Arguments = dict[str, dict[str, Any]]
 """Step, then option, to its value."""
 
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)([smhdw]?)", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
 RESOURCES = ("workers", "cpus", "memoryBytes", "gpus")
 
 
@@ -59,6 +62,14 @@ def tags(settings: Iterable[str]) -> list[dict[str, str]]:
     if any(not name for name, _, _ in split):
         raise BadUsage("--tag: write it as name=value, or a name alone")
     return [{"name": name, "value": text} for name, _, text in split]
+
+
+def seconds(text: str, flag: str) -> float:
+    """A duration such as 90, 1.5s, 30m, 2h, 7d or 1w; a bare number is seconds; raises BadUsage."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise BadUsage(f"{flag} {text}: write it as 30s, 5m, 2h or 1d")
+    return float(found[1]) * _SECONDS[found[2] or "s"]
 
 
 def is_id(kind: str, text: str) -> bool:

@@ -26,6 +26,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
         ("state=FAILED, running", {"states": ["FAILED", "RUNNING"]}),
         ("archived=true", {"archived": True}),
         ("user=user_1", {"createdBy": "user_1"}),
+        ("created>604800", {"createdAt": {"since": "2026-02-22T00:00:00+00:00"}}),
         ("created>7d", {"createdAt": {"since": "2026-02-22T00:00:00+00:00"}}),
         ("ended < 2026-01-31T12:00:00Z", {"endedAt": {"before": "2026-01-31T12:00:00+00:00"}}),
         (
@@ -40,7 +41,18 @@ def test_a_condition_is_a_filter(text: str, document: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "loss", "loss<", "loss<low", "archived=maybe", "name<a", "created=7d", "created>soon", "tag:a<1"],
+    [
+        "",
+        "loss",
+        "loss<",
+        "loss<low",
+        "archived=maybe",
+        "name<a",
+        "created=7d",
+        "created>999999999999w",
+        "created>soon",
+        "tag:a<1",
+    ],
 )
 def test_what_is_no_condition_is_bad_usage(text: str) -> None:
     with pytest.raises(BadUsage):

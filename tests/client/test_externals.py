@@ -17,7 +17,7 @@ def test_a_created_run_is_printed_with_its_token(peer: Peer, command: Command) -
         return {"run": objects.run(), "job": objects.job("main"), "token": "t", "errors": []}
 
     peer.fields["createRun"] = create
-    result = command("run", "create", "outside", "--heartbeat", "5", "--tag", "a")
+    result = command("run", "create", "outside", "--heartbeat", "5s", "--tag", "a")
     assert (result.exit_code, result.stdout) == (exits.OK, f"{objects.RUN}\t{objects.JOB}\tt\n")
     assert json.loads(command("--json", "run", "create", "outside").stdout)["token"] == "t"
     first, second = asked

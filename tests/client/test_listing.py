@@ -97,7 +97,7 @@ def test_a_view_is_saved_as_the_list_would_be(peer: Peer, command: Command) -> N
 def test_runs_are_shown_side_by_side(peer: Peer, command: Command) -> None:
     values = {"values": [1.0, 1.5], "deltas": [0.0, 0.5], "relative": [0.0, 0.5]}
     peer.fields["compareRuns"] = {
-        "runs": [objects.run(), objects.run()],
+        "runs": [objects.run(), {**objects.run(), "id": "run_other"}],
         "baseline": objects.run(),
         "arguments": [{"step": "train", "name": "lr", "differs": True, "values": [0.1, None]}],
         "functions": [],
@@ -105,6 +105,7 @@ def test_runs_are_shown_side_by_side(peer: Peer, command: Command) -> None:
         "metrics": [{"name": "loss", "last": values, "min": values, "max": values}],
     }
     told = command("run", "compare", objects.RUN, objects.RUN).stdout
+    assert told.startswith(f"run\t{objects.RUN} (baseline)\trun_other\nstate\t")
     assert "arg:train.lr\t0.1\t\n" in told and "tag:team\ta\tb\n" in told
     assert "loss.last\t1\t1.5 +0.5 (+50.0%)\n" in told
     assert peer.operations[-1][1]["baseline"] == objects.RUN

@@ -96,6 +96,15 @@ def test_a_module_to_begin_with_is_written_over_nothing(
         [str(folder / "rungraph.yaml"), str(folder / "main.py")],
     )
     assert "\nname: text-tools\n" in (folder / "rungraph.yaml").read_text()
+    monkeypatch.chdir(tmp_path)
+    for named, typed in (
+        ("hello", "./hello"),
+        ("./two", "./two"),
+        ("x y", "'./x y'"),
+        (str(tmp_path / "z"), ""),
+    ):
+        told = command("module", "init", named).stderr
+        assert told.splitlines()[-1] == f"next: rungraph module add {typed or named}"
     monkeypatch.chdir(folder)
     result = command("module", "init")
     assert (result.exit_code, "has a rungraph.yaml already" in result.stderr) == (exits.USAGE, True)

@@ -208,7 +208,7 @@ def test_a_list_in_a_pipe_is_tab_separated(peer: Peer, command: Command) -> None
 
 def test_cancelling_says_how_long_to_wait(peer: Peer, command: Command) -> None:
     peer.fields["cancelRun"] = {"run": objects.run("CANCELLING"), "errors": []}
-    assert command("run", "cancel", objects.RUN, "--grace", "2.5").stdout == f"{objects.RUN} CANCELLING\n"
+    assert command("run", "cancel", objects.RUN, "--grace", "2.5s").stdout == f"{objects.RUN} CANCELLING\n"
     assert peer.operations == [
         ("cancelRun", {"input": {"id": objects.RUN, "graceSeconds": 2.5, "cascade": False}})
     ]

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from rungraph import exits, schedules
-from rungraph.errors import BadUsage
+from rungraph import exits
 from tests.client import objects
 from tests.client.conftest import Command
 from tests.client.peer import Peer
@@ -123,14 +122,6 @@ def test_one_trigger_is_wanted(command: Command, created: list[dict[str, Any]], 
     result = command("schedule", "create", "nightly", "digits", *words)
     assert (result.exit_code, created) == (exits.USAGE, [])
     assert "exactly one of --cron, --every, --on-file and --after" in result.stderr
-
-
-def test_a_duration_is_a_number_and_a_unit() -> None:
-    given = ("45", "1.5s", "5m", "2h", "1d")
-    assert [schedules.seconds(text, "--every") for text in given] == [45, 1.5, 300, 7200, 86400]
-    for wrong in ("", "m", "5 weeks"):
-        with pytest.raises(BadUsage, match="--every"):
-            schedules.seconds(wrong, "--every")
 
 
 def test_a_list_and_one_are_shown(peer: Peer, command: Command) -> None:

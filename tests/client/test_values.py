@@ -74,3 +74,16 @@ def test_resources_are_numbers_by_step() -> None:
 def test_what_is_no_resource_is_refused(wrong: str) -> None:
     with pytest.raises(BadUsage, match="--ask"):
         values.resources([wrong])
+
+
+def test_a_duration_is_a_number_and_a_unit() -> None:
+    given = ("45", "0", "1.5s", "5m", "2h", "1d", "1w")
+    assert [values.seconds(text, "--every") for text in given] == [45, 0, 1.5, 300, 7200, 86400, 604_800]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "m", "5 weeks", "-5", "nan", "inf", "1e3", "5M", "5m ", "1h30m", "\u0665"]
+)
+def test_another_duration_is_refused(text: str) -> None:
+    with pytest.raises(BadUsage, match=r"--every .*: write it as 30s, 5m, 2h or 1d"):
+        values.seconds(text, "--every")
