@@ -1,13 +1,10 @@
 """`rungraph pipeline`: putting functions in order and listing what there is.
 
-A pipeline comes from a file (`{"steps": [{"name", "function", "arguments", "needs"}]}` in JSON, or in YAML
-where PyYAML is installed) or from --step; --set and --needs add to either.
+Steps are named by --step; --set and --needs add to them. A pipeline written down in a file is `import`ed
+(documents.py): the server reads it, so that it means the same from everywhere.
 """
 
-import importlib
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -50,9 +47,6 @@ Step = dict[str, Any]
 def create_(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="What the pipeline is called.")],
-    file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="The steps, as JSON or YAML.")
-    ] = None,
     step: Annotated[
         list[str] | None, typer.Option(metavar="NAME=MODULE/FUNCTION", help="A step; in order.")
     ] = None,
@@ -65,14 +59,12 @@ def create_(
     ] = None,
     description: Annotated[str, typer.Option(help="What it is for.")] = "",
 ) -> None:
-    """Create a pipeline from a file or from steps."""
+    """Create a pipeline from steps; from a file: `rungraph pipeline import`."""
 
     async def action(client: Client, output: Output) -> None:
-        given = read(file) if file else {}
-        steps = given.get("steps", []) + _steps(step or [])
+        steps = _steps(step or [])
         _fill(steps, set_ or [], needs or [])
-        told = description or given.get("description", "")
-        _show(output, await create(client, name, steps, told))
+        _show(output, await create(client, name, steps, description))
 
     perform(ctx, action)
 
@@ -102,31 +94,6 @@ async def get(client: Client, word: str) -> dict[str, Any]:
     if pipeline := await find(client, word):
         return pipeline
     raise ApiError("NOT_FOUND", f"there is no pipeline “{word}”: see `rungraph pipeline list`")
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A pipeline's file; raises BadUsage when it is not one."""
-    text = path.read_text(encoding="utf-8")
-    try:
-        content = _yaml(text, path) if path.suffix in (".yaml", ".yml") else json.loads(text)
-    except ValueError as error:
-        raise BadUsage(f"{path}: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("steps"), list):
-        raise BadUsage(f"{path}: a pipeline is an object with a list “steps”")
-    if not all(isinstance(step, dict) and {"name", "function"} <= step.keys() for step in content["steps"]):
-        raise BadUsage(f"{path}: each step has a “name” and a “function”")
-    return content
-
-
-def _yaml(text: str, path: Path) -> Any:
-    try:
-        yaml = importlib.import_module("yaml")
-    except ModuleNotFoundError:
-        raise BadUsage(f"{path}: PyYAML is not installed here; write the pipeline as JSON") from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(error) from error
 
 
 def _steps(settings: Sequence[str]) -> list[Step]:

@@ -1,4 +1,4 @@
-"""`rungraph pipeline`: from words or a file to steps."""
+"""`rungraph pipeline`: from words to steps, from a file to the server."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from rungraph import exits, pipelines
-from rungraph.errors import BadUsage
+from rungraph import exits
 from tests.client import objects
 from tests.client.conftest import Command
 from tests.client.peer import Peer
@@ -17,13 +16,6 @@ STEPS = [
     {"name": "train", "function": "digits/train", "arguments": {"epochs": 5}},
     {"name": "evaluate", "function": "digits/evaluate", "needs": ["split", "train"]},
 ]
-YAML = """
-description: from a file
-steps:
-  - {name: split, function: digits/split}
-  - {name: train, function: digits/train, arguments: {epochs: 5}}
-  - {name: evaluate, function: digits/evaluate, needs: [split, train]}
-"""
 
 
 @pytest.fixture
@@ -49,32 +41,6 @@ def test_steps_arguments_and_needs_come_from_the_line(
     assert (result.exit_code, result.stdout) == (exits.OK, f"{objects.PIPELINE} digits\n")
     assert created[0]["name"] == "digits"
     assert [{k: v for k, v in step.items() if v not in ({}, False)} for step in created[0]["steps"]] == STEPS
-
-
-@pytest.mark.parametrize(("suffix", "text"), [("yaml", YAML), ("json", json.dumps({"steps": STEPS}))])
-def test_steps_come_from_a_file(
-    command: Command, created: list[dict[str, Any]], tmp_path: Path, suffix: str, text: str
-) -> None:
-    path = tmp_path / f"pipeline.{suffix}"
-    path.write_text(text)
-    result = command(
-        "pipeline", "create", "digits", "--file", str(path), "--set", "split.share=0.2", "--json"
-    )
-    assert json.loads(result.stdout)["id"] == objects.PIPELINE
-    steps = created[0]["steps"]
-    assert steps[0]["arguments"] == {"share": 0.2}
-    assert steps[1]["arguments"] == {"epochs": 5}
-    assert created[0]["description"] == ("from a file" if suffix == "yaml" else "")
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '{"steps": 1}', '{"steps": [{"name": "a"}]}', '{"steps": ["a"]}']
-)
-def test_a_file_that_is_no_pipeline_is_refused_with_its_name(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "pipeline.json"
-    path.write_text(text)
-    with pytest.raises(BadUsage, match=r"pipeline\.json: "):
-        pipelines.read(path)
 
 
 def test_a_step_that_is_not_there_is_refused(command: Command, created: list[dict[str, Any]]) -> None:
