@@ -11,7 +11,7 @@ enums.show(
     QUEUED="No job was launched yet.",
     RUNNING="A job was launched, and not all have ended.",
     CANCELLING="Its cancellation was asked for; a job has not ended yet.",
-    SUCCEEDED="Every job SUCCEEDED, or was SKIPPED by its condition.",
+    SUCCEEDED="Every job SUCCEEDED, or was SKIPPED without a failure.",
     FAILED="A job FAILED.",
     CANCELLED="It was cancelled before every job had ended.",
 )
