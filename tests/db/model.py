@@ -8,6 +8,7 @@ what ended before, so judging all jobs again and again from what was found so fa
 
 import fnmatch
 import itertools
+import json
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -245,7 +246,11 @@ class _Look:
         if len(set(names)) < len(names) or (missing and step["function"] in TAKES_FILES):
             return Stand("FAILED", then)
         given = tuple(sorted({**OPTIONS, **(step.get("arguments") or {}), **self.job.combination}.items()))
-        does = (step["function"], given, tuple((name, file.content, file.tags) for name, file in files))
+        does = (
+            step["function"],
+            given,
+            tuple((name, file.content, _as_json(file.tags)) for name, file in files),
+        )
         alike = [
             (number, self.runs[number].jobs[label].place, label)
             for (number, label), one in self.stands.items()
@@ -320,3 +325,8 @@ class _Look:
                 return Stand("SKIPPED", at, metrics=metrics)
         stop, stopped = min((failure, "SKIPPED"), (cancel, "CANCELLED"))
         return Stand("QUEUED", does=does) if stop == NEVER else Stand(stopped, stop, metrics=metrics)
+
+
+def _as_json(tags: tuple[tuple[str, Any], ...]) -> str:
+    """Tags as they are told: Python takes true for 1, JSON does not."""
+    return json.dumps(dict(tags), sort_keys=True)
