@@ -4,6 +4,7 @@ Read by the rules of manifests (manifest_documents.py): YAML 1.2, no key twice, 
 every mistake to the line it stands in. Reading a large text takes a while: not for the event loop.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,8 +91,14 @@ def _float(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:float", repr(value))
 
 
+_FOLDED = re.compile("[\\r\\x85\\u2028\\u2029]")
+
+
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+    style = "|" if "\n" in value else None
+    if _FOLDED.search(value):
+        style = '"'  # YAML takes them for line breaks, and a quoted line break for a space
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 _Dumper.add_representer(float, _float)

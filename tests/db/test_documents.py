@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backends import drawings
@@ -115,6 +115,12 @@ def test_what_is_written_by_hand_is_read_ordered_and_written_again(document: dic
 
 @settings(max_examples=40, deadline=None)
 @given(drawn())
+@example(
+    {
+        "name": "p",
+        "steps": [{"name": "a", "function": "ml/train", "arguments": {"\x85": "a\u2028\rb\n\x85c"}}],
+    }
+)
 def test_a_document_survives_its_text(document: dict[str, Any]) -> None:
     read, _ = documents.read(document)
     exact = documents.write(read)
