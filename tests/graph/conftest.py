@@ -13,7 +13,7 @@ import pytest_asyncio
 import structlog
 from sqlalchemy import make_url
 
-from tests.conftest import DATABASES, EMPTY
+from tests.conftest import EMPTY
 from tests.graph.serving import Server, clear, serving
 
 Serve = Callable[..., contextlib.AbstractAsyncContextManager[Server]]
@@ -37,7 +37,9 @@ def postgresql_served(postgresql_server: str, postgresql_migrated: str) -> str:
     return make_url(postgresql_server).set(database="served").render_as_string(hide_password=False)
 
 
-@pytest.fixture(scope="module", params=DATABASES)
+# What differs between the databases is tried in tests/db on both of them each time; whole servers on
+# PostgreSQL take as long again, and belong to the slow tests.
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def server_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of a migrated, empty database that a file's tests share."""
     if request.param == "postgresql":
