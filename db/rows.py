@@ -18,7 +18,10 @@ _classes: "WeakKeyDictionary[Any, Make]" = WeakKeyDictionary()
 
 
 class LazyRow(tuple[Any, ...]):
-    """What the driver gave; each statement's rows have a class of their own, with its columns' names."""
+    """What the driver gave; each statement's rows have a class of their own, with its columns' names.
+
+    Read it by attribute: by index or unpacked, the values are the driver's, not converted.
+    """
 
     __slots__ = ()
 
