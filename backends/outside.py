@@ -145,8 +145,8 @@ def _web(url: str, credentials: str | None, policy: Policy) -> Iterator[Opened]:
             with _in_time(line):
                 connection.request("GET", _target(here), headers=_headers(credentials if ours else None))
                 response = connection.getresponse()
-                connected.callback(response.close)
-                connected.callback(_hang_up, line)  # first: a thread that still reads is woken by it
+                body = _Body(response, line)
+                connected.callback(body.close)
             if 300 <= response.status < 400 and (location := response.headers.get("Location")):
                 url = urljoin(url, location)
                 _check_redirect(here.scheme, url)
@@ -154,9 +154,28 @@ def _web(url: str, credentials: str | None, policy: Policy) -> Iterator[Opened]:
             if response.status != 200:
                 raise Refused(f"{here.hostname} answered {response.status} {_printable(response.reason)}")
             length = response.headers.get("Content-Length", "")
-            yield Opened(response, int(length) if length.isdecimal() and length.isascii() else None)
+            yield Opened(body, int(length) if length.isdecimal() and length.isascii() else None)
             return
     raise Refused(f"more than {MOST_REDIRECTS} redirects")
+
+
+class _Body:
+    """The body of an answer, which may be closed while another thread reads it: the reader is woken first.
+
+    http.client's own objects are not made for two threads.
+    """
+
+    def __init__(self, response: http.client.HTTPResponse, line: socket.socket) -> None:
+        self._response, self._line, self._turn = response, line, threading.Lock()
+
+    def read(self, size: int, /) -> bytes:
+        with self._turn:
+            return self._response.read(size)
+
+    def close(self) -> None:
+        _hang_up(self._line)
+        with self._turn:
+            self._response.close()
 
 
 def _printable(text: str) -> str:

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -130,7 +131,8 @@ def test_closing_wakes_who_reads_a_body_that_does_not_come() -> None:
         hung_up = beside.submit(trickle, server, said)
         with outside.opened(f"http://127.0.0.1:{server.getsockname()[1]}/", None, LOCAL) as found:
             reading = beside.submit(found.source.read, 99)
-        assert len(reading.result(timeout=10)) < 99
+        with suppress(ConnectionResetError):  # where bytes of the peer's meet the line that was hung up
+            assert len(reading.result(timeout=10)) < 99
         assert hung_up.result(timeout=10)
 
 
