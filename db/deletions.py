@@ -13,6 +13,7 @@ from sqlalchemy import delete, or_, select, tuple_, update
 
 from db import columns, errors, feeds, runs, viewers
 from db.attempts import Attempt, Worker
+from db.batches import Producer
 from db.columns import Base
 from db.database import Session, Transaction
 from db.externals import External
@@ -21,7 +22,7 @@ from db.files import File
 from db.headlines import RunMetric
 from db.jobs import Job, JobFile
 from db.logs import LogChunk
-from db.metrics import Chunk, Producer, Series
+from db.metrics import Chunk, Series
 from db.runs import Run, RunFile, RunTag
 from db.states import TERMINAL_RUN
 from db.viewers import Viewer

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, insert, select, update
 
-from db import errors, externals, feeds, files, lines, logs, metrics, reporting, texts, viewers
+from db import batches, errors, externals, feeds, files, lines, logs, reporting, texts, viewers
 from db.attempts import Worker
 from db.database import Transaction
 from db.externals import Ending
@@ -42,7 +42,7 @@ async def log_lines(
     _require_lines(producer, given)
     head, held = await _heard(session, viewer, job_id)
     kept_as = f"lines of {producer}"  # a producer counts its batches of lines and of points by themselves
-    committed = await metrics.repeated(session, held.attempt_id, kept_as, number)
+    committed = await batches.repeated(session, held.attempt_id, kept_as, number)
     if committed is not None:
         return committed, True
     ours = Worker.attempt_id == held.attempt_id
@@ -54,7 +54,7 @@ async def log_lines(
     printer = logs.Printer(job_id, 1, 0, before.lines, before.log_bytes)
     await logs.append(session, head, chunks, printer)
     await logs.trim(session, head.id, printer, size, logs.Limit())
-    await metrics.remember(session, held.attempt_id, kept_as, number, head.seq)
+    await batches.remember(session, held.attempt_id, kept_as, number, head.seq)
     return head.seq, False
 
 

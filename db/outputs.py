@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import bindparam, select, update
 
-from db import feeds, logs, metrics
+from db import batches, feeds, logs
 from db.attempts import Attempt, Worker
 from db.backends import Supervisor
 from db.database import Session, Transaction
@@ -92,7 +92,7 @@ async def record(
         return False
     origin = Origin(row.run_id, row.project_id, row.job_id, attempt_id, row.number, row.id, row.rank)
     for batch in points:
-        await metrics.append(session, head, origin, batch)
+        await batches.append(session, head, origin, batch)
     await logs.append(session, head, chunks, printer)
     await logs.trim(session, feed_id, printer, size, limit)
     return True

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import bindparam, select
 
-from db import errors, externals, feeds, ids, metrics, texts, viewers
+from db import batches, errors, externals, feeds, ids, texts, viewers
 from db.attempts import Attempt, Worker
 from db.database import Transaction
 from db.jobs import Job
@@ -61,12 +61,12 @@ async def log(
         raise errors.Conflict("this job has no attempt running with a worker of this rank", path=("job",))
     if viewer.kind is viewers.Kind.JOB and viewer.attempt != row.number:
         raise errors.Forbidden("this token is of an earlier attempt", path=("job",))
-    committed = await metrics.repeated(session, row.id, producer, number)
+    committed = await batches.repeated(session, row.id, producer, number)
     if committed is not None:
         return committed, True
     origin = Origin(row.run_id, row.project_id, job_id, row.id, row.number, row.worker_id, row.rank)
-    seq = await metrics.append(session, head, origin, given)
-    await metrics.remember(session, row.id, producer, number, seq)
+    seq = await batches.append(session, head, origin, given)
+    await batches.remember(session, row.id, producer, number, seq)
     return seq, False
 
 

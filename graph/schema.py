@@ -49,11 +49,12 @@ from graph.installations import CheckMutation, InstallationMutation
 from graph.jobs import Attempt, JobQuery, Worker
 from graph.lineage import LineageQuery
 from graph.listing import RunListQuery
-from graph.metrics import MetricMutation, MetricQuery
+from graph.metrics import MetricQuery
 from graph.module_versions import VersionMutation, VersionSubscription
 from graph.modules import ModuleMutation, ModuleQuery
 from graph.nodes import NodeQuery
 from graph.pipelines import PipelineMutation, PipelineQuery
+from graph.reporting import MetricMutation
 from graph.retries import RetryMutation
 from graph.runs import RunQuery
 from graph.scalars import SCALARS

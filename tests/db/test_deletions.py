@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
-from db import attempts, columns, deletions, errors, feeds, jobs, listing, logs, metrics, runs
+from db import attempts, batches, columns, deletions, errors, feeds, jobs, listing, logs, metrics, runs
 from db.attempts import Attempt
 from db.columns import Base
 from db.database import Database
@@ -73,8 +73,8 @@ async def full(world: World) -> bytes:
             column = Column("loss", np.zeros(3, np.int64), values)
             async with world.database.begin() as session:
                 head = await feeds.lock(session, launch.feed_id)
-                seq = await metrics.append(session, head, origin, [column])
-                await metrics.remember(session, launch.attempt_id, "p", 1, seq)
+                seq = await batches.append(session, head, origin, [column])
+                await batches.remember(session, launch.attempt_id, "p", 1, seq)
                 printer = Printer(launch.job_id, 1, 0, 0, 0)
                 await logs.append(session, head, pack(blocks_of([Line(1, 1, "said")])), printer)
             await world.end(launch, EndReason.COMPLETED, made(f"{step}.bin"))

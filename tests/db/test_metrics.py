@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db import errors, feeds, headlines, metrics, points
+from db import batches, errors, feeds, headlines, metrics, points
 from db.claims import Launch
 from db.database import Database
 from db.headlines import RunMetric
@@ -24,7 +24,7 @@ steps = st.integers(-5, 20) | st.integers(-(2**53) + 1, 2**53 - 1)
 
 
 @st.composite
-def batches(draw: st.DrawFn) -> Batch:
+def given_batches(draw: st.DrawFn) -> Batch:
     values = draw(st.lists(numbers, min_size=1, max_size=6))
     size = len(values)
     return values, draw(st.none() | st.lists(steps, min_size=size, max_size=size))
@@ -40,7 +40,7 @@ async def append(world: World, launch: Launch, *given: Column, rank: int = 0) ->
     origin = await origin_of(world, launch, rank)
     async with world.database.begin() as session:
         head = await feeds.lock(session, launch.feed_id)
-        return await metrics.append(session, head, origin, given)
+        return await batches.append(session, head, origin, given)
 
 
 async def read(world: World, launch: Launch, *names: str) -> list[Points]:
@@ -62,7 +62,7 @@ async def launched(world: World) -> Launch:
 
 
 @few
-@given(given=st.lists(batches(), min_size=1, max_size=5))
+@given(given=st.lists(given_batches(), min_size=1, max_size=5))
 async def test_a_series_is_read_as_it_was_appended(database: Database, given: list[Batch]) -> None:
     world = await World.make(database)
     launch = await launched(world)
@@ -149,7 +149,7 @@ class Model:
 
 
 @few
-@given(given=st.lists(batches(), min_size=1, max_size=6))
+@given(given=st.lists(given_batches(), min_size=1, max_size=6))
 async def test_a_headline_is_what_its_definition_says(database: Database, given: list[Batch]) -> None:
     world = await World.make(database)
     launch = await launched(world)
@@ -203,11 +203,11 @@ async def test_a_batch_that_comes_again_is_known(database: Database) -> None:
         origin = await origin_of(world, launch)
         async with database.begin() as session:
             head = await feeds.lock(session, launch.feed_id)
-            committed = await metrics.repeated(session, launch.attempt_id, producer, number)
+            committed = await batches.repeated(session, launch.attempt_id, producer, number)
             if committed is not None:
                 return committed
-            seq = await metrics.append(session, head, origin, [column([float(number)])])
-            await metrics.remember(session, launch.attempt_id, producer, number, seq)
+            seq = await batches.append(session, head, origin, [column([float(number)])])
+            await batches.remember(session, launch.attempt_id, producer, number, seq)
             return seq
 
     first, second = await log("p", 1), await log("p", 2)

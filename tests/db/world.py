@@ -17,6 +17,7 @@ from sqlalchemy import insert, update
 from db import (
     attempts,
     backends,
+    batches,
     claims,
     columns,
     contracts,
@@ -27,7 +28,6 @@ from db import (
     installations,
     jobs,
     manifests,
-    metrics,
     module_sources,
     pipelines,
     preparations,
@@ -296,7 +296,7 @@ async def report(world: "World", launch: Launch, **values: float | list[float]) 
     origin = await origin_of(world, launch)
     async with world.database.begin() as session:
         head = await feeds.lock(session, launch.feed_id)
-        await metrics.append(session, head, origin, columns)
+        await batches.append(session, head, origin, columns)
 
 
 def made(name: str, **values: Any) -> Made:

@@ -1,0 +1,142 @@
+"""Reporting metrics: columns and single points in.
+
+JSON has no NaN: a null in `values` stands for what `nonFinite` says.
+"""
+
+import numpy as np
+import strawberry
+
+from db import columns, errors, points, reporting
+from db.points import Column, Integers
+from graph.context import Info
+from graph.errors import UserError, refusing
+from graph.metrics import NonFiniteKind
+from graph.nodes import key
+from graph.scalars import Int64
+
+_VALUES = {
+    NonFiniteKind.NAN: np.nan,
+    NonFiniteKind.POSITIVE_INFINITY: np.inf,
+    NonFiniteKind.NEGATIVE_INFINITY: -np.inf,
+}
+
+
+@strawberry.input(description="One point.")
+class PointInput:
+    """A point."""
+
+    name: str = strawberry.field(description="The metric.")
+    value: float = strawberry.field(description="Finite; others go by series with nonFinite.")
+    step: Int64 | None = strawberry.field(default=None, description="The next one when not given.")
+    time: Int64 | None = strawberry.field(
+        default=None, description="Microseconds since the epoch; now when not given."
+    )
+
+
+@strawberry.input(description="A value that JSON cannot hold.")
+class NonFiniteInput:
+    """One of them."""
+
+    index: int = strawberry.field(description="Where in `values`, which has null there.")
+    kind: NonFiniteKind = strawberry.field(description="What it is.")
+
+
+@strawberry.input(description="Points of one metric, in parallel lists.")
+class SeriesInput:
+    """A column."""
+
+    name: str = strawberry.field(description="The metric.")
+    values: list[float | None] = strawberry.field(description="Null where nonFinite says what it is.")
+    steps: list[Int64] | None = strawberry.field(default=None, description="The next ones when not given.")
+    times: list[Int64] | None = strawberry.field(
+        default=None, description="Microseconds since the epoch; now when not given."
+    )
+    non_finite: list[NonFiniteInput] = strawberry.field(
+        default_factory=list, description="What the nulls are."
+    )
+
+
+@strawberry.input(description="A batch of points. A repeat of (producer, number) changes nothing.")
+class LogMetricsInput:
+    """Input of logMetrics."""
+
+    producer: str = strawberry.field(description="Who sends, for example a random word a process.")
+    number: Int64 = strawberry.field(description="Grows with every batch of the producer.")
+    job: strawberry.ID | None = strawberry.field(
+        default=None, description="The token's own job when not given."
+    )
+    rank: int = strawberry.field(default=0, description="The worker's rank.")
+    points: list[PointInput] = strawberry.field(default_factory=list, description="Single points.")
+    series: list[SeriesInput] = strawberry.field(default_factory=list, description="Columns.")
+
+
+@strawberry.type(description="Where the batch stands, or why it was refused.")
+class LogMetricsPayload:
+    """Payload of logMetrics."""
+
+    seq: Int64 | None = strawberry.field(default=None, description="The number in the run's feed.")
+    duplicate: bool = strawberry.field(default=False, description="Whether it had been committed before.")
+    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
+
+
+@strawberry.type
+class MetricMutation:
+    """Reporting metrics."""
+
+    @strawberry.mutation(description="Add points to a running job; answered once they are committed.")
+    @refusing(LogMetricsPayload)
+    async def log_metrics(self, info: Info, input: LogMetricsInput) -> LogMetricsPayload:
+        context = info.context
+        given = [_column(one, index) for index, one in enumerate(input.series)] + _columns(input.points)
+        points.check(given, ("series",))
+        job_id = context.viewer.job_id if input.job is None else key("job", input.job, "job")
+        if job_id is None:
+            raise errors.Invalid("say which job, or use a job's token", path=("job",))
+        async with context.database.begin() as session:
+            seq, duplicate = await reporting.log(
+                session,
+                context.viewer,
+                job_id,
+                input.rank,
+                input.producer,
+                input.number,
+                given,
+            )
+        return LogMetricsPayload(seq=Int64(seq), duplicate=duplicate)
+
+
+def _column(given: SeriesInput, index: int) -> Column:
+    told = {one.index: _VALUES[one.kind] for one in given.non_finite}
+    for at, value in enumerate(given.values):
+        if (value is None) is not (at in told):
+            rule = "a null needs its entry in nonFinite, and only a null has one"
+            raise errors.Invalid(rule, path=("series", str(index), "values", str(at)))
+    if any(not 0 <= at < len(given.values) for at in told):
+        raise errors.Invalid("is outside of values", path=("series", str(index), "nonFinite"))
+    values = np.array([told[at] if v is None else v for at, v in enumerate(given.values)], np.float64)
+    times = _now(len(values)) if given.times is None else np.array(given.times, np.int64)
+    steps = None if given.steps is None else np.array(given.steps, np.int64)
+    return Column(given.name, times, values, steps)
+
+
+def _columns(points: list[PointInput]) -> list[Column]:
+    """Single points, those of one metric together, in the order given."""
+    by_name: dict[str, list[PointInput]] = {}
+    for point in points:
+        by_name.setdefault(point.name, []).append(point)
+    return [_gathered(name, group) for name, group in by_name.items()]
+
+
+def _gathered(name: str, group: list[PointInput]) -> Column:
+    stepped = [point.step for point in group if point.step is not None]
+    if stepped and len(stepped) < len(group):
+        raise errors.Invalid(f"{name!r}: give a step to each of its points, or to none", path=("points",))
+    now = columns.microseconds(columns.now())
+    times = np.array([now if point.time is None else point.time for point in group], np.int64)
+    values = np.array([point.value for point in group], np.float64)
+    steps: Integers | None = np.array(stepped, np.int64) if stepped else None
+    return Column(name, times, values, steps)
+
+
+def _now(count: int) -> Integers:
+    return np.full(count, columns.microseconds(columns.now()), np.int64)
