@@ -213,7 +213,7 @@ async def trim(session: Transaction, feed_id: int, printer: Printer, size: int, 
 async def gaps(session: Session, jobs: Collection[bytes]) -> list[Batch]:
     """What is missing of the logs of these jobs, in order."""
     statement = select(LogChunk).where(LogChunk.job_id.in_(jobs), LogChunk.dropped > 0)
-    return [_batch(row) for row in await session.all(LogChunk, statement.order_by(LogChunk.seq))]
+    return [batch_of(row) for row in await session.all(LogChunk, statement.order_by(LogChunk.seq))]
 
 
 _SINCE = (
@@ -227,7 +227,7 @@ _SINCE = (
 async def since(session: Session, feed_id: int, after: int, *, most: int = 1000) -> list[Batch]:
     """The batches past `after`, gaps among them, in order."""
     rows = await session.all(LogChunk, _SINCE, {"feed": feed_id, "after": after, "most": most})
-    return [_batch(row) for row in rows]
+    return [batch_of(row) for row in rows]
 
 
 async def of_job(session: Session, job_id: bytes, page: Page) -> Slice[Placed]:
@@ -248,7 +248,7 @@ async def _page(session: Session, owner: Any, page: Page) -> Slice[Placed]:
         statement = statement.where(LogChunk.seq <= page.before[0])
     order = LogChunk.seq.desc() if page.backward else LogChunk.seq.asc()
     rows = await _chunks(session, statement.order_by(order), page)
-    found = [line for row in (rows[::-1] if page.backward else rows) for line in _batch(row).lines]
+    found = [line for row in (rows[::-1] if page.backward else rows) for line in batch_of(row).lines]
     inside = [line for line in found if _between(line, page)]
     more = len(inside) > page.size
     if page.backward:
@@ -275,7 +275,8 @@ def _between(line: Placed, page: Page) -> bool:
     return (page.after is None or at > tuple(page.after)) and (page.before is None or at < tuple(page.before))
 
 
-def _batch(row: LogChunk) -> Batch:
+def batch_of(row: LogChunk) -> Batch:
+    """What a row holds."""
     return Batch(
         row.seq,
         row.job_id,

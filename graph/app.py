@@ -28,7 +28,7 @@ from backends.vault import Vault, new_key
 from db import claims, ids, logs, projects, schema, users
 from db.bus import Bus
 from db.database import Database
-from graph import content, pages
+from graph import content, log_text, pages
 from graph.credentials import Credentials, keep
 from graph.errors import ErrorCode
 from graph.guard import Guard
@@ -64,6 +64,7 @@ def _routes() -> list[BaseRoute]:
         Route("/graphql", _Graphql()),
         WebSocketRoute("/graphql", _Graphql()),
         Route("/files/{id}", content.content, methods=["GET", "HEAD", "PUT"]),
+        Route("/jobs/{id}/log", log_text.log, methods=["GET", "HEAD"]),
         Route("/login", pages.login, methods=["GET"]),
         Route("/health", _health),
         Route("/schema.graphql", _sdl),

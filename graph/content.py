@@ -12,7 +12,7 @@ from graph.errors import ErrorCode
 from graph.http import fault
 from graph.surroundings import Surroundings
 
-_STATUS = {
+STATUS = {
     "FORBIDDEN": 403,
     "NOT_FOUND": 404,
     "INVALID": 422,
@@ -34,7 +34,7 @@ async def content(request: Request) -> Response:
             return await _put(request, around, viewer, file_id)
         return await _get(request, around, viewer, file_id)
     except DomainError as error:
-        return fault(_STATUS[error.code], ErrorCode(error.code), str(error))
+        return fault(STATUS[error.code], ErrorCode(error.code), str(error))
 
 
 async def _put(request: Request, around: Surroundings, viewer: Viewer, file_id: bytes) -> Response:

@@ -4,7 +4,7 @@ Columns come as numpy arrays and leave as they are where the schema has a list, 
 orjson's time and no Python object each, and the schema stays honest. sweeping.py has the levels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
     def records(self, kind: Any, details: Any, records: Records) -> list[dict[str, Any]]:
         """What graphql-core makes of the same objects, one field of all of them after the other."""
         names: list[str] = []
-        columns: list[Sequence[Any]] = []
+        columns: list[Iterable[Any]] = []
         for name, (first, *_) in self.collect_subfields(kind, details).grouped_field_set.items():
             known = records.columns.get(first.node.name.value)  # None is for __typename
             names.append(name)

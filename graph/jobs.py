@@ -7,9 +7,10 @@ import strawberry
 from strawberry.scalars import JSON
 
 from db import attempts, expectations, jobs, logs, states
-from graph import enums, functions, nodes, paging
+from graph import enums, functions, log_filters, nodes, paging
 from graph.context import Context, Info
 from graph.files import File
+from graph.log_filters import LogFilter
 from graph.logs import LogGap, LogLine, connect
 from graph.nodes import Node, found, loading, loads, own, public
 from graph.paging import Connection
@@ -212,16 +213,26 @@ class Job(OfRow, Node):
     def outputs(self, found: list[File]) -> list[File]:
         return found
 
-    @strawberry.field(description="What it printed, of all attempts, oldest first.")
+    @strawberry.field(
+        description="What it printed, of all attempts, oldest first. With a filter a page may have fewer lines than "
+        "it was asked for, even none, and still `hasNextPage`: much was searched, and `endCursor` goes on."
+    )
     async def logs(
         self,
         info: Info,
+        filter: Annotated[
+            LogFilter | None, strawberry.argument(description="Only the lines that it takes.")
+        ] = None,
         first: paging.First = None,
         after: paging.After = None,
         last: paging.Last = None,
         before: paging.Before = None,
     ) -> Connection[LogLine]:
         page = paging.page(first, after, last, before, paging.a_line, logs.MOST_A_PAGE)
+        if filter is not None:
+            return connect(
+                await log_filters.search(info.context, self.row.id, log_filters.wanted(filter), page)
+            )
         async with info.context.database.read() as session:
             return connect(await logs.of_job(session, self.row.id, page))
 

@@ -1,12 +1,13 @@
 """Log lines as the API shows them, and pages of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any
 
 import strawberry
 
 from db import lines, logs
+from db.log_levels import LogLevel, level_of
 from db.paging import Slice
 from graph import enums, paging
 from graph.paging import Connection
@@ -20,6 +21,15 @@ class LogStream(Enum):
     STDERR = 2
 
 
+enums.show(
+    LogLevel,
+    "How much a line matters, by what it says of itself.",
+    DEBUG="For whoever looks for a fault.",
+    INFO="All is as it should be.",
+    WARNING="Something to know about.",
+    ERROR="Something failed.",
+    CRITICAL="It cannot go on.",
+)
 enums.show(LogStream, "Where a line came from.", STDOUT="Standard output.", STDERR="Standard error.")
 
 
@@ -32,6 +42,9 @@ class LogLine:
     text: str = strawberry.field(
         description="The line without its newline; bytes that are no UTF-8 are escaped."
     )
+    level: LogLevel | None = strawberry.field(
+        description="What the line says of itself, in the formats of common loggers; null where it says nothing."
+    )
     number: Int64 = strawberry.field(description="Which line of what its worker printed it is, from 1.")
     rank: int = strawberry.field(description="The worker's rank.")
     attempt: int = strawberry.field(description="The attempt's number; 0 for a preparation.")
@@ -43,11 +56,24 @@ class LogLine:
             time=Int64(placed.line.time_us),
             stream=LogStream(placed.line.stream),
             text=placed.line.text,
+            level=level_of(placed.line.text),
             number=Int64(placed.number),
             rank=placed.rank,
             attempt=placed.attempt,
             seq=Int64(placed.seq),
         )
+
+
+class _Levels:
+    """The names of the levels of lines, found when they are asked for: few ask."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+
+    def __iter__(self) -> Iterator[str | None]:
+        for text in self._texts:
+            level = level_of(text)
+            yield None if level is None else level.name
 
 
 _STREAMS = {stream.value: stream.name for stream in LogStream}
@@ -60,10 +86,11 @@ def records(batch: logs.Batch, first: int) -> list[LogLine]:
     times, streams, texts = lines.spread(batch.data)
     count = len(texts) - first
     begin = batch.first_line + first
-    columns: dict[str, Sequence[Any]] = {
+    columns: dict[str, Iterable[Any]] = {
         "time": times[first:],
         "stream": [_STREAMS[stream] for stream in streams[first:]],
         "text": texts[first:],
+        "level": _Levels(texts[first:]),
         "number": range(begin, begin + count),
         "rank": [batch.rank] * count,
         "attempt": [batch.attempt] * count,

@@ -4,7 +4,7 @@ A DateTime that is given is one that can be kept, read again, and reckoned with:
 in UTC, and raises where an offset, a day or a jitter leads beyond.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NewType
@@ -55,6 +55,6 @@ SCALARS: dict[object, ScalarDefinition] = {Int64: INT64, datetime: MOMENT}
 class Records(list[Any]):
     """So many objects of a type whose fields are plain values: `columns` has those of all, by the field's name."""
 
-    def __init__(self, count: int, columns: Mapping[str, Sequence[Any]]) -> None:
+    def __init__(self, count: int, columns: Mapping[str, Iterable[Any]]) -> None:
         super().__init__(range(count))
         self.columns = columns

@@ -15,20 +15,22 @@ from rungraph.pages import MOST_LINES, tail, walk
 from rungraph.screens import gap_text, show_lines
 from rungraph.watching import named, read_run
 
+Filter = dict[str, Any]
+"""A LogFilter of the API, of the conditions that are given."""
 _LINE = "time stream text number rank attempt seq"
 
-JOB_LOG = f"""query JobLog($job: ID!, $first: Int, $after: String) {{
+JOB_LOG = f"""query JobLog($job: ID!, $filter: LogFilter, $first: Int, $after: String) {{
   job(id: $job) {{
-    logs(first: $first, after: $after) {{
+    logs(filter: $filter, first: $first, after: $after) {{
       nodes {{ {_LINE} }}
       pageInfo {{ hasNextPage endCursor }}
     }}
   }}
 }}"""
 
-JOB_TAIL = f"""query JobTail($job: ID!, $last: Int, $before: String) {{
+JOB_TAIL = f"""query JobTail($job: ID!, $filter: LogFilter, $last: Int, $before: String) {{
   job(id: $job) {{
-    logs(last: $last, before: $before) {{
+    logs(filter: $filter, last: $last, before: $before) {{
       nodes {{ {_LINE} }}
       pageInfo {{ hasPreviousPage startCursor }}
     }}
@@ -46,18 +48,24 @@ FOLLOW_LINES = """subscription Lines($run: ID!, $after: Int64) {
 }"""
 
 
-async def show(client: Client, output: Output, run_id: str, step: str, last: int | None) -> None:
-    """The lines that are there, of each step in its order; of each the last ones only, if so many are given."""
+async def show(
+    client: Client, output: Output, run_id: str, step: str, last: int | None, only: Filter | None = None
+) -> None:
+    """The lines that are there, of each step in its order; of each the last ones only, if so many are given.
+
+    Of those that a filter leaves out none is missing.
+    """
     lines: list[dict[str, Any]] = []
     for job in await _jobs(client, run_id, step):
-        printed = _Printed(output, job["step"])
+        printed = _Printed(output, job["step"], filtered=bool(only))
+        variables = {"job": job["id"], "filter": only}
         if last is not None:
-            found = await tail(client, JOB_TAIL, {"job": job["id"]}, ("job", "logs"), last)
+            found = await tail(client, JOB_TAIL, variables, ("job", "logs"), last)
             printed.begin(found)
             lines += [printed.show(line) for line in found]
             printed.flush()
             continue
-        pages = walk(client, JOB_LOG, {"job": job["id"]}, ("job", "logs"), most=MOST_LINES)
+        pages = walk(client, JOB_LOG, variables, ("job", "logs"), most=MOST_LINES)
         async for line in pages:
             lines.append(printed.show(line))
             if not output.as_json:
@@ -96,6 +104,7 @@ class _Printed:
     output: Output
     step: str
     numbers: dict[tuple[int, int], int] = field(default_factory=dict)
+    filtered: bool = False
     waiting: list[dict[str, Any]] = field(default_factory=list)
     """Lines are written many at a time: each write costs what a hundred lines do."""
 
@@ -108,7 +117,7 @@ class _Printed:
         worker = line["attempt"], line["rank"]
         before = self.numbers.get(worker, 0)
         self.numbers[worker] = line["number"]
-        if line["number"] > before + 1:
+        if line["number"] > before + 1 and not self.filtered:
             gap = {"fromLine": before + 1, "toLine": line["number"] - 1}
             self.flush()
             self.output.say(gap_text({"step": self.step, "gap": gap}))

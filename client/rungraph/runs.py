@@ -37,6 +37,23 @@ CANCEL_ALL = """mutation CancelRuns($input: CancelRunsInput!) {
 }"""
 
 
+class Level(StrEnum):
+    """How much a line matters, as --level takes it."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    CRITICAL = "CRITICAL"
+
+
+class Stream(StrEnum):
+    """Where a line came from, as --stream takes it."""
+
+    STDOUT = "STDOUT"
+    STDERR = "STDERR"
+
+
 class State(StrEnum):
     """The states of a run, as --state takes them."""
 
@@ -156,10 +173,29 @@ def logs_(
     step: Annotated[str, typer.Option(help="Only this step's.")] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     last: Annotated[int | None, typer.Option(min=1, help="Begin at each step's last so many lines.")] = None,
+    contains: Annotated[str | None, typer.Option(help="Only lines with this text.")] = None,
+    grep: Annotated[str | None, typer.Option(help="Only lines with this regular expression (RE2).")] = None,
+    ignore_case: Annotated[
+        bool, typer.Option("--ignore-case", "-i", help="For --contains and --grep.")
+    ] = False,
+    level: Annotated[
+        Level | None, typer.Option(case_sensitive=False, help="Only lines that say this level or more.")
+    ] = None,
+    stream: Annotated[
+        Stream | None, typer.Option(case_sensitive=False, help="Only lines of this stream.")
+    ] = None,
+    rank: Annotated[list[int] | None, typer.Option(min=0, help="Only these workers' lines.")] = None,
 ) -> None:
     """Print what a run's steps have written."""
-    show = logs.follow if follow else logs.show
-    perform(ctx, lambda client, output: show(client, output, run, step, last))
+    given = {"contains": contains, "matches": grep, "level": level, "stream": stream, "ranks": rank}
+    only: logs.Filter = {name: value for name, value in given.items() if value is not None}
+    if only and follow:
+        raise typer.BadParameter("lines are chosen among those that are there: leave out --follow")
+    only |= {"ignoreCase": True} if ignore_case and only else {}
+    if follow:
+        perform(ctx, lambda client, output: logs.follow(client, output, run, step, last))
+    else:
+        perform(ctx, lambda client, output: logs.show(client, output, run, step, last, only or None))
 
 
 async def start(client: Client, wanted: dict[str, Any], key: str = "") -> dict[str, Any]:

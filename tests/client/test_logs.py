@@ -74,3 +74,24 @@ def test_following_from_the_last_lines_tells_each_once(peer: Peer, command: Comm
     result = command("run", "logs", objects.RUN, "-f", "--last", "1")
     assert result.stdout == "train │ seven\ntrain │ last\n"
     assert "train: lines 8 to 90 are no longer kept" in result.stderr
+
+
+def test_lines_are_chosen_by_conditions(peer: Peer, command: Command) -> None:
+    peer.fields["run"] = objects.run()
+    asked: list[Any] = []
+
+    def page(info: Any, **given: Any) -> objects.Json:
+        asked.append(given["filter"])
+        return objects.connection([objects.line("seven", number=7)])
+
+    peer.fields["job"] = lambda id: {"logs": page}
+    options = ("--grep", "^s", "--level", "warning", "--stream", "stderr", "--rank", "0", "--rank", "2", "-i")
+    result = command("run", "logs", objects.RUN, *options)
+    assert result.stdout == "train │ seven\n" and "no longer kept" not in result.stderr
+    wanted = {"matches": "^s", "level": "WARNING", "stream": "STDERR", "ranks": [0, 2], "ignoreCase": True}
+    assert {name: getattr(value, "name", value) for name, value in asked[0].items()} == wanted
+
+
+def test_lines_that_are_followed_are_not_chosen(command: Command) -> None:
+    result = command("run", "logs", objects.RUN, "-f", "--contains", "x")
+    assert result.exit_code == 2 and "leave out --follow" in result.stderr
