@@ -7,10 +7,10 @@ import strawberry
 from strawberry.scalars import JSON
 
 from db import attempts, expectations, jobs, logs, states
-from graph import enums, functions, log_filters, nodes, paging
+from graph import enums, functions, log_search, nodes, paging
 from graph.context import Context, Info
 from graph.files import File
-from graph.log_filters import LogFilter
+from graph.log_search import LogFilter
 from graph.logs import LogGap, LogLine, connect
 from graph.nodes import Node, found, loading, loads, own, public
 from graph.paging import Connection
@@ -231,7 +231,7 @@ class Job(OfRow, Node):
         page = paging.page(first, after, last, before, paging.a_line, logs.MOST_A_PAGE)
         if filter is not None:
             return connect(
-                await log_filters.search(info.context, self.row.id, log_filters.wanted(filter), page)
+                await log_search.search(info.context, self.row.id, log_search.wanted(filter), page)
             )
         async with info.context.database.read() as session:
             return connect(await logs.of_job(session, self.row.id, page))

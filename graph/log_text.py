@@ -22,7 +22,7 @@ from graph import nodes
 from graph.content import STATUS
 from graph.errors import ErrorCode
 from graph.http import fault
-from graph.log_filters import LogFilter, wanted
+from graph.log_search import LogFilter, wanted
 from graph.logs import LogStream
 from graph.scalars import Int64
 from graph.surroundings import Surroundings

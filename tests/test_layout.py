@@ -40,7 +40,7 @@ BARE = ("client/rungraph/__init__.py", "backends/watcher.py")
 # What graph has beside aggregates, and the functions, which are a part of modules. A file that is neither here
 # nor in db is in the wrong place or misnamed.
 PLUMBING = {
-    "app", "serve", "serving", "settings", "http", "guard", "content", "pages", "schema", "context",
+    "app", "serve", "serving", "settings", "http", "guard", "content", "log_text", "pages", "schema", "context",
     "credentials", "errors", "paging", "cost", "live", "sharing", "events", "watching", "timeline", "nodes", "scalars",
     "functions", "execution", "levels", "surroundings", "sweeping", "enums",
 }  # fmt: skip

@@ -89,9 +89,11 @@ def test_lines_are_chosen_by_conditions(peer: Peer, command: Command) -> None:
     result = command("run", "logs", objects.RUN, *options)
     assert result.stdout == "train │ seven\n" and "no longer kept" not in result.stderr
     wanted = {"matches": "^s", "level": "WARNING", "stream": "STDERR", "ranks": [0, 2], "ignoreCase": True}
-    assert {name: getattr(value, "name", value) for name, value in asked[0].items()} == wanted
+    assert {
+        name: getattr(value, "name", value) for name, value in asked[0].items() if value is not None
+    } == wanted
 
 
 def test_lines_that_are_followed_are_not_chosen(command: Command) -> None:
     result = command("run", "logs", objects.RUN, "-f", "--contains", "x")
-    assert result.exit_code == 2 and "leave out --follow" in result.stderr
+    assert result.exit_code == 2 and "--follow" in result.stderr

@@ -4,7 +4,8 @@ import asyncio
 
 import strawberry
 
-from db import errors, log_search
+from db import errors
+from db import log_search as searching
 from db.log_levels import LogLevel
 from db.log_search import Search, Wanted
 from db.logs import Placed
@@ -50,9 +51,9 @@ def wanted(given: LogFilter) -> Wanted:
         raise errors.LimitExceeded(f"filter: at most {_MOST_RANKS} ranks", path=("filter", "ranks"))
     patterns = []
     if given.contains is not None:
-        patterns.append(log_search.containing(given.contains, ignore_case=given.ignore_case))
+        patterns.append(searching.containing(given.contains, ignore_case=given.ignore_case))
     if given.matches is not None:
-        patterns.append(log_search.matching(given.matches, ignore_case=given.ignore_case))
+        patterns.append(searching.matching(given.matches, ignore_case=given.ignore_case))
     return Wanted(
         attempt=given.attempt,
         ranks=None if given.ranks is None else frozenset(given.ranks),
@@ -69,6 +70,6 @@ async def search(context: Context, job_id: bytes, conditions: Wanted, page: Page
     going = Search(conditions, page)
     while not going.done:
         async with context.database.read() as session:
-            batches, more = await log_search.chunks(session, job_id, going)
+            batches, more = await searching.chunks(session, job_id, going)
         await asyncio.to_thread(going.add, batches, more=more)
     return going.slice()
