@@ -19,6 +19,7 @@ from db.datasets import Dataset, DatasetFile, DatasetVersion
 from db.errors import Problem
 from db.files import File
 from db.paging import Page, Slice
+from db.requests import DatasetUse
 from db.states import TERMINAL_RUN
 from db.viewers import SUPERVISOR, Viewer
 
@@ -34,20 +35,6 @@ class RunDataset(Base):
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
     version_id: Mapped[bytes] = mapped_column(Id, ForeignKey("dataset_versions.id"), index=True)
     parts: Mapped[list[str]] = mapped_column(Json)
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetUse:
-    """What a user asks for: a dataset (its latest version) or a version; no parts means all of them."""
-
-    dataset_id: bytes | None = None
-    version_id: bytes | None = None
-    parts: tuple[str, ...] = ()
-
-    def document(self) -> list[Any]:
-        """What tells this request from another one, as JSON holds it."""
-        keys = [key.hex() if key else None for key in (self.dataset_id, self.version_id)]
-        return [*keys, list(self.parts)]
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from db import (
     ids,
     jobs,
     pipelines,
+    requests,
     runs,
     schedules,
     scheduling,
@@ -121,7 +122,7 @@ async def fire_now(
     known = select(Fire.run_id).where(Fire.schedule_id == schedule_id, Fire.key == public)
     if (run_id := await session.scalar(known)) is not None:
         return bytes(run_id)
-    request = schedules.request_of(schedule)
+    request = requests.decode(schedule.request)
     spec = scheduling.start_spec(request, schedule.pipeline_id, _key(schedule, public))
     started = await starts.start(session, viewer, spec)
     await _insert(session, schedule, _Cause(public, now), now, outcome=Outcome.STARTED, run_id=started)
@@ -221,7 +222,7 @@ async def _start_run(
     if cancelled:
         await feeds.lock_all(session, sorted(row.feed_id for row in cancelled))
     files = [file for cause in causes for file in cause.files]
-    request = schedules.request_of(schedule)
+    request = requests.decode(schedule.request)
     key = _key(schedule, causes[0].key)
     run_id = await starts.start(
         session, viewer, scheduling.start_spec(request, schedule.pipeline_id, key, files)

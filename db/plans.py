@@ -30,11 +30,10 @@ from db import (
 from db.backends import Backend
 from db.data_sources import DataSource
 from db.database import Session
-from db.dataset_uses import DatasetUse
 from db.errors import Problem
 from db.expansions import Member
 from db.files import File, FileState
-from db.resources import StepResources
+from db.requests import Request
 from db.states import JobState
 from db.steps import StepSpec
 from db.viewers import Viewer
@@ -42,30 +41,15 @@ from db.viewers import Viewer
 PRIORITIES = range(-1000, 1001)
 
 
-@dataclass(frozen=True, slots=True)
-class StartSpec:
-    """What a user asks for. `arguments` overrides per step name what the pipeline says.
-
-    Without `revision_id` it is the pipeline's latest revision. Without `cache` no job takes its outputs from
-    another, whatever its step says.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartSpec(Request):
+    """A request of one start. Without `revision_id` it is of the pipeline's latest revision."""
 
     pipeline_id: bytes
-    backend: str
     idempotency_key: str | None = None
-    name: str | None = None
-    priority: int = 0
-    arguments: Sequence[tuple[str, Mapping[str, Any]]] = ()
-    files: Sequence[bytes] = ()
-    tags: Sequence[tuple[str, str]] = ()
-    fail_fast: bool = False
     revision_id: bytes | None = None
-    datasets: Sequence[DatasetUse] = ()
-    sources: Sequence[bytes] = ()
     parent_id: bytes | None = None
-    cache: bool = True
     based_on: bytes | None = None
-    resources: Sequence[StepResources] = ()
     digest: bytes | None = None
 
     def sha256(self) -> bytes:

@@ -16,10 +16,10 @@ from sqlalchemy import insert, select, update
 
 from db import columns, dataset_uses, errors, ids, jobs, reported, reuse, runs, source_uses, starts, viewers
 from db.database import Session, Transaction
-from db.dataset_uses import DatasetUse
 from db.files import File, FileState
 from db.jobs import Direction, Job, JobFile
 from db.plans import StartSpec
+from db.requests import DatasetUse
 from db.resources import StepResources
 from db.reuse import Source
 from db.runs import Run

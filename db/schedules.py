@@ -64,7 +64,7 @@ FAILURES_TO_FAILING = 3
 
 
 class Schedule(Base):
-    """A schedule. `trigger` and `request` are a Trigger and a Request as JSON; `failures` are those in a row."""
+    """A schedule. `trigger` is a Trigger, `request` a requests.Request as JSON; `failures` are those in a row."""
 
     __tablename__ = "schedules"
     __table_args__ = (
@@ -151,21 +151,6 @@ _KINDS: Mapping[type[Any], TriggerKind] = {
 _TRIGGERS: Mapping[TriggerKind, type[Any]] = {kind: trigger for trigger, kind in _KINDS.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What every fire asks for, in the words of startRun."""
-
-    backend: str
-    name: str | None = None
-    priority: int = 0
-    arguments: Sequence[tuple[str, Mapping[str, Any]]] = ()
-    files: Sequence[bytes] = ()
-    tags: Sequence[tuple[str, str]] = ()
-    fail_fast: bool = False
-    datasets: Sequence[tuple[bytes | None, bytes | None, Sequence[str]]] = ()
-    """Dataset (its latest version, as of each start) or version, and parts: see dataset_uses.DatasetUse."""
-
-
 def encode(trigger: Trigger) -> tuple[TriggerKind, dict[str, Any]]:
     """A trigger as its columns."""
     return _KINDS[type(trigger)], asdict(trigger)
@@ -175,32 +160,6 @@ def trigger_of(row: Schedule) -> Trigger:
     """The inverse of `encode`."""
     made: Trigger = _TRIGGERS[row.kind](**row.trigger)
     return made
-
-
-def encode_request(request: Request) -> dict[str, Any]:
-    """A request as its column."""
-    datasets = [(_hex(dataset), _hex(version), list(parts)) for dataset, version, parts in request.datasets]
-    return {**asdict(request), "files": [file.hex() for file in request.files], "datasets": datasets}
-
-
-def request_of(row: Schedule) -> Request:
-    """The inverse of `encode_request`."""
-    given = {
-        **row.request,
-        "files": [bytes.fromhex(file) for file in row.request["files"]],
-        "arguments": [(step, values) for step, values in row.request["arguments"]],
-        "tags": [(name, value) for name, value in row.request["tags"]],
-        "datasets": [(_key(one), _key(two), parts) for one, two, parts in row.request["datasets"]],
-    }
-    return Request(**given)
-
-
-def _hex(key: bytes | None) -> str | None:
-    return None if key is None else key.hex()
-
-
-def _key(text: str | None) -> bytes | None:
-    return None if text is None else bytes.fromhex(text)
 
 
 def calendar_of(trigger: Trigger) -> Calendar | None:

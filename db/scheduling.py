@@ -21,6 +21,7 @@ from db import (
     manifests,
     pipelines,
     plans,
+    requests,
     schedules,
     steps,
     texts,
@@ -28,17 +29,16 @@ from db import (
 )
 from db.calendars import Calendar
 from db.database import Session, Transaction
-from db.dataset_uses import DatasetUse
 from db.errors import Problem
 from db.plans import StartSpec
 from db.projects import Project
+from db.requests import Request
 from db.schedules import (
     CatchUp,
     CronTrigger,
     FileTrigger,
     IntervalTrigger,
     Overlap,
-    Request,
     RunTrigger,
     Schedule,
     ScheduleState,
@@ -175,18 +175,9 @@ def start_spec(
     request: Request, pipeline_id: bytes, key: str | None, files: Sequence[bytes] = ()
 ) -> StartSpec:
     """What a request asks of a pipeline, on these files beside its own."""
-    return StartSpec(
-        pipeline_id,
-        request.backend,
-        idempotency_key=key,
-        name=request.name,
-        priority=request.priority,
-        arguments=request.arguments,
-        files=tuple(dict.fromkeys([*request.files, *files])),
-        tags=request.tags,
-        fail_fast=request.fail_fast,
-        datasets=[DatasetUse(dataset, version, tuple(parts)) for dataset, version, parts in request.datasets],
-    )
+    inputs = tuple(dict.fromkeys([*request.files, *files]))
+    asked = {**request.asked(), "files": inputs}
+    return StartSpec(pipeline_id=pipeline_id, idempotency_key=key, **asked)
 
 
 def following(
@@ -210,7 +201,7 @@ def _spec_of(row: Schedule) -> ScheduleSpec:
         row.name,
         row.pipeline_id,
         schedules.trigger_of(row),
-        schedules.request_of(row),
+        requests.decode(row.request),
         row.after_pipeline_id,
         row.description,
         row.catch_up,
@@ -230,7 +221,7 @@ def _values(spec: ScheduleSpec, schedule_id: bytes, now: datetime) -> dict[str, 
         "kind": kind,
         "trigger": trigger,
         "after_pipeline_id": spec.after_pipeline_id,
-        "request": schedules.encode_request(spec.request),
+        "request": requests.encode(spec.request),
         "catch_up": spec.catch_up,
         "overlap": spec.overlap,
         "jitter_seconds": spec.jitter_seconds,

@@ -8,8 +8,8 @@ from graph.context import Info
 from graph.errors import UserError, refusing
 from graph.filters import TagInput
 from graph.nodes import key
+from graph.requests import RunDatasetInput, StepArgumentsInput
 from graph.runs import Run, load_runs
-from graph.starts import RunDatasetInput, StepArgumentsInput
 
 enums.show(
     retries.From,
@@ -129,7 +129,7 @@ class RetryMutation:
             files=files,
             datasets=None
             if input.datasets is None
-            else [given.use(index) for index, given in enumerate(input.datasets)],
+            else [given.use("datasets", str(index)) for index, given in enumerate(input.datasets)],
             tags=None if input.tags is None else [(tag.name, tag.value) for tag in input.tags],
             fail_fast=input.fail_fast,
         )

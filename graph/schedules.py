@@ -6,7 +6,7 @@ from typing import Annotated
 import strawberry
 from strawberry.scalars import JSON
 
-from db import calendars, columns, errors, fires, schedules
+from db import calendars, columns, errors, fires, requests, schedules
 from db.files import FileKind
 from db.states import RunState
 from graph import enums, nodes, paging, users
@@ -15,7 +15,7 @@ from graph.fires import Fire, latest_of
 from graph.nodes import Node, key, loads, public
 from graph.paging import Connection
 from graph.pipelines import Pipeline
-from graph.runs import Tag
+from graph.requests import ScheduledRun
 
 enums.show(
     schedules.ScheduleState,
@@ -93,27 +93,6 @@ Trigger = Annotated[
 ]
 
 
-@strawberry.type(description="Arguments for one step.")
-class StepArguments:
-    """Overrides."""
-
-    step: str = strawberry.field(description="The step's name.")
-    arguments: JSON = strawberry.field(description="Options by name.")
-
-
-@strawberry.type(description="What a schedule starts, in the words of startRun.")
-class ScheduledRun:
-    """The request of each fire."""
-
-    name: str | None = strawberry.field(description="The pipeline's when null.")
-    priority: int = strawberry.field(description="Higher ones first.")
-    arguments: list[StepArguments] = strawberry.field(description="Overrides.")
-    files: list[strawberry.ID] = strawberry.field(description="Input files; what arrives comes after them.")
-    tags: list[Tag] = strawberry.field(description="On each run.")
-    fail_fast: bool = strawberry.field(description="Skip what is not launched after a failure.")
-    backend: str = strawberry.field(description="Where.")
-
-
 @strawberry.type(description="Starts runs of a pipeline by itself.")
 class Schedule(Node):
     """A schedule."""
@@ -174,18 +153,7 @@ class Schedule(Node):
 
     @strawberry.field(description="What each fire starts.")
     def run(self) -> ScheduledRun:
-        request = schedules.request_of(self.row)
-        return ScheduledRun(
-            name=request.name,
-            priority=request.priority,
-            arguments=[
-                StepArguments(step=step, arguments=JSON(dict(given))) for step, given in request.arguments
-            ],
-            files=[public("file", file) for file in request.files],
-            tags=[Tag(name=name, value=value) for name, value in request.tags],
-            fail_fast=request.fail_fast,
-            backend=request.backend,
-        )
+        return ScheduledRun.of(requests.decode(self.row.request))
 
     @strawberry.field(description="The pipeline it starts; null when it is gone.")
     async def pipeline(self, info: Info) -> Pipeline | None:

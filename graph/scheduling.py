@@ -11,14 +11,13 @@ from strawberry.scalars import JSON
 from db import columns, errors, firing, schedules, scheduling
 from db.files import FileKind
 from db.states import RunState
-from graph import runs, steps
-from graph.context import Context, Info
+from graph import runs
+from graph.context import Info
 from graph.errors import UserError, refusing
-from graph.filters import TagInput
 from graph.nodes import key
+from graph.requests import RequestInput, request_of
 from graph.runs import Run
 from graph.schedules import Schedule, aware, load_schedules
-from graph.starts import RunDatasetInput, StepArgumentsInput
 
 
 @strawberry.input(description="Times of a clock.")
@@ -75,21 +74,8 @@ class AfterRunInput:
 
 
 @strawberry.input(description="What each fire starts, in the words of startRun.")
-class ScheduledRunInput:
+class ScheduledRunInput(RequestInput):
     """The request of each fire."""
-
-    name: str | None = strawberry.field(default=None, description="The pipeline's when not given.")
-    priority: int = strawberry.field(default=0, description="-1000 to 1000; higher ones first.")
-    arguments: list[StepArgumentsInput] = strawberry.field(default_factory=list, description="Overrides.")
-    files: list[strawberry.ID] = strawberry.field(default_factory=list, description="Input files, in order.")
-    datasets: list[RunDatasetInput] = strawberry.field(
-        default_factory=list,
-        description="Their files become inputs too; without a version, the latest of each start.",
-    )
-    tags: list[TagInput] = strawberry.field(default_factory=list, description="At most 100.")
-    fail_fast: bool = strawberry.field(
-        default=False, description="Skip what is not launched after a failure."
-    )
 
 
 @strawberry.input(description="A schedule to be: exactly one of `cron`, `interval`, `file` and `after`.")
@@ -239,7 +225,7 @@ class ScheduleMutation:
             name=input.name,
             pipeline_id=key("pipeline", input.pipeline, "pipeline"),
             trigger=trigger,
-            request=_request(context, input.run),
+            request=request_of(context, input.run, "run"),
             after_pipeline_id=after,
             description=input.description,
             catch_up=input.catch_up or schedules.CatchUp.SKIP,
@@ -262,7 +248,7 @@ class ScheduleMutation:
             name=input.name,
             pipeline_id=None if input.pipeline is None else key("pipeline", input.pipeline, "pipeline"),
             trigger=trigger,
-            request=None if input.run is None else _request(context, input.run),
+            request=None if input.run is None else request_of(context, input.run, "run"),
             after_pipeline_id=after,
             description=input.description,
             catch_up=input.catch_up,
@@ -311,25 +297,6 @@ class ScheduleMutation:
         async with context.database.begin() as session:
             run_id = await firing.fire_now(session, context.viewer, schedule_id, given, columns.now())
         return RunSchedulePayload(run=await context.load(runs.load_runs, run_id))
-
-
-def _request(context: Context, given: ScheduledRunInput) -> schedules.Request:
-    return schedules.Request(
-        backend=context.around.backend,
-        name=given.name,
-        priority=given.priority,
-        arguments=[
-            (one.step, steps.arguments(one.arguments, "run", "arguments", str(index), "arguments"))
-            for index, one in enumerate(given.arguments)
-        ],
-        files=[key("file", text, "run", "files", str(at)) for at, text in enumerate(given.files)],
-        tags=[(tag.name, tag.value) for tag in given.tags],
-        fail_fast=given.fail_fast,
-        datasets=[
-            (use.dataset_id, use.version_id, use.parts)
-            for use in (one.use(index) for index, one in enumerate(given.datasets))
-        ],
-    )
 
 
 def _trigger(

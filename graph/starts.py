@@ -5,88 +5,22 @@ from typing import Any
 
 import strawberry
 
-from db import bulk, dataset_uses, families, runs, starts
+from db import bulk, families, runs, starts
 from db.errors import DomainError
-from db.resources import StepResources
-from graph import steps
 from graph.context import Context, Info
 from graph.errors import UserError, refusing, told
-from graph.filters import TagInput
 from graph.nodes import key
+from graph.requests import RequestInput, request_of
 from graph.runs import Run, load_runs
-from graph.scalars import Int64
-
-
-@strawberry.input(description="Arguments for one step of a run.")
-class StepArgumentsInput:
-    """Overrides."""
-
-    step: str = strawberry.field(description="The step's name.")
-    arguments: strawberry.scalars.JSON = strawberry.field(
-        description="Options by name; they take the place of the pipeline's."
-    )
-
-
-@strawberry.input(description="What the jobs of a step ask for in the place of what their function states.")
-class StepResourcesInput:
-    """Resources of a step."""
-
-    step: str = strawberry.field(description="The step's name.")
-    workers: int | None = strawberry.field(default=None, description="How many run together.")
-    cpus: float | None = strawberry.field(default=None, description="Cores of each worker.")
-    memory_bytes: Int64 | None = strawberry.field(default=None, description="Memory of each worker.")
-    gpus: int | None = strawberry.field(default=None, description="GPUs of each worker.")
-
-
-@strawberry.input(description="A dataset as input of a run: give a dataset or a version.")
-class RunDatasetInput:
-    """A dataset of a run."""
-
-    dataset: strawberry.ID | None = strawberry.field(
-        default=None, description="Its latest version, as of the start."
-    )
-    version: strawberry.ID | None = strawberry.field(default=None, description="This very version.")
-    parts: list[str] = strawberry.field(default_factory=list, description="All parts when none is given.")
-
-    def use(self, index: int) -> dataset_uses.DatasetUse:
-        """What it means for db."""
-        dataset, version = (
-            None if text is None else key(kind, text, "datasets", str(index), field)
-            for kind, text, field in (
-                ("dataset", self.dataset, "dataset"),
-                ("dataset_version", self.version, "version"),
-            )
-        )
-        return dataset_uses.DatasetUse(dataset, version, tuple(self.parts))
 
 
 @strawberry.input(description="What to run, on what.")
-class StartRunInput:
+class StartRunInput(RequestInput):
     """Input of startRun."""
 
     pipeline: strawberry.ID = strawberry.field(description="Its latest revision is executed.")
     idempotency_key: str | None = strawberry.field(
         default=None, description="The same key with the same input gives the run it started."
-    )
-    name: str | None = strawberry.field(default=None, description="The pipeline's when not given.")
-    priority: int = strawberry.field(default=0, description="-1000 to 1000; higher ones first.")
-    arguments: list[StepArgumentsInput] = strawberry.field(default_factory=list, description="Overrides.")
-    resources: list[StepResourcesInput] = strawberry.field(
-        default_factory=list, description="At most one a step; what is not given stays the function's."
-    )
-    files: list[strawberry.ID] = strawberry.field(default_factory=list, description="Input files, in order.")
-    datasets: list[RunDatasetInput] = strawberry.field(
-        default_factory=list, description="Their files become inputs after `files`, each once; at most 20."
-    )
-    sources: list[strawberry.ID] = strawberry.field(
-        default_factory=list, description="Data sources that its jobs read for themselves; at most 20."
-    )
-    tags: list[TagInput] = strawberry.field(default_factory=list, description="At most 100.")
-    fail_fast: bool = strawberry.field(
-        default=False, description="Skip what is not launched after a failure."
-    )
-    cache: bool = strawberry.field(
-        default=True, description="False: no job takes its outputs from another, whatever its step says."
     )
     parent: strawberry.ID | None = strawberry.field(
         default=None, description="A run of the same project that this one is a part of."
@@ -223,25 +157,9 @@ def spec_of(context: Context, input: StartRunInput) -> starts.StartSpec:
     """What is asked for, as the system of record takes it; raises what is wrong in how it is written."""
     return starts.StartSpec(
         pipeline_id=key("pipeline", input.pipeline, "pipeline"),
-        backend=context.around.backend,
         idempotency_key=input.idempotency_key,
-        name=input.name,
-        priority=input.priority,
-        arguments=[
-            (one.step, steps.arguments(one.arguments, "arguments", str(index), "arguments"))
-            for index, one in enumerate(input.arguments)
-        ],
-        files=[key("file", text, "files", str(at)) for at, text in enumerate(input.files)],
-        datasets=[given.use(index) for index, given in enumerate(input.datasets)],
-        sources=[key("data_source", text, "sources", str(at)) for at, text in enumerate(input.sources)],
-        tags=[(tag.name, tag.value) for tag in input.tags],
-        fail_fast=input.fail_fast,
-        cache=input.cache,
-        resources=[
-            StepResources(one.step, one.workers, one.cpus, one.memory_bytes, one.gpus)
-            for one in input.resources
-        ],
         parent_id=None if input.parent is None else key("run", input.parent, "parent"),
+        **request_of(context, input).asked(),
     )
 
 

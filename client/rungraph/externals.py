@@ -10,7 +10,8 @@ from rungraph import values
 from rungraph.api import Client
 from rungraph.invocation import perform
 from rungraph.output import Output
-from rungraph.runs import RunId, Tags
+from rungraph.requests import Tags
+from rungraph.runs import RunId
 from rungraph.watching import read_run
 
 CREATE = """mutation CreateRun($input: CreateRunInput!) {

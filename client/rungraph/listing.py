@@ -15,7 +15,8 @@ from rungraph.errors import ApiError
 from rungraph.invocation import perform
 from rungraph.output import Output
 from rungraph.pages import walk
-from rungraph.runs import FIELDS, State, Tags
+from rungraph.requests import Tags
+from rungraph.runs import FIELDS, State
 from rungraph.wording import duration, local_time
 
 _RUNS = """Runs($filter: RunFilter, $sort: RunSort, $view: ID, $first: Int, $after: String) {

@@ -10,7 +10,8 @@ from rungraph import files, values
 from rungraph.api import Client
 from rungraph.invocation import perform
 from rungraph.output import Output
-from rungraph.runs import FIELDS, RunId, Tags, follow_run, show
+from rungraph.requests import Settings, Tags
+from rungraph.runs import FIELDS, RunId, follow_run, show
 
 RETRY = f"""mutation RetryRun($input: RetryRunInput!) {{
   retryRun(input: $input) {{ run {{ {FIELDS} }} errors {{ code message path retryable }} }}
@@ -54,10 +55,7 @@ def retry_(
 def rerun_(
     ctx: typer.Context,
     run: RunId,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="STEP.OPTION=VALUE", help="JSON, or else a word; repeatable."),
-    ] = None,
+    set_: Settings = None,
     only: Annotated[bool, typer.Option("--only-set", help="Drop what the run was given otherwise.")] = False,
     latest: Annotated[bool, typer.Option("--latest", help="The pipeline as it is now.")] = False,
     file: Annotated[

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rungraph import bulk, datasets, exits, files, forecasts, logs, pipelines, sources, values
+from rungraph import bulk, exits, forecasts, logs, pipelines, requests, values
 from rungraph.api import Client
 from rungraph.invocation import perform
 from rungraph.output import Output
@@ -67,67 +67,38 @@ class State(StrEnum):
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 RunIds = Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs' ids.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="A tag; repeatable.")]
 
 
 @app.command("start")
 def start_(
     ctx: typer.Context,
     pipeline: Annotated[str, typer.Argument(help="A pipeline's name or id.")],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="STEP.OPTION=VALUE", help="JSON, or else a word; repeatable."),
-    ] = None,
-    ask: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="STEP.RESOURCE=N", help="workers, cpus, memoryBytes or gpus of each; repeatable."
-        ),
-    ] = None,
-    file: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH_OR_ID", help="An input: a file here, which is uploaded, or an id."),
-    ] = None,
-    dataset: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME[@VERSION][:PART,…]", help="A dataset, its latest version; repeatable."),
-    ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME_OR_ID", help="A data source that jobs read themselves; repeatable."),
-    ] = None,
-    tag: Tags = None,
+    set_: requests.Settings = None,
+    ask: requests.Ask = None,
+    file: requests.Inputs = None,
+    dataset: requests.Datasets = None,
+    source: requests.Sources = None,
+    tag: requests.Tags = None,
     name: Annotated[str, typer.Option(help="What the run is called.")] = "",
-    priority: Annotated[int, typer.Option(help="Higher ones start first.")] = 0,
+    priority: requests.Priority = 0,
     key: Annotated[str, typer.Option(help="The same key and input give the same run again.")] = "",
     watch_: Annotated[bool, typer.Option("--watch", help="Watch it to its end.")] = False,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop all at the first failure.")] = False,
+    fail_fast: requests.FailFast = False,
     parent: Annotated[str, typer.Option(metavar="RUN", help="The run that it is a part of.")] = "",
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Do all anew, whatever has been done before.")
-    ] = False,
+    no_cache: requests.NoCache = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it would do; exits with 1 if it could not.")
     ] = False,
 ) -> None:
     """Start a run of a pipeline."""
+    given = requests.Given(set_, ask, file, dataset, source, tag, name, priority, fail_fast, no_cache)
 
     async def action(client: Client, output: Output) -> int:
-        arguments, tags = values.arguments(set_ or []), values.tags(tag or [])
-        found = await pipelines.get(client, pipeline)
         wanted: dict[str, Any] = {
-            "pipeline": found["id"],
-            "files": await files.ids_of(client, output, file or []),
-            **({"resources": values.resources(ask)} if ask else {}),
-            **({"datasets": await datasets.uses(client, dataset)} if dataset else {}),
-            **({"sources": [(await sources.get(client, one))["id"] for one in source]} if source else {}),
-            "arguments": [{"step": step, "arguments": options} for step, options in arguments.items()],
-            "tags": tags,
-            "priority": priority,
-            "failFast": fail_fast,
-            **({"name": name} if name else {}),
+            **given.plain(),
+            "pipeline": (await pipelines.get(client, pipeline))["id"],
+            **await given.inputs(client, output),
             **({"parent": parent} if parent else {}),
-            **({"cache": False} if no_cache else {}),
         }
         if dry_run:
             return await forecasts.show(

@@ -1,12 +1,11 @@
 """`rungraph schedule`: runs that start by themselves, by the clock, for files that arrive, or after other runs."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from rungraph import files, pipelines, values
+from rungraph import values
 from rungraph.api import Client
 from rungraph.errors import ApiError, BadUsage
 from rungraph.invocation import perform
@@ -35,9 +34,6 @@ SCHEDULES = f"""query Schedules($first: Int, $after: String) {{
     pageInfo {{ hasNextPage endCursor }}
   }}
 }}"""
-CREATE = f"""mutation CreateSchedule($input: CreateScheduleInput!) {{
-  createSchedule(input: $input) {{ schedule {{ {FIELDS} }} {ERRORS} }}
-}}"""
 PAUSE = f"""mutation PauseSchedule($input: PauseScheduleInput!) {{
   pauseSchedule(input: $input) {{ schedule {{ {FIELDS} }} {ERRORS} }}
 }}"""
@@ -55,120 +51,7 @@ PREVIEW = """query PreviewSchedule($cron: String!, $timeZone: String!, $count: I
 }"""
 
 
-class CatchUp(StrEnum):
-    """What --catch-up takes."""
-
-    SKIP = "SKIP"
-    LAST = "LAST"
-    ALL = "ALL"
-
-
-class Overlap(StrEnum):
-    """What --overlap takes."""
-
-    ALLOW = "ALLOW"
-    SKIP = "SKIP"
-    CANCEL_PREVIOUS = "CANCEL_PREVIOUS"
-
-
-class End(StrEnum):
-    """What --after-state takes."""
-
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-
-
 ScheduleWord = Annotated[str, typer.Argument(metavar="SCHEDULE", help="A schedule's name or id.")]
-
-
-@app.command("create")
-def create_(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="What the schedule is called.")],
-    pipeline: Annotated[str, typer.Argument(help="The pipeline it starts, by name or id.")],
-    cron: Annotated[str, typer.Option(help="A cron expression, or @daily and the like.")] = "",
-    zone: Annotated[str, typer.Option(help="The cron's IANA time zone.")] = "UTC",
-    every: Annotated[str, typer.Option(metavar="DURATION", help="An interval: 30s, 5m, 2h, 1d.")] = "",
-    on_file: Annotated[str, typer.Option(metavar="PATTERN", help="For each file that arrives.")] = "",
-    file_tag: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A tag that the file has; repeatable.")
-    ] = None,
-    made: Annotated[bool, typer.Option("--made", help="Files that jobs make, instead of uploads.")] = False,
-    batch: Annotated[
-        str, typer.Option(metavar="DURATION", help="Files that come within so long are one run.")
-    ] = "",
-    after: Annotated[str, typer.Option(metavar="PIPELINE", help="When a run of this one has ended.")] = "",
-    after_state: Annotated[
-        list[End] | None, typer.Option(case_sensitive=False, help="In these states; SUCCEEDED by default.")
-    ] = None,
-    outputs: Annotated[bool, typer.Option("--outputs", help="Give it that run's outputs.")] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="STEP.OPTION=VALUE", help="JSON, or else a word; repeatable."),
-    ] = None,
-    file: Annotated[
-        list[str] | None, typer.Option(metavar="PATH_OR_ID", help="An input of every run; repeatable.")
-    ] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="A tag of every run; repeatable.")
-    ] = None,
-    priority: Annotated[int, typer.Option(help="Higher ones start first.")] = 0,
-    catch_up: Annotated[
-        CatchUp, typer.Option(case_sensitive=False, help="What is done about missed times.")
-    ] = CatchUp.SKIP,
-    overlap: Annotated[
-        Overlap, typer.Option(case_sensitive=False, help="What is done when a run is still active.")
-    ] = Overlap.ALLOW,
-    jitter: Annotated[str, typer.Option(metavar="DURATION", help="Up to so much later than due.")] = "",
-    starts: Annotated[str, typer.Option(metavar="TIME", help="Not before, such as 2026-12-01T00:00Z.")] = "",
-    ends: Annotated[str, typer.Option(metavar="TIME", help="Not after.")] = "",
-    description: Annotated[str, typer.Option(help="What it is for.")] = "",
-) -> None:
-    """Create a schedule: exactly one of --cron, --every, --on-file and --after says when."""
-
-    async def action(client: Client, output: Output) -> None:
-        wanted: dict[str, Any] = {}
-        if cron:
-            wanted["cron"] = {"expression": cron, "timeZone": zone}
-        if every:
-            wanted["interval"] = {"everySeconds": values.seconds(every, "--every")}
-        if on_file:
-            tags = {
-                key: values.value(text)
-                for key, text in values.pairs(file_tag or [], "--file-tag", "name=value")
-            }
-            gathers = {"batchSeconds": values.seconds(batch, "--batch")} if batch else {}
-            kinds = {"kinds": ["OUTPUT"]} if made else {}
-            wanted["file"] = {"name": on_file, "tags": tags, **gathers, **kinds}
-        if after:
-            states = {"states": [state.value for state in after_state]} if after_state else {}
-            other = (await pipelines.get(client, after))["id"]
-            wanted["after"] = {"pipeline": other, "outputs": outputs, **states}
-        if len(wanted) != 1:
-            raise BadUsage("give exactly one of --cron, --every, --on-file and --after")
-        arguments = values.arguments(set_ or [])
-        run = {
-            "arguments": [{"step": step, "arguments": options} for step, options in arguments.items()],
-            "files": await files.ids_of(client, output, file or []),
-            "tags": values.tags(tag or []),
-            "priority": priority,
-        }
-        wanted |= {
-            "name": name,
-            "pipeline": (await pipelines.get(client, pipeline))["id"],
-            "description": description,
-            "catchUp": catch_up.value,
-            "overlap": overlap.value,
-            "run": run,
-            **({"jitterSeconds": values.seconds(jitter, "--jitter")} if jitter else {}),
-            **({"startsAt": starts} if starts else {}),
-            **({"endsAt": ends} if ends else {}),
-        }
-        answer = await client.execute(CREATE, {"input": wanted})
-        show(output, answer["createSchedule"]["schedule"])
-
-    perform(ctx, action)
 
 
 @app.command("list")

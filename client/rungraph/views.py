@@ -10,7 +10,7 @@ from rungraph.invocation import perform
 from rungraph.listing import VIEWS, Columns, OfPipeline, Search, Sorted, States, Wheres
 from rungraph.output import Output
 from rungraph.pages import walk
-from rungraph.runs import Tags
+from rungraph.requests import Tags
 from rungraph.wording import local_time
 
 app = typer.Typer(help="Save and use views of the list of runs.", no_args_is_help=True)

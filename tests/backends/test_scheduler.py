@@ -17,12 +17,12 @@ from db.bus import Bus
 from db.database import Database, Transaction
 from db.fires import Outcome
 from db.pipelines import Pipeline
+from db.requests import Request
 from db.schedules import (
     CatchUp,
     CronTrigger,
     IntervalTrigger,
     Overlap,
-    Request,
     Schedule,
     ScheduleState,
     Trigger,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rungraph import exits
-from tests.client import objects
+from tests.client import objects, test_datasets, test_sources
 from tests.client.conftest import Command
 from tests.client.peer import Peer
 
@@ -115,6 +115,29 @@ def test_words_become_the_one_trigger(
     assert (asked["overlap"], asked["jitterSeconds"]) == ("SKIP", 60)
     assert asked["run"]["arguments"] == [{"step": "train", "arguments": {"epochs": 5}}]
     assert asked["run"]["tags"] == [{"name": "by", "value": "night"}]
+
+
+def test_a_schedule_asks_for_whatever_a_start_can(
+    peer: Peer, command: Command, created: list[dict[str, Any]]
+) -> None:
+    peer.fields["dataSource"] = lambda **_: test_sources.source()
+    peer.fields["dataset"] = lambda **_: test_datasets.dataset()
+    words = ("--ask", "train.cpus=2", "--source", "raw", "--dataset", "digits:train", "--no-cache")
+    others = ("--file", objects.FILE, "--fail-fast", "--run-name", "by night", "--priority", "-3")
+    result = command("schedule", "create", "nightly", "digits", "--every", "1h", *words, *others)
+    assert result.exit_code == exits.OK, result.stderr
+    assert created[0]["run"] == {
+        "resources": [{"step": "train", "cpus": 2}],
+        "sources": [test_sources.SOURCE_ID],
+        "datasets": [{"dataset": test_datasets.DATASET, "parts": ["train"]}],
+        "files": [objects.FILE],
+        "cache": False,
+        "failFast": True,
+        "name": "by night",
+        "priority": -3,
+        "arguments": [],
+        "tags": [],
+    }
 
 
 @pytest.mark.parametrize("words", [[], ["--every", "5m", "--cron", "@daily"]])

@@ -11,7 +11,8 @@ from db import arrivals, columns, errors, fires, firing, ids, runs, schedules, s
 from db.arrivals import Arrival
 from db.database import Database
 from db.fires import Fire, Outcome
-from db.schedules import FileTrigger, IntervalTrigger, Request, RunTrigger, ScheduleState, Trigger
+from db.requests import Request
+from db.schedules import FileTrigger, IntervalTrigger, RunTrigger, ScheduleState, Trigger
 from db.states import EndReason
 from db.viewers import Kind, Viewer
 from tests.db.world import World, made

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from db import claims, dataset_uses, dataset_versions, datasets, errors, ids, runs
 from db.database import Database
-from db.dataset_uses import DatasetUse
 from db.dataset_versions import PartSpec
 from db.datasets import DatasetVersion, DatasetVersionState
 from db.paging import Page
 from db.profiles import Column, Profile
+from db.requests import DatasetUse
 from db.states import EndReason, JobState
 from db.viewers import Kind, Viewer
 from tests.db.world import World, names

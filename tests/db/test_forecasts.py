@@ -31,7 +31,7 @@ SWEEP = {"name": "fit", "function": "ml/train", "matrix": {"rate": [0.5, 2]}}
 async def _foresee(world: World, pipeline: bytes | Mapping[str, Any], **values: Any) -> Forecast:
     pipeline_id = pipeline if isinstance(pipeline, bytes) else await world.draw(pipeline)
     viewer = values.pop("viewer", world.viewer)
-    spec = StartSpec(pipeline_id, values.pop("backend", "local"), **values)
+    spec = StartSpec(pipeline_id=pipeline_id, backend=values.pop("backend", "local"), **values)
     async with world.database.read() as session:
         return await forecasts.make(session, viewer, spec)
 

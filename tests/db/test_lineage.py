@@ -8,9 +8,9 @@ from sqlalchemy import insert, update
 from db import columns, data_sources, errors, ids, lineage
 from db.data_fetches import DataFetch, DataFetchState
 from db.database import Database
-from db.dataset_uses import DatasetUse
 from db.lineage import Course, Key, Lineage, Relation
 from db.paging import Page
+from db.requests import DatasetUse
 from db.runs import Run
 from db.states import EndReason
 from db.viewers import Kind, Viewer

@@ -202,7 +202,7 @@ async def test_a_start_and_a_removal_at_once_see_each_other(postgresql: Database
 
     async def start() -> str:
         async with postgresql.begin() as session:
-            await starts.start(session, world.viewer, StartSpec(pipeline_id, "local"))
+            await starts.start(session, world.viewer, StartSpec(pipeline_id=pipeline_id, backend="local"))
         return "started"
 
     async def remove() -> str:

@@ -152,7 +152,7 @@ async def test_an_unknown_pipeline_is_not_found_and_a_strangers_too(database: Da
     stranger = Viewer(Kind.USER, projects=frozenset())
     with pytest.raises(errors.NotFound):
         async with database.begin() as session:
-            await starts.start(session, stranger, StartSpec(pipeline_id, "local"))
+            await starts.start(session, stranger, StartSpec(pipeline_id=pipeline_id, backend="local"))
 
 
 async def test_the_same_key_and_input_give_the_same_run(database: Database) -> None:

@@ -149,7 +149,7 @@ class World:
     async def start(self, given: Draw | bytes, **values: Any) -> bytes:
         """Start a run of a pipeline, or of one drawn for it; returns its id."""
         pipeline_id = given if isinstance(given, bytes) else await self.draw(given)
-        spec = StartSpec(pipeline_id, values.pop("backend", "local"), **values)
+        spec = StartSpec(pipeline_id=pipeline_id, backend=values.pop("backend", "local"), **values)
         async with self.database.begin() as session:
             return await starts.start(session, self.viewer, spec)
 

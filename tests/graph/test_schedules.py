@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from tests.graph.serving import PATIENCE_SECONDS, Server
+from tests.graph.test_datasets import make
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SHOWN = """schedule { id name state nextAt failures lastError next(count: 3) pipeline { id } owner { name }
-  run { name priority arguments { step arguments } files tags { name value } failFast backend }
+  run { name priority arguments { step arguments } files tags { name value } failFast backend
+    resources { step workers cpus memoryBytes gpus } datasets { dataset version parts } sources cache }
   trigger { __typename ... on CronTrigger { expression timeZone } ... on IntervalTrigger { everySeconds }
     ... on FileTrigger { kinds name tags batchSeconds }
     ... on RunTrigger { states outputs steps pipeline { id } } } }"""
@@ -50,7 +52,8 @@ async def test_a_cron_is_made_shown_changed_paused_resumed_and_deleted(server: S
         "expression": "30  2 * * mon-fri",
         "timeZone": "Europe/Berlin",
     }
-    assert made["run"] == {**run, "files": [], "failFast": False, "backend": "local"}
+    unsaid = {"files": [], "resources": [], "datasets": [], "sources": [], "cache": True, "failFast": False}
+    assert made["run"] == {**run, **unsaid, "backend": "local"}
     assert (made["state"], made["owner"], made["pipeline"]) == (
         "ACTIVE",
         {"name": "administrator"},
@@ -75,6 +78,60 @@ async def test_a_cron_is_made_shown_changed_paused_resumed_and_deleted(server: S
     gone = await server.change("deleteSchedule", "id", id=made["id"])
     assert gone == {"id": made["id"], "errors": []}
     assert await server.ask("query ($id: ID!) { node(id: $id) { id } }", id=made["id"]) is None
+
+
+async def test_a_schedule_starts_whatever_a_person_could_start(server: Server) -> None:
+    pipeline = await server.pipeline({"f": "pass"})
+    source = await server.change(
+        "createDataSource", "source { id }", name="outside", url="https://data.example/x.csv"
+    )
+    dataset = (await make(server, "of-schedules"))["id"]
+    asked = {"step": "f", "workers": None, "cpus": 0.25, "memoryBytes": 64 << 20, "gpus": None}
+    request = {
+        "resources": [asked],
+        "sources": [source["source"]["id"]],
+        "datasets": [{"dataset": dataset, "version": None, "parts": ["train"]}],
+        "cache": False,
+    }
+    made = await _create(server, pipeline, "whole", interval={"everySeconds": 86_400}, run=request)
+    assert {name: made["run"][name] for name in request} == request
+    started = await server.change(
+        "runSchedule",
+        "run { jobs { resources { cpus memoryBytes } } datasets { parts } sources { name } files { name } }",
+        id=made["id"],
+    )
+    assert started["run"] == {
+        "jobs": [{"resources": {"cpus": 0.25, "memoryBytes": 64 << 20}}],
+        "datasets": [{"parts": ["train"]}],
+        "sources": [{"name": "outside"}],
+        "files": [{"name": "a.csv"}, {"name": "a.png"}],
+    }
+
+
+async def test_what_a_schedule_asks_for_wrongly_is_told_under_its_run(server: Server) -> None:
+    pipeline = await server.pipeline({"f": "pass"})
+    request = {"resources": [{"step": "g", "cpus": 0}], "sources": ["run_" + "1" * 26]}
+    payload = await server.change(
+        "createSchedule",
+        "schedule { id }",
+        pipeline=pipeline,
+        name="wrong",
+        cron={"expression": "@daily"},
+        run=request,
+    )
+    assert [error["path"] for error in payload["errors"]] == [["input", "run", "sources", "0"]]
+    payload = await server.change(
+        "createSchedule",
+        "schedule { id }",
+        pipeline=pipeline,
+        name="wrong",
+        cron={"expression": "@daily"},
+        run={"resources": request["resources"]},
+    )
+    assert sorted(error["path"] for error in payload["errors"]) == [
+        ["input", "run", "resources", "0", "cpus"],
+        ["input", "run", "resources", "0", "step"],
+    ]
 
 
 async def test_an_interval_fires_by_itself_and_a_run_can_be_had_at_once(server: Server) -> None:
