@@ -1,18 +1,26 @@
 """How operations are executed: queries a level at a time, all else by graphql-core, columns of numbers as they are.
 
 Columns come as numpy arrays and leave as they are where the schema has a list, so a million floats cost
-orjson's time and no Python object each, and the schema stays honest. sweeping.py has the levels.
+orjson's time and no Python object each, and the schema stays honest. sweeping.py has the levels, variables.py
+the columns that come in.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import structlog
-from graphql import ExecutionResult, GraphQLError, get_named_type, located_error
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    GraphQLError,
+    GraphQLSchema,
+    get_named_type,
+    located_error,
+)
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from graph import cost
+from graph import cost, variables
 from graph.levels import Level, Plans
 from graph.scalars import Records
 from graph.sweeping import RootFailed, Sweep
@@ -20,6 +28,7 @@ from graph.sweeping import RootFailed, Sweep
 log = structlog.get_logger(__name__)
 
 _plans = Plans()
+_shapes = variables.Shapes()
 
 
 class Execution(StrawberryGraphQLCoreExecutionContext):
@@ -30,6 +39,34 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
     """
 
     listed = 0
+
+    @classmethod
+    def build(
+        cls,
+        schema: GraphQLSchema,
+        document: DocumentNode,
+        root_value: Any = None,
+        context_value: Any = None,
+        raw_variable_values: dict[str, Any] | None = None,
+        operation_name: str | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """The executor, or what is wrong; columns of numbers in the variables are arrays then."""
+
+        def built(given: Mapping[str, Any] | None) -> Any:
+            made = super(Execution, cls).build
+            return made(schema, document, root_value, context_value, given, operation_name, *args, **kwargs)  # type: ignore[arg-type]
+
+        roots = _shapes.find(schema, document, operation_name) if raw_variable_values else ()
+        if not roots or raw_variable_values is None:
+            return built(raw_variable_values)
+        with variables.taken_out(roots, raw_variable_values) as places:
+            execution = built(raw_variable_values)
+        if isinstance(execution, list):
+            return built(raw_variable_values) if places else execution  # its words show what was given
+        variables.put_back(places, execution.variable_values)
+        return execution
 
     def execute_operation(self, serially: bool | None = None) -> Any:
         """The result, or what it can be awaited from."""

@@ -3,8 +3,12 @@
 JSON has no NaN: a null in `values` stands for what `nonFinite` says.
 """
 
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
 import numpy as np
 import strawberry
+from strawberry.types.arguments import InputContext
 
 from db import columns, errors, points, reporting
 from db.points import Column, Integers
@@ -105,18 +109,42 @@ class MetricMutation:
         return LogMetricsPayload(seq=Int64(seq), duplicate=duplicate)
 
 
+def _series_input(_kind: type, given: Mapping[str, Any], context: InputContext) -> SeriesInput:
+    """A series as graphql-core coerced it; strawberry would copy each of its columns into a list."""
+    told = context.convert(given.get("nonFinite", []), list[NonFiniteInput], "nonFinite")
+    return SeriesInput(
+        name=given["name"],
+        values=given["values"],
+        steps=given.get("steps"),
+        times=given.get("times"),
+        non_finite=cast("list[NonFiniteInput]", told),
+    )
+
+
+SeriesInput.__strawberry_definition__.from_input = _series_input  # type: ignore[attr-defined]
+
+
 def _column(given: SeriesInput, index: int) -> Column:
+    values = np.array(given.values, np.float64)
+    (holes,) = np.nonzero(np.isnan(values))  # JSON has no NaN: these are nulls
     told = {one.index: _VALUES[one.kind] for one in given.non_finite}
-    for at, value in enumerate(given.values):
-        if (value is None) is not (at in told):
-            rule = "a null needs its entry in nonFinite, and only a null has one"
-            raise errors.Invalid(rule, path=("series", str(index), "values", str(at)))
-    if any(not 0 <= at < len(given.values) for at in told):
-        raise errors.Invalid("is outside of values", path=("series", str(index), "nonFinite"))
-    values = np.array([told[at] if v is None else v for at, v in enumerate(given.values)], np.float64)
+    if len(holes) or told:
+        _require_told(holes.tolist(), told, len(values), index)
+        for at, value in told.items():
+            values[at] = value
     times = _now(len(values)) if given.times is None else np.array(given.times, np.int64)
     steps = None if given.steps is None else np.array(given.steps, np.int64)
     return Column(given.name, times, values, steps)
+
+
+def _require_told(holes: Collection[int], told: Collection[int], count: int, index: int) -> None:
+    """Raise Invalid unless nonFinite tells of each null, and of nothing else."""
+    if any(not 0 <= at < count for at in told):
+        raise errors.Invalid("is outside of values", path=("series", str(index), "nonFinite"))
+    odd = set(holes) ^ set(told)
+    if odd:
+        rule = "a null needs its entry in nonFinite, and only a null has one"
+        raise errors.Invalid(rule, path=("series", str(index), "values", str(min(odd))))
 
 
 def _columns(points: list[PointInput]) -> list[Column]:
