@@ -12,16 +12,21 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import Any, TypeVar, cast
 
+import structlog
 from sqlalchemy import Connection, Engine, Executable, Pool, event, make_url
 from sqlalchemy.engine import URL, CursorResult
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import greenlet_spawn
 
 from db import errors, feeds, rows, sqlite
 from db.bus import Bus
+from db.rows import Columns, Query
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
@@ -43,9 +48,19 @@ class Session:
             return await self._connection.execute(statement, parameters)
         return self._connection.execute(statement, parameters)
 
-    async def all(self, kind: type[T], statement: Executable, parameters: Parameters = None) -> list[T]:
-        """Every row, as immutable rows with the attributes of `kind`, read on demand (rows.py)."""
-        return cast("list[T]", rows.fetch_all(await self.execute(statement, parameters)))
+    async def all(
+        self,
+        kind: type[T],
+        statement: Executable | Query,
+        parameters: Parameters = None,
+        columns: Columns = None,
+    ) -> list[T]:
+        """Every row, as immutable rows with the attributes of `kind`, read on demand (rows.py).
+
+        Of a query, rows that have at least these columns.
+        """
+        chosen = statement.only(columns).statement if isinstance(statement, Query) else statement
+        return cast("list[T]", rows.fetch_all(await self.execute(chosen, parameters)))
 
     async def find(self, kind: type[T], statement: Executable, parameters: Parameters = None) -> T | None:
         """The first row, if there is one."""
@@ -54,6 +69,53 @@ class Session:
     async def scalar(self, statement: Executable, parameters: Parameters = None) -> Any:
         """The first column of the first row, None when there is no row."""
         return (await self.execute(statement, parameters)).scalar()
+
+
+class Alone(Session):
+    """For one statement, which is a snapshot by itself: a query goes to the driver without a detour."""
+
+    def __init__(self, engine: Engine | AsyncEngine, stack: AsyncExitStack) -> None:
+        self._engine = engine
+        self._stack = stack
+        self._opened: Session | None = None
+        self.postgresql = engine.dialect.name == "postgresql"
+
+    async def execute(self, statement: Executable, parameters: Parameters = None) -> CursorResult[Any]:
+        """Run a statement."""
+        if self._opened is None:
+            self._opened = Session(await self._stack.enter_async_context(_connected(self._engine)))
+        return await self._opened.execute(statement, parameters)
+
+    async def all(
+        self,
+        kind: type[T],
+        statement: Executable | Query,
+        parameters: Parameters = None,
+        columns: Columns = None,
+    ) -> list[T]:
+        """Every row; of a query, rows that have at least these columns."""
+        if not isinstance(statement, Query):
+            return await super().all(kind, statement, parameters)
+        query = statement.only(columns)
+        prepared = query.prepared(self._engine.dialect)
+        if prepared is not None:
+            try:
+                text, values = prepared.filled(cast("Mapping[str, Any]", parameters or {}))
+                return list(map(prepared.make, await self._fetch(text, values)))
+            except Exception as error:  # noqa: BLE001 - a read may be asked twice: SQLAlchemy says what is wrong
+                log.debug("read again", error=repr(error))
+        return cast("list[T]", query.fetch_first(await self.execute(query.statement, parameters)))
+
+    async def _fetch(self, text: str, values: Sequence[Any]) -> Sequence[Any]:
+        if isinstance(self._engine, Engine):
+            with closing(self._engine.raw_connection()) as pooled:
+                found: Sequence[Any] = pooled.driver_connection.execute(text, values).fetchall()  # type: ignore[union-attr]
+                return found
+        pooled = await greenlet_spawn(self._engine.sync_engine.raw_connection)
+        try:
+            return cast("Sequence[Any]", await pooled.driver_connection.fetch(text, *values))  # type: ignore[union-attr]
+        finally:
+            await greenlet_spawn(pooled.close)
 
 
 class Transaction(Session):
@@ -110,8 +172,8 @@ class Database:
     @asynccontextmanager
     async def single(self) -> AsyncIterator[Session]:
         """For one short read: a statement is a snapshot by itself, without two round trips around it."""
-        async with _connected(self._single) as connection:
-            yield Session(connection)
+        async with AsyncExitStack() as stack:
+            yield Alone(self._single, stack)
 
     @asynccontextmanager
     async def scan(self, *, seconds: float | None = None) -> AsyncIterator[Session]:

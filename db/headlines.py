@@ -15,6 +15,7 @@ from db import columns
 from db.columns import Base, Id
 from db.database import Session, Transaction
 from db.points import Column, Integers, Origin
+from db.rows import Columns, Query
 
 
 class RunMetric(Base):
@@ -93,13 +94,13 @@ def _merged(
     return row
 
 
-_OF_RUNS = (
+_OF_RUNS = Query(
     select(RunMetric)
     .where(columns.Among(RunMetric.run_id, "runs"))
     .order_by(RunMetric.run_id, RunMetric.name)
 )
 
 
-async def of_runs(session: Session, runs: Collection[bytes]) -> list[RunMetric]:
+async def of_runs(session: Session, runs: Collection[bytes], columns: Columns = None) -> list[RunMetric]:
     """The headline values of these runs, by name."""
-    return await session.all(RunMetric, _OF_RUNS, {"runs": list(runs)})
+    return await session.all(RunMetric, _OF_RUNS, {"runs": list(runs)}, columns)

@@ -34,6 +34,7 @@ from db import columns, feeds, states, viewers
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
 from db.files import File
+from db.rows import Columns, Query
 from db.states import EndReason, JobState
 from db.viewers import Viewer
 
@@ -163,7 +164,7 @@ _MOVE = (
     .values(state=bindparam("to"))
 )
 _OF_RUN = select(Job).where(Job.run_id == bindparam("run")).order_by(Job.position)
-_OF_RUNS = select(Job).where(columns.Among(Job.run_id, "runs")).order_by(Job.run_id, Job.position)
+_OF_RUNS = Query(select(Job).where(columns.Among(Job.run_id, "runs")).order_by(Job.run_id, Job.position))
 _MEMBERS = (
     select(Job.id, Job.position, Job.step, Job.state, Job.needs, Job.awaits)
     .where(Job.run_id == bindparam("run"))
@@ -193,9 +194,9 @@ async def of_run(session: Session, run_id: bytes) -> list[Job]:
     return await session.all(Job, _OF_RUN, {"run": run_id})
 
 
-async def of_runs(session: Session, runs: Collection[bytes]) -> list[Job]:
+async def of_runs(session: Session, runs: Collection[bytes], columns: Columns = None) -> list[Job]:
     """The jobs of several runs, in order."""
-    return await session.all(Job, _OF_RUNS, {"runs": list(runs)})
+    return await session.all(Job, _OF_RUNS, {"runs": list(runs)}, columns)
 
 
 async def find_jobs(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Job]:

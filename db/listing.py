@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal, select, text, true
 
 from db import errors, filters, narrowing, paging, runs, viewers
+from db.columns import Among
 from db.database import Session
-from db.feeds import Feed
 from db.filters import (
     Belongs,
     Condition,
@@ -26,6 +26,7 @@ from db.filters import (
 from db.matching import RUN, holds, is_beside, made, present, source
 from db.paging import Page, Slice
 from db.projects import Project
+from db.rows import Columns, Query, including
 from db.runs import Run
 from db.sorting import Key, Segment, Sort, lacks
 from db.viewers import Viewer
@@ -42,10 +43,10 @@ SECONDS = 3.0
 
 LIVE = (Flag("archived", False),)
 _HALVES = ((~Run.archived, LIVE[0]), (and_(Run.archived), Flag("archived", True)))
-_READ: Any = select(Run, Feed.seq).join(Feed, Feed.id == Run.feed_id)
 # The list that everybody looks at is built once: building it takes longer than reading it.
-_NEWEST: Any = _READ.where(Run.deleted_at.is_(None), ~Run.archived)
+_NEWEST: Any = runs.READ.where(Run.deleted_at.is_(None), ~Run.archived)
 _NEWEST_OF_PROJECT: Any = _NEWEST.where(Run.project_id == bindparam("project"))
+_OF_IDS = Query(runs.READ.where(Among(Run.id, "ids")))
 
 
 def is_short(where: Sequence[Condition], sort: Sort) -> bool:
@@ -60,6 +61,7 @@ async def list_runs(
     *,
     where: Sequence[Condition] = LIVE,
     sort: Sort = Sort(),  # noqa: B008
+    columns: Columns = None,
 ) -> Slice[Run]:
     """The runs of which every condition holds, in an order; `page` begins and ends at keys of that order.
 
@@ -68,13 +70,15 @@ async def list_runs(
     if is_short(where, sort) and (viewer.sees_all or len(viewer.projects) == 1):
         at = replace(page, after=_id_of(page.after), before=_id_of(page.before))
         if viewer.sees_all:
-            return await paging.fetch(session, Run, _NEWEST, Run.id, at, parameters={})
+            return await paging.fetch(session, Run, _NEWEST, Run.id, at, parameters={}, columns=columns)
         if viewer.kind is viewers.Kind.USER:
             (project,) = viewer.projects
             own = {"project": project}
-            return await paging.fetch(session, Run, _NEWEST_OF_PROJECT, Run.id, at, parameters=own)
-        return await paging.fetch(session, Run, _READ.where(runs.seen(viewer), ~Run.archived), Run.id, at)
-    return await _Search(session, viewer, page, where, sort).page()
+            return await paging.fetch(
+                session, Run, _NEWEST_OF_PROJECT, Run.id, at, parameters=own, columns=columns
+            )
+        return await paging.fetch(session, Run, runs.READ.where(runs.seen(viewer), ~Run.archived), Run.id, at)
+    return await _Search(session, viewer, page, where, sort).page(columns)
 
 
 async def count_runs(
@@ -128,7 +132,7 @@ class _Search:
         self.start: Key | None = Key(0, None, start) if isinstance(start, bytes) else start
         self.projects: list[bytes] = []
 
-    async def page(self) -> Slice[Run]:
+    async def page(self, columns: Columns) -> Slice[Run]:
         """The page."""
         await prepare(self.session)
         self.projects = await self._projects()
@@ -140,7 +144,7 @@ class _Search:
         size = self.wanted.size
         more = len(keys) > size or stop is not None
         keys = keys[:size][:: -1 if self.wanted.backward else 1]
-        return await self._slice(keys, more, stop)
+        return await self._slice(keys, more, stop, columns)
 
     async def count(self, most: int) -> tuple[int, bool]:
         """How many there are among the first `most` that the walk meets, and whether it would meet more."""
@@ -162,8 +166,9 @@ class _Search:
             found += await self.session.scalar(counted.where(*stream.judged(met.c.id)))
         return found, capped
 
-    async def _slice(self, keys: list[Key], more: bool, stop: Key | None) -> Slice[Run]:
-        found = await self.session.all(Run, _READ.where(Run.id.in_([key.id for key in keys]))) if keys else []
+    async def _slice(self, keys: list[Key], more: bool, stop: Key | None, columns: Columns) -> Slice[Run]:
+        given = {"ids": [key.id for key in keys]}
+        found = await self.session.all(Run, _OF_IDS, given, including(columns, "id")) if keys else []
         rows = {row.id: row for row in found}
         kept = [key for key in keys if key.id in rows]
         begun = self.start is not None

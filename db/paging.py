@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Integer, Select, bindparam
 
 from db.database import Session
+from db.rows import Columns, Query, including
 
 T = TypeVar("T")
 
@@ -53,18 +54,19 @@ async def fetch(
     *,
     newest_first: bool = True,
     parameters: Mapping[str, Any] | None = None,
+    columns: Columns = None,
 ) -> Slice[T]:
     """The page of a statement ordered by a unique column, `key`.
 
-    A statement that is given `parameters` is one of few and the same every time: its pages are built once.
+    A statement that is given `parameters` is one of few and the same every time: its pages are built once, and
+    may have no more than these `columns` and the key.
     """
-    paged = _paged if parameters is not None else _paged.__wrapped__
-    built = paged(
-        statement, key, page.after is not None, page.before is not None, page.backward, newest_first
-    )
+    arguments = key, page.after is not None, page.before is not None, page.backward, newest_first
+    built = _paged(statement, *arguments) if parameters is None else _query(statement, *arguments)
+    wanted = including(columns, key.key)
     edges = {"page_after": page.after, "page_before": page.before}
     given = {name: value for name, value in edges.items() if value is not None}
-    rows = await session.all(kind, built, {**given, **(parameters or {}), "page_size": page.size + 1})
+    rows = await session.all(kind, built, {**given, **(parameters or {}), "page_size": page.size + 1}, wanted)
     more = len(rows) > page.size
     rows = rows[: page.size]
     if page.backward:
@@ -73,6 +75,10 @@ async def fetch(
 
 
 @lru_cache(maxsize=64)
+def _query(statement: Select[Any], *arguments: Any) -> Query:
+    return Query(_paged(statement, *arguments))
+
+
 def _paged(
     statement: Select[Any], key: Any, begun: bool, ended: bool, backward: bool, newest_first: bool
 ) -> Select[Any]:

@@ -229,7 +229,9 @@ async def _ask_to_stop(
     )
 
 
-_READ: Any = select(Run, feeds.Feed.seq).join(feeds.Feed, feeds.Feed.id == Run.feed_id)
+_SEQ = select(feeds.Feed.seq).where(feeds.Feed.id == Run.feed_id).scalar_subquery().label("seq")
+READ: Any = select(Run, _SEQ)
+"""Runs as they are read; without its column, the feed costs nothing."""
 
 
 async def get(session: Session, viewer: Viewer, run_id: bytes) -> Run:
@@ -242,12 +244,12 @@ async def get(session: Session, viewer: Viewer, run_id: bytes) -> Run:
 
 async def find(session: Session, viewer: Viewer, run_id: bytes) -> Run | None:
     """The run of this id, if it may be seen."""
-    return await session.find(Run, _READ.where(Run.id == run_id, seen(viewer)))
+    return await session.find(Run, READ.where(Run.id == run_id, seen(viewer)))
 
 
 async def find_runs(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[Run]:
     """The runs of these ids that may be seen."""
-    return await session.all(Run, _READ.where(Run.id.in_(keys), seen(viewer)))
+    return await session.all(Run, READ.where(Run.id.in_(keys), seen(viewer)))
 
 
 def seen(viewer: Viewer, run: Any = Run) -> ColumnElement[bool]:

@@ -14,6 +14,7 @@ from strawberry.types import Info as StrawberryInfo
 
 from db import errors
 from db.database import Database
+from db.rows import Columns
 from db.viewers import Viewer
 from graph.surroundings import Surroundings
 from graph.sweeping import current
@@ -95,4 +96,7 @@ class Context:
         return found
 
 
-Info = StrawberryInfo[Context, None]
+class Info(StrawberryInfo[Context, None]):
+    """What a resolver is told: its context, and which columns of the rows it lists will be read."""
+
+    columns: Columns = None

@@ -1,18 +1,20 @@
 """Jobs, their attempts and workers, as the API shows them."""
 
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 from strawberry.scalars import JSON
 
 from db import attempts, expectations, jobs, logs, states
+from db.rows import Columns, including
 from graph import enums, functions, log_search, nodes, paging
 from graph.context import Context, Info
 from graph.files import File
 from graph.log_search import LogFilter
 from graph.logs import LogGap, LogLine, connect
-from graph.nodes import Node, found, loading, loads, own, public
+from graph.nodes import Node, found, loading, loads, public
 from graph.paging import Connection
 from graph.rows import OfRow
 from graph.states import JobState
@@ -98,7 +100,7 @@ class Attempt(OfRow, Node):
     )
 
     @strawberry.field(description="By rank.")
-    @loading(_workers_of, own)
+    @loading(_workers_of)
     def workers(self, found: list[Worker]) -> list[Worker]:
         return found
 
@@ -199,17 +201,17 @@ class Job(OfRow, Node):
         return [siblings[position].step for position in self.row.awaits]
 
     @strawberry.field(description="Its launches, in order.")
-    @loading(_attempts_of, own)
+    @loading(_attempts_of)
     def attempts(self, found: list[Attempt]) -> list[Attempt]:
         return found
 
     @strawberry.field(description="The files it reads; known once it is ready.")
-    @loading(_inputs_of, own)
+    @loading(_inputs_of)
     def inputs(self, found: list[File]) -> list[File]:
         return found
 
     @strawberry.field(description="The files it hands on.")
-    @loading(_outputs_of, own)
+    @loading(_outputs_of)
     def outputs(self, found: list[File]) -> list[File]:
         return found
 
@@ -276,11 +278,11 @@ async def expected_of(context: Context, keys: list[bytes]) -> list[expectations.
     return [found.get(key) for key in keys]
 
 
-async def of_run(context: Context, keys: list[bytes]) -> list[list[Job]]:
+async def of_run(context: Context, keys: list[bytes], columns: Columns = None) -> list[list[Job]]:
     """The jobs of runs, in order."""
     async with context.database.single() as session:
-        rows = await jobs.of_runs(session, keys)
-    return nodes.by_owner(keys, rows, lambda row: row.run_id, Job.of)
+        rows = await jobs.of_runs(session, keys, including(columns, "run_id"))
+    return nodes.by_owner(keys, rows, attrgetter("run_id"), Job.of)
 
 
 def duration(started_at: datetime | None, ended_at: datetime | None) -> float | None:

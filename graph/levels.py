@@ -7,21 +7,23 @@ fragments, merging and directives are as it has them. What is unusual has no pla
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from math import isfinite
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from operator import itemgetter
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from graphql import (
     DirectiveNode,
     DocumentNode,
-    GraphQLEnumType,
     GraphQLInterfaceType,
-    GraphQLLeafType,
     GraphQLObjectType,
     GraphQLOutputType,
     GraphQLUnionType,
+    ListValueNode,
+    ObjectValueNode,
     OperationType,
+    VariableNode,
     Visitor,
     get_nullable_type,
     is_leaf_type,
@@ -32,25 +34,21 @@ from graphql import (
 from graphql.execution import collect_fields as collecting
 from strawberry.types.field import StrawberryField
 
-from graph.rows import OfRow
+from db import ids
+from db.rows import Column, Columns, LazyRow, columns_of
+from graph.leaves import Convert, Unusual, leaf, of_column, with_nulls
+from graph.rows import Batch, OfRow
 
 REMEMBERED = 500
-_INT32 = range(-(2**31), 2**31)
-
-Coerce = Callable[[Any], Any]
-
-
-class Unusual(Exception):
-    """This has no plan."""
 
 
 class Shape:
     """How the values of a field become parts of the answer.
 
-    A leaf has `coerce`; an object `level`; an abstract type `levels`, by the name of the object's own type.
+    A leaf has `convert`; an object `level`; an abstract type `levels`, by the name of the object's own type.
     """
 
-    __slots__ = ("coerce", "details", "is_list", "item_nullable", "kind", "level", "levels", "nullable")
+    __slots__ = ("convert", "details", "is_list", "item_nullable", "kind", "level", "levels", "nullable")
 
     def __init__(self, planner: "_Planner", kind: GraphQLOutputType, details: Any) -> None:
         self.nullable = not is_non_null_type(kind)
@@ -64,7 +62,7 @@ class Shape:
                 raise Unusual("a list of lists")
         self.kind = inner
         self.details = details
-        self.coerce: Coerce | None = _coercion(inner) if is_leaf_type(inner) else None
+        self.convert: Convert | None = leaf(inner) if is_leaf_type(inner) else None
         self.level: Level | None = None
         self.levels: dict[str, Level] | None = None
         if isinstance(inner, GraphQLObjectType):
@@ -77,14 +75,16 @@ class Shape:
 
 
 class Field:
-    """One field of a level: a `constant`, an `attribute` of the object or of its row, or what a `function` makes.
+    """One field of a level: a `constant`, an `attribute` of the object, or what a `function` makes.
 
-    A function with a `batch` is (fetch, key of an object, what makes the value of what was fetched).
+    `reads` are the columns of the object's row that it needs, `asked` those of the rows that it lists. A function
+    may have a `batch` (rows.py). `given` are its arguments, where the document alone says them.
     """
 
     __slots__ = (
-        *("attribute", "batch", "constant", "definition", "details", "function", "info_name", "is_async"),
-        *("key", "of_row", "parent", "shape", "source", "takes_self", "wants_arguments"),
+        *("_fetched", "asked", "attribute", "batch", "constant", "definition", "details", "function"),
+        *("given", "info_name", "is_async", "key", "parent", "reads", "shape", "source", "takes_self"),
+        "wants_arguments",
     )
 
     def __init__(self, planner: "_Planner", parent: GraphQLObjectType, key: str, details: Any) -> None:
@@ -92,10 +92,14 @@ class Field:
         self.parent = parent
         self.details = details
         node = details[0].node
+        self._fetched = planner.fetched
+        self.asked: Columns = None
         self.constant: str | None = None
         self.attribute: str | None = None
         self.function: Callable[..., Any] | None = None
-        self.batch: tuple[Any, Callable[[Any], Any], Callable[..., Any]] | None = None
+        self.info_name: str | None = None
+        self.batch: Batch | None = None
+        self.reads: Columns = frozenset()
         if node.name.value == "__typename":
             self.constant = parent.name
             return
@@ -106,31 +110,95 @@ class Field:
         self.definition = definition
         self.source = source
         self.wants_arguments = bool(definition.args)
+        self.given: dict[str, Any] | None = None
         self.shape = Shape(planner, definition.type, details)
+        self.asked = None if self.shape.level is None else self.shape.level.asked()
         resolver = source.base_resolver
         if resolver is None:
             self.attribute = source.python_name
-            origin = parent.extensions["strawberry-definition"].origin
-            self.of_row = issubclass(origin, OfRow) and self.attribute != "id"
+            self.reads = frozenset({self.attribute})
             return
         if resolver.root_parameter or resolver.parent_parameter or not callable(resolver.wrapped_func):
             raise Unusual(node.name.value)
         self.function = resolver.wrapped_func
         self.takes_self = resolver.self_parameter is not None
         self.is_async = resolver.is_async
-        self.batch = getattr(resolver.wrapped_func, "batch", None)
         self.info_name = resolver.info_parameter.name if resolver.info_parameter else None
+        self.reads = getattr(self.function, "reads", None)
+        self.batch = getattr(self.function, "batch", None)
+        if self.batch is not None:
+            self.reads = frozenset({self.batch.column})
+            planner.fetch(self.batch, self.shape)
+
+    @property
+    def fetched(self) -> Columns:
+        """The columns of the rows that its batch fetches."""
+        assert self.batch is not None
+        return self._fetched[self.batch.fetch]
+
+    def is_the_same(self) -> bool:
+        """Whether its arguments are scalars that the document itself has."""
+        given = [argument.value for argument in self.details[0].node.arguments or ()]
+        items = [item for one in given for item in (one.values if isinstance(one, ListValueNode) else (one,))]
+        return not any(isinstance(item, VariableNode | ObjectValueNode | ListValueNode) for item in items)
 
 
 class Level:
     """The fields that are wanted of one type, in the order of the answer."""
 
-    __slots__ = ("fields", "keys", "kind")
+    __slots__ = ("_columns", "answers", "fields", "keys", "kind", "of_row", "reads")
 
     def __init__(self, kind: GraphQLObjectType) -> None:
         self.kind = kind
+        definition: Any = kind.extensions.get("strawberry-definition")
+        self.of_row: type[OfRow] | None = definition.origin if _is_of_row(definition) else None
         self.fields: tuple[Field, ...] = ()
         self.keys: tuple[str, ...] = ()
+        self.reads: Columns = frozenset()
+        self.answers: Callable[[Sequence[Sequence[Any]]], list[dict[str, Any]]] = _nothing
+        self._columns: WeakKeyDictionary[type, list[Convert | None]] = WeakKeyDictionary()
+
+    def fill(self, fields: dict[str, Field]) -> None:
+        """Give it its fields, by their names in the answer."""
+        self.keys = tuple(fields)
+        self.fields = tuple(fields.values())
+        self.reads = union(field.reads for field in self.fields)
+        self.answers = _answers(self.keys)
+
+    def columns(self, kind: type) -> list[Convert | None]:
+        """For each field what makes parts of the answer of rows of a class; None for what is no column of theirs."""
+        found = self._columns.get(kind)
+        if found is None:
+            there = columns_of(kind) if issubclass(kind, LazyRow) else {}
+            found = self._columns[kind] = [self._column(field, there) for field in self.fields]
+        return found
+
+    def _column(self, field: Field, there: Mapping[str, Column]) -> Convert | None:
+        if field.attribute is None or field.attribute not in there:
+            return None
+        column, shape = there[field.attribute], field.shape
+        if shape.is_list or shape.convert is None:
+            return None
+        convert = of_column(shape.kind, shape.convert, column)
+        if field.attribute == "id" and self.of_row is not None:
+            convert = partial(ids.encode_all, self.of_row.kind)
+        take, nullable = itemgetter(column.index), shape.nullable
+
+        def parts(rows: Sequence[Any]) -> Sequence[Any]:
+            made = with_nulls(list(map(take, rows)), convert)
+            if not nullable and None in made:
+                raise Unusual("null where there may be none")
+            return made
+
+        return parts
+
+    def asked(self) -> Columns:
+        """The columns of the rows of which it shows a list, itself or as a connection."""
+        if self.of_row is not None:
+            return self.reads
+        through = [field for field in self.fields if field.constant is None and field.info_name is None]
+        below = [field.shape for field in through if field.shape.convert is None]
+        return union(None if shape.level is None else shape.level.asked() for shape in below)
 
 
 class _Planner:
@@ -138,6 +206,13 @@ class _Planner:
 
     def __init__(self, execution: Any) -> None:
         self.execution = execution
+        self.fetched: dict[Any, Columns] = {}
+
+    def fetch(self, batch: Batch, shape: Shape) -> None:
+        """Note which columns a field needs of the rows that its batch fetches, for all who share them."""
+        needed = None if shape.level is None or not batch.narrows else shape.level.reads
+        before = self.fetched.get(batch.fetch, frozenset())
+        self.fetched[batch.fetch] = union((before, batch.reads, needed))
 
     def level(self, kind: GraphQLObjectType, collected: Any) -> Level:
         """The level of these collected fields."""
@@ -145,8 +220,7 @@ class _Planner:
             raise Unusual("@defer")
         made = Level(kind)
         grouped = collected.grouped_field_set
-        made.keys = tuple(grouped)
-        made.fields = tuple(Field(self, kind, key, details) for key, details in grouped.items())
+        made.fill({key: Field(self, kind, key, details) for key, details in grouped.items()})
         return made
 
     def root(self) -> Level:
@@ -211,56 +285,34 @@ def _has_directives(*nodes: Any) -> bool:
     return looking.found
 
 
-def _coercion(kind: GraphQLLeafType) -> Coerce:
-    """What makes an output of a value, with a short cut for values that are one."""
-    coerce = kind.coerce_output_value
-    if isinstance(kind, GraphQLEnumType):
-        return _enumerated(coerce)
-    shorten = _SHORT.get(kind.name)
-    return coerce if shorten is None else shorten(coerce)
+def union(columns: Iterable[Columns]) -> Columns:
+    """All of these columns."""
+    made: frozenset[str] = frozenset()
+    for some in columns:
+        if some is None:
+            return None
+        made |= some
+    return made
 
 
-def _enumerated(coerce: Coerce) -> Coerce:
-    names: dict[Any, Any] = {}
-
-    def name(value: Any) -> Any:
-        found = names.get(value)
-        if found is None:
-            found = names[value] = coerce(value)
-        return found
-
-    return name
+def _is_of_row(definition: Any) -> bool:
+    return definition is not None and issubclass(definition.origin, OfRow)
 
 
-def _text(coerce: Coerce) -> Coerce:
-    return lambda value: value if type(value) is str else coerce(value)
+def _nothing(_: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    raise Unusual("a selection that directives have emptied")
 
 
-def _whole(coerce: Coerce) -> Coerce:
-    return lambda value: value if type(value) is int and value in _INT32 else coerce(value)
-
-
-def _truth(coerce: Coerce) -> Coerce:
-    return lambda value: value if type(value) is bool else coerce(value)
-
-
-def _real(coerce: Coerce) -> Coerce:
-    return lambda value: value if type(value) is float and isfinite(value) else coerce(value)
-
-
-def _moment(coerce: Coerce) -> Coerce:
-    # The endpoint's JSON has an aware UTC moment just as isoformat writes it, in a tenth of the time.
-    return lambda value: value if type(value) is datetime and value.tzinfo is UTC else coerce(value)
-
-
-_SHORT: dict[str, Callable[[Coerce], Coerce]] = {
-    "ID": _text,
-    "String": _text,
-    "Int": _whole,
-    "Float": _real,
-    "Boolean": _truth,
-    "DateTime": _moment,
-}
+@lru_cache(maxsize=REMEMBERED)
+def _answers(keys: tuple[str, ...]) -> Callable[[Sequence[Sequence[Any]]], list[dict[str, Any]]]:
+    """What makes answers of columns: written for its keys, as dataclasses are; a third of a general one's time."""
+    if not keys:
+        return _nothing
+    names = [f"v{number}" for number in range(len(keys))]
+    pairs = ", ".join(f"{key!r}: {name}" for key, name in zip(keys, names, strict=True))
+    # Keys are GraphQL names: letters, digits and underscores.
+    made = eval(f"lambda columns: [{{{pairs}}} for {', '.join(names)}, in zip(*columns, strict=True)]")
+    return cast("Callable[[Sequence[Sequence[Any]]], list[dict[str, Any]]]", made)
 
 
 def runtime_levels(levels: dict[str, Level], values: Sequence[Any]) -> list[Level]:

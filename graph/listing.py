@@ -9,6 +9,7 @@ import strawberry
 from db import filters, listing, paging, sorting
 from db.database import Session
 from db.filters import Belongs, Condition
+from db.rows import Columns
 from db.sorting import Sort
 from graph import paging as pages
 from graph.context import Context, Info
@@ -28,11 +29,11 @@ def reading(context: Context, where: Sequence[Condition], sort: Sort) -> Abstrac
 
 
 async def connect(
-    context: Context, page: paging.Page, where: Sequence[Condition], sort: Sort
+    context: Context, page: paging.Page, where: Sequence[Condition], sort: Sort, columns: Columns = None
 ) -> Connection[Run]:
     """A page of runs as a connection."""
     async with reading(context, where, sort) as session:
-        rows = await listing.list_runs(session, context.viewer, page, where=where, sort=sort)
+        rows = await listing.list_runs(session, context.viewer, page, where=where, sort=sort, columns=columns)
     made: Connection[Run] = pages.connect(rows, lambda row: row.id, Run.of)
     return made
 
@@ -44,12 +45,13 @@ async def list_runs(
     pipeline_id: bytes | None = None,
     *,
     parent_id: bytes | None = None,
+    columns: Columns = None,
 ) -> Connection[Run]:
     """A page of runs, newest first: of a pipeline, those not archived; of a parent, all."""
     if parent_id is not None:
-        return await connect(context, page, (Belongs("parent", parent_id),), Sort())
+        return await connect(context, page, (Belongs("parent", parent_id),), Sort(), columns)
     of = () if pipeline_id is None else (Belongs("pipeline", pipeline_id),)
-    return await connect(context, page, (*of, *listing.LIVE), Sort())
+    return await connect(context, page, (*of, *listing.LIVE), Sort(), columns)
 
 
 @strawberry.type
@@ -81,4 +83,4 @@ class RunListQuery:
         where: Any = filters.parse(asked) if asked else listing.LIVE
         order = sorting.parse(document(sort) or ordered)
         page = pages.page(first, after, last, before, order.key)
-        return await connect(context, page, where, order)
+        return await connect(context, page, where, order, info.columns)

@@ -5,6 +5,7 @@ null stands for what is not finite, and `nonFinite` says what was there.
 """
 
 from enum import Enum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -12,6 +13,7 @@ import strawberry
 
 from db import errors, headlines, metrics, texts
 from db.points import Floats, Points
+from db.rows import Columns, including
 from graph import nodes
 from graph.context import Context, Info
 from graph.nodes import found
@@ -128,11 +130,11 @@ class RunMetric:
     maximum_step: Int64 | None = strawberry.field(name="maxStep", description="The step of max.")
 
 
-async def headlines_of(context: Context, keys: list[bytes]) -> list[list[RunMetric]]:
+async def headlines_of(context: Context, keys: list[bytes], columns: Columns = None) -> list[list[RunMetric]]:
     """The headline values of runs, by name: their rows, which have what the type has."""
     async with context.database.single() as session:
-        rows = await headlines.of_runs(session, keys)
-    return nodes.by_owner(keys, rows, lambda row: row.run_id)
+        rows = await headlines.of_runs(session, keys, including(columns, "run_id"))
+    return nodes.by_owner(keys, rows, attrgetter("run_id"))
 
 
 def non_finite(values: Floats) -> list[NonFinite]:

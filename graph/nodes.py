@@ -6,13 +6,15 @@ A feature registers how its kind is loaded (`loads`); ids carry their kind, so n
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Annotated, Any, TypeVar
 
 import strawberry
 
 from db import errors, ids, texts
-from graph.context import Context, Fetch, Info
+from graph.context import Context, Info
+from graph.rows import Batch
 
 T = TypeVar("T")
 
@@ -32,16 +34,10 @@ class Node:
     id: strawberry.ID = strawberry.field(description="Typed and opaque, good for ever.")
 
 
-def own(node: Any) -> bytes:
-    """The key of an object of a row."""
-    key: bytes = node.row.id
-    return key
-
-
 def loading(
-    fetch: Fetch, key: Callable[[Any], Any]
+    fetch: Callable[..., Awaitable[list[Any]]], column: str = "id", *, reads: Collection[str] = ()
 ) -> Callable[[Callable[..., T]], Callable[..., Awaitable[T]]]:
-    """Make a method a resolver that gets what `fetch` gives for its object's key, batched with all others.
+    """Make a method a resolver that gets what `fetch` gives for a column of its row, batched with all others.
 
     The method takes that as its first argument, then the field's own. A key of None gives None.
     """
@@ -49,7 +45,7 @@ def loading(
     def decorate(method: Callable[..., T]) -> Callable[..., Awaitable[T]]:
         @functools.wraps(method)
         async def resolve(self: Any, info: Info, **arguments: Any) -> T:
-            wanted = key(self)
+            wanted = getattr(self.row, column)
             loaded = None if wanted is None else await info.context.load(fetch, wanted)
             return method(self, loaded, **arguments)
 
@@ -57,7 +53,8 @@ def loading(
         itself, _, *rest = signature.parameters.values()
         asks = inspect.Parameter("info", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Info)
         resolve.__signature__ = signature.replace(parameters=[itself, asks, *rest])  # type: ignore[attr-defined]
-        resolve.batch = fetch, key, method  # type: ignore[attr-defined]
+        narrows = "columns" in inspect.signature(fetch).parameters
+        resolve.batch = Batch(fetch, column, method, frozenset(reads), narrows)  # type: ignore[attr-defined]
         return resolve
 
     return decorate
@@ -138,13 +135,9 @@ def by_owner(
     make: Callable[[Any], Any] | None = None,
 ) -> list[list[Any]]:
     """The objects of each key, in the order of the rows: what `make` makes of the rows it owns, or the rows."""
-    owned: dict[Any, list[Any]] = {}
+    owned: defaultdict[Any, list[Any]] = defaultdict(list)
     for row in rows:
-        key = owner(row)
-        known = owned.get(key)
-        if known is None:
-            known = owned[key] = []
-        known.append(row if make is None else make(row))
+        owned[owner(row)].append(row if make is None else make(row))
     return [owned.get(key, []) for key in keys]
 
 

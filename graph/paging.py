@@ -5,7 +5,7 @@ key of its row.
 """
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
@@ -58,7 +58,13 @@ class Edge(Generic[T]):
 class Connection(Generic[T]):
     """A connection."""
 
-    edges: list[Edge[T]] = strawberry.field(description="The items with their cursors.")
+    keys: strawberry.Private[Sequence[Any]]
+
+    @strawberry.field(description="The items with their cursors.")
+    def edges(self) -> list[Edge[T]]:
+        pairs = zip(self.keys, self.nodes, strict=True)
+        return [Edge(cursor=cursor(key), node=node) for key, node in pairs]
+
     nodes: list[T] = strawberry.field(description="The items.")
     page_info: PageInfo = strawberry.field(description="Where the page lies.")
 
@@ -121,15 +127,13 @@ def cursor(key: Any) -> str:
 def connect(rows: Slice[Any], key: Callable[[Any], Any], node: Callable[[Any], T]) -> "Connection[T]":
     """A connection from a slice of rows."""
     keys = [key(row) for row in rows.rows] if rows.keys is None else rows.keys
-    cursors = [cursor(one) for one in keys]
-    edges = [Edge(cursor=at, node=node(row)) for at, row in zip(cursors, rows.rows, strict=True)]
-    start, end = (cursors[0], cursors[-1]) if cursors else (None, None)
+    start, end = (cursor(keys[0]), cursor(keys[-1])) if keys else (None, None)
     if rows.resume is not None:
         # A search that ended early goes on behind what it has met, not behind what it shows.
         start, end = (cursor(rows.resume), end) if rows.backward else (start, cursor(rows.resume))
     return Connection(
-        edges=edges,
-        nodes=[edge.node for edge in edges],
+        keys=keys,
+        nodes=[node(row) for row in rows.rows],
         page_info=PageInfo(
             has_next_page=rows.has_next,
             has_previous_page=rows.has_previous,

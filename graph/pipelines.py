@@ -100,7 +100,9 @@ class Pipeline(Node):
         before: paging.Before = None,
     ) -> Connection[Annotated["Run", strawberry.lazy("graph.runs")]]:
         page = paging.page(first, after, last, before)
-        found: Connection[Run] = await nodes.listing("run")(info.context, page, self.row.id)
+        found: Connection[Run] = await nodes.listing("run")(
+            info.context, page, self.row.id, columns=info.columns
+        )
         return found
 
 

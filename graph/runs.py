@@ -15,7 +15,7 @@ from graph.context import Context, Info
 from graph.files import File
 from graph.jobs import Job, of_run
 from graph.metrics import RunMetric
-from graph.nodes import Node, found, loading, loads, own
+from graph.nodes import Node, found, loading, loads
 from graph.paging import Connection
 from graph.rows import OfRow
 from graph.scalars import Int64
@@ -117,12 +117,12 @@ class Run(OfRow, Node):
         return found
 
     @strawberry.field(description="By name.")
-    @loading(_tags_of, own)
+    @loading(_tags_of)
     def tags(self, found: list[Tag]) -> list[Tag]:
         return found
 
     @strawberry.field(description="Its input files, in the order given.")
-    @loading(_files_of, own)
+    @loading(_files_of)
     def files(self, found: list[File]) -> list[File]:
         return found
 
@@ -135,19 +135,19 @@ class Run(OfRow, Node):
         return await info.context.load(source_uses.of_runs, self.row.id)
 
     @strawberry.field(description="Its steps' jobs, in order.")
-    @loading(of_run, own)
+    @loading(of_run)
     def jobs(self, found: list[Job]) -> list[Job]:
         return found
 
     @strawberry.field(description="The job of this step, or null.")
-    @loading(of_run, own)
+    @loading(of_run, reads=["step"])
     def job(
         self, found: list[Job], step: Annotated[str, strawberry.argument(description="Its label in the run.")]
     ) -> Job | None:
         return next((job for job in found if job.step == step), None)
 
     @strawberry.field(description="Its headline values, by name; of these names if given.")
-    @loading(metrics.headlines_of, own)
+    @loading(metrics.headlines_of, reads=["name"])
     def metrics(
         self,
         found: list[RunMetric],
@@ -158,7 +158,7 @@ class Run(OfRow, Node):
         return found if names is None else [each for each in found if each.name in names]
 
     @strawberry.field(description="Every change of state, in order.")
-    @loading(of_feed, lambda run: run.row.feed_id)
+    @loading(of_feed, "feed_id")
     def timeline(self, found: list[TimelineEntry]) -> list[TimelineEntry]:
         return found
 
@@ -171,7 +171,7 @@ class Run(OfRow, Node):
     @strawberry.field(
         description="The fire of a schedule that started it; null where a person or program did."
     )
-    @loading(fires.of_runs, own)
+    @loading(fires.of_runs)
     def fire(self, found: fires.Fire | None) -> fires.Fire | None:
         return found
 
@@ -200,7 +200,9 @@ class Run(OfRow, Node):
         before: paging.Before = None,
     ) -> Connection["Run"]:
         page = paging.page(first, after, last, before)
-        found: Connection[Run] = await nodes.listing("run")(info.context, page, parent_id=self.row.id)
+        found: Connection[Run] = await nodes.listing("run")(
+            info.context, page, parent_id=self.row.id, columns=info.columns
+        )
         return found
 
 

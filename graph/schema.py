@@ -179,7 +179,7 @@ def build(*, sorted: bool = False, execution: type[Execution] = Execution) -> st
         Subscription,
         types=[Attempt, Worker],
         execution_context_class=execution,
-        config=StrawberryConfig(scalar_map=SCALARS, sort_schema=sorted),
+        config=StrawberryConfig(scalar_map=SCALARS, sort_schema=sorted, info_class=Info),
         extensions=[
             lambda: AddValidationRules(list(cost.RULES)),
             lambda: MaxTokensLimiter(max_token_count=cost.TOKENS),

@@ -9,6 +9,7 @@ is executed again by graphql-core, which has the exact errors, paths and nulls. 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Sequence
+from itertools import chain, islice, repeat
 from operator import attrgetter
 from types import coroutine
 from typing import Any
@@ -18,13 +19,15 @@ from graphql.execution.values import get_argument_values
 from graphql.pyutils import Path
 from strawberry.schema.schema_converter import get_arguments
 
-from graph.levels import Field, Level, Shape, Unusual, runtime_levels
+from db.rows import Columns
+from graph.leaves import Unusual
+from graph.levels import Field, Level, Shape, runtime_levels
 from graph.scalars import Records
 
 MOST_KEYS = 1000
 """What a loader is asked for at once."""
 
-Fetch = Callable[[Any, list[Any]], Awaitable[list[Any]]]
+Fetch = Callable[..., Awaitable[list[Any]]]
 
 _driving: "Sweep | None" = None
 """The sweep whose resolver runs in this very moment: never set while anything is awaited."""
@@ -69,6 +72,8 @@ class _Column:
         self.missing = 0
 
 
+_Asked = tuple[Fetch, Columns]
+"""A loader, and which columns of its rows are asked for."""
 _Parked = tuple[Coroutine[Any, Any, Any], _Column, int]
 
 
@@ -88,9 +93,9 @@ class Sweep:
     def __init__(self, execution: Any) -> None:
         self._execution = execution
         self._context = execution.context_value
-        self._wanted: dict[Fetch, _Wanted] = {}
-        self._waiting: dict[Fetch, _Wanted] = {}
-        self._loaded: dict[Fetch, dict[Any, Any]] = {}
+        self._wanted: dict[_Asked, _Wanted] = {}
+        self._waiting: dict[_Asked, _Wanted] = {}
+        self._loaded: dict[_Asked, dict[Any, Any]] = {}
 
     async def run(self, level: Level) -> dict[str, Any]:
         """The answer's data; raises whatever goes wrong, and leaves nothing behind then."""
@@ -99,25 +104,25 @@ class Sweep:
             while self._wanted:
                 self._waiting, self._wanted = self._wanted, {}
                 await self._fetch()
-                for fetch, asked in self._waiting.items():
-                    await self._hand_on(fetch, asked)
+                for asked, wanted in self._waiting.items():
+                    await self._hand_on(asked, wanted)
             return data
         finally:
-            for asked in (*self._wanted.values(), *self._waiting.values()):
-                for parked in asked.parked.values():
+            for wanted in (*self._wanted.values(), *self._waiting.values()):
+                for parked in wanted.parked.values():
                     for resolver, _, _ in parked:
                         resolver.close()
 
     async def load(self, fetch: Fetch, key: Hashable) -> Any:
         """What `fetch` gives for a key: what it gave before, or once everybody has asked."""
-        loaded = self._loaded.get(fetch)
+        loaded = self._loaded.get((fetch, None))
         if loaded is not None and key in loaded:
             return loaded[key]
         return await Want(fetch, key)
 
     async def _fetch(self) -> None:
         """Fetch for all who wait, from all loaders at once: a database elsewhere answers them side by side."""
-        loads = [self._load(fetch, asked) for fetch, asked in self._waiting.items()]
+        loads = [self._load(asked, wanted) for asked, wanted in self._waiting.items()]
         if len(loads) == 1:
             await loads[0]
             return
@@ -125,23 +130,25 @@ class Sweep:
             if failure is not None:
                 raise failure
 
-    async def _load(self, fetch: Fetch, asked: _Wanted) -> None:
+    async def _load(self, asked: _Asked, wanted: _Wanted) -> None:
         """Fetch what one loader is asked for and has not given yet."""
-        loaded = self._loaded.setdefault(fetch, {None: None})
-        keys = dict.fromkeys(asked.parked)
-        for _, wanted, _ in asked.columns:
-            keys.update(dict.fromkeys(wanted))
+        fetch, columns = asked
+        loaded = self._loaded.setdefault(asked, {None: None})
+        keys = dict.fromkeys(wanted.parked)
+        for _, some, _ in wanted.columns:
+            keys.update(dict.fromkeys(some))
         missing = [key for key in keys if key not in loaded]
         for at in range(0, len(missing), MOST_KEYS):
             some = missing[at : at + MOST_KEYS]
-            loaded.update(zip(some, await fetch(self._context, some), strict=True))
+            fetching = fetch(self._context, some) if columns is None else fetch(self._context, some, columns)
+            loaded.update(zip(some, await fetching, strict=True))
 
-    async def _hand_on(self, fetch: Fetch, asked: _Wanted) -> None:
+    async def _hand_on(self, asked: _Asked, wanted: _Wanted) -> None:
         """Let all who have asked go on with what was fetched."""
-        loaded = self._loaded[fetch]
-        for column, wanted, arguments in asked.columns:
-            await self._finish(column, [loaded[key] for key in wanted], arguments)
-        for key, parked in asked.parked.items():
+        loaded = self._loaded[asked]
+        for column, keys, arguments in wanted.columns:
+            await self._finish(column, [loaded[key] for key in keys], arguments)
+        for key, parked in wanted.parked.items():
             for resolver, column, index in parked:
                 await self._resume(resolver, loaded[key], column, index)
 
@@ -149,10 +156,8 @@ class Sweep:
         """What was fetched for a whole column becomes its values."""
         batch = column.field.batch
         assert batch is not None
-        make = batch[2]
-        column.values = [
-            make(parent, found, **arguments) for parent, found in zip(column.parents, loaded, strict=True)
-        ]
+        pairs = zip(column.parents, loaded, strict=True)
+        column.values = [batch.make(parent, found, **arguments) for parent, found in pairs]
         await self._place(column)
 
     async def _place(self, column: _Column) -> None:
@@ -174,24 +179,28 @@ class Sweep:
             await self._place(column)
 
     def _park(self, want: Want, resolver: Coroutine[Any, Any, Any], column: _Column, index: int) -> None:
-        self._of(want.fetch).parked.setdefault(want.key, []).append((resolver, column, index))
+        self._of((want.fetch, None)).parked.setdefault(want.key, []).append((resolver, column, index))
 
-    def _of(self, fetch: Fetch) -> _Wanted:
-        wanted = self._wanted.get(fetch)
+    def _of(self, asked: _Asked) -> _Wanted:
+        wanted = self._wanted.get(asked)
         if wanted is None:
-            wanted = self._wanted[fetch] = _Wanted()
+            wanted = self._wanted[asked] = _Wanted()
         return wanted
 
     async def _level(self, level: Level, parents: Sequence[Any]) -> list[dict[str, Any]]:
         """The answers of the objects of a level; what has to be waited for comes into them later."""
         columns: list[Sequence[Any]] = []
         later: list[_Column] = []
-        for field in level.fields:
-            if field.constant is not None:
+        rows = parents if level.of_row is None else [parent.row for parent in parents]
+        kinds = set(map(type, rows))
+        direct = level.columns(kinds.pop()) if len(kinds) == 1 else repeat(None)
+        for field, parts in zip(level.fields, direct, strict=False):
+            if parts is not None:
+                columns.append(parts(rows))
+            elif field.constant is not None:
                 columns.append([field.constant] * len(parents))
             elif field.attribute is not None:
-                objects = [parent.row for parent in parents] if field.of_row else parents
-                columns.append(await self._parts(field, list(map(attrgetter(field.attribute), objects))))
+                columns.append(await self._parts(field, list(map(attrgetter(field.attribute), parents))))
             else:
                 column = await self._resolve(field, parents)
                 if column.missing:
@@ -199,8 +208,7 @@ class Sweep:
                     columns.append(column.values)
                 else:
                     columns.append(await self._parts(field, column.values))
-        keys = level.keys
-        outs = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+        outs = level.answers(columns)
         for column in later:
             column.outs = outs
         return outs
@@ -211,8 +219,9 @@ class Sweep:
         assert function is not None
         column = _Column(field, parents)
         if field.batch is not None:
-            fetch, key, _ = field.batch
-            self._of(fetch).columns.append((column, [key(parent) for parent in parents], arguments))
+            key = attrgetter(field.batch.column)
+            keys = [key(parent.row) for parent in parents]
+            self._of((field.batch.fetch, field.fetched)).columns.append((column, keys, arguments))
             column.missing = len(parents)
             return column
         try:
@@ -233,37 +242,46 @@ class Sweep:
 
     def _arguments(self, field: Field) -> dict[str, Any]:
         """The arguments of a field, the same for all objects, as its resolver takes them."""
+        takes_info = field.info_name is not None and field.batch is None
+        if field.given is not None and not takes_info:
+            return field.given
+        info = self._info(field)
+        given = field.given
+        if given is None:
+            given = self._given(field, info) if field.wants_arguments else {}
+            given.pop(field.info_name or "", None)
+            if field.is_the_same():
+                field.given = given
+        return {**given, field.info_name: info} if takes_info and field.info_name else given
+
+    def _info(self, field: Field) -> Any:
         execution = self._execution
-        if not field.wants_arguments and field.info_name is None:
-            return {}
-        path = Path(None, field.key, field.parent.name)
         nodes = [each.node for each in field.details]
+        path = Path(None, field.key, field.parent.name)
         raw = execution.build_resolve_info(field.definition, nodes, field.parent, path)
         config = execution.schema.extensions["strawberry-definition"].config
         info = config.info_class(_raw_info=raw, _field=field.source)
-        given: dict[str, Any] = {}
-        if field.wants_arguments:
-            given = get_argument_values(
-                field.definition,
-                nodes[0],
-                execution.variable_values,
-                field.details[0].fragment_variable_values,
-                execution.hide_suggestions,
-            )
-            registry = execution.schema.extensions["strawberry-definition"].schema_converter.scalar_registry
-            _, given = get_arguments(
-                field=field.source,
-                source=None,
-                info=info,
-                kwargs=given,
-                config=config,
-                scalar_registry=registry,
-            )
-        if field.info_name is not None:
-            if field.batch is None:
-                given[field.info_name] = info
-            else:
-                given.pop(field.info_name, None)
+        info.columns = field.asked
+        return info
+
+    def _given(self, field: Field, info: Any) -> dict[str, Any]:
+        execution = self._execution
+        strawberry_schema = execution.schema.extensions["strawberry-definition"]
+        raw = get_argument_values(
+            field.definition,
+            field.details[0].node,
+            execution.variable_values,
+            field.details[0].fragment_variable_values,
+            execution.hide_suggestions,
+        )
+        _, given = get_arguments(
+            field=field.source,
+            source=None,
+            info=info,
+            kwargs=raw,
+            config=strawberry_schema.config,
+            scalar_registry=strawberry_schema.schema_converter.scalar_registry,
+        )
         return given
 
     async def _parts(self, field: Field, values: Sequence[Any]) -> Sequence[Any]:
@@ -271,22 +289,19 @@ class Sweep:
         shape = field.shape
         if not shape.is_list:
             return await self._items(shape, values, nullable=shape.nullable)
-        if shape.coerce is not None:
-            return [await self._leaves(shape, value) for value in values]
-        if any(type(value) is Records for value in values):
+        kinds = set(map(type, values))
+        if Records in kinds:
             return [self._records(shape, value) for value in values]
-        lists = [self._list(shape, value) for value in values]
-        flat = [item for items in lists if items is not None for item in items]
-        made = await self._items(shape, flat, nullable=shape.item_nullable)
-        parts: list[Any] = []
-        at = 0
-        for items in lists:
-            if items is None:
-                parts.append(None)
-            else:
-                parts.append(made[at : at + len(items)])
-                at += len(items)
-        return parts
+        if np.ndarray in kinds:
+            return [await self._leaves(shape, value) for value in values]
+        if type(None) in kinds and shape.nullable:
+            kinds.remove(type(None))
+        if not all(issubclass(kind, list | tuple) for kind in kinds):
+            raise Unusual("no list")
+        flat = list(chain.from_iterable(value for value in values if value is not None))
+        self._execution.count(len(flat))
+        left = iter(await self._items(shape, flat, nullable=shape.item_nullable))
+        return [None if value is None else list(islice(left, len(value))) for value in values]
 
     def _list(self, shape: Shape, value: Any) -> Sequence[Any] | None:
         if value is None and shape.nullable:
@@ -310,11 +325,8 @@ class Sweep:
         there: Sequence[Any] = [value for value in values if value is not None]
         if len(there) < len(values) and not nullable:
             raise Unusual("null where there may be none")
-        if shape.coerce is not None:
-            coerce = shape.coerce
-            made: Sequence[Any] = [coerce(value) for value in there]
-            if None in made:
-                raise Unusual("a value that cannot be told")
+        if shape.convert is not None:
+            made = shape.convert(there)
         elif shape.level is not None:
             made = await self._level(shape.level, there) if there else []
         else:

@@ -64,3 +64,8 @@ def test_every_id_is_later_than_those_before_it_in_whatever_thread() -> None:
         thread.join()
     assert all(a < b for own in made for a, b in itertools.pairwise(own))
     assert len(set(itertools.chain(*made))) == 8000
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16)))
+def test_many_ids_are_encoded_as_each_alone(values: list[bytes]) -> None:
+    assert ids.encode_all("run", values) == [ids.encode("run", value) for value in values]

@@ -1,11 +1,14 @@
 """Rows read their columns on demand, and equal what SQLAlchemy makes of the same statement."""
 
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import create_engine, insert, literal, select
+import pytest
+from sqlalchemy import bindparam, create_engine, insert, literal, select
 from sqlalchemy.dialects.sqlite import dialect
+from sqlalchemy.exc import StatementError
 
-from db import columns, ids
+from db import columns, ids, rows
 from db.database import Database
 from db.projects import Project
 
@@ -62,3 +65,65 @@ async def test_among_is_looked_up_in_an_index(sqlite_url: str) -> None:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {spelt}").all()
     engine.dispose()
     assert all("SEARCH" in row[-1] for row in plan), plan
+
+
+async def _projects(database: Database, count: int) -> list[dict[str, Any]]:
+    moment = datetime(2026, 1, 1, 1, 2, 3, tzinfo=UTC)
+    made = [{"id": ids.new(), "name": f"p{n:02}", "created_at": moment} for n in range(count)]
+    async with database.begin() as session:
+        await session.execute(insert(Project), made)
+    return made
+
+
+OF_KEYS = select(Project).where(columns.Among(Project.id, "keys")).order_by(Project.name)
+
+
+@pytest.mark.parametrize("wanted", [None, frozenset({"name"}), frozenset({"id", "created_at", "unknown"})])
+async def test_a_query_run_by_the_driver_gives_what_sqlalchemy_gives(
+    database: Database, wanted: rows.Columns
+) -> None:
+    keys = [one["id"] for one in await _projects(database, 70)]
+    query = rows.Query(OF_KEYS)
+    names = [name for name in list(Project.__table__.columns.keys()) if wanted is None or name in wanted]
+    for some in ([], keys[:1], keys, keys[3:8], [b"?" * 16]):
+        async with database.read() as session:
+            usual = (await session.execute(OF_KEYS, {"keys": some})).all()
+        async with database.single() as session:
+            found = await session.all(Project, query, {"keys": some}, wanted)
+        assert [[getattr(row, name) for name in names] for row in found] == [
+            [getattr(row, name) for name in names] for row in usual
+        ]
+        assert not found or hasattr(found[0], "created_at") is ("created_at" in names)
+
+
+async def test_a_query_in_a_transaction_is_of_its_snapshot(database: Database) -> None:
+    await _projects(database, 2)
+    query = rows.Query(select(Project).order_by(Project.name))
+    for _ in range(2):
+        async with database.single() as session:
+            before = await session.all(Project, query)
+    async with database.read() as session:
+        assert len(await session.all(Project, query)) == len(before) == 2
+        await _projects_more(database)
+        assert len(await session.all(Project, query)) == 2
+    async with database.single() as session:
+        assert len(await session.all(Project, query)) == 3
+
+
+async def test_what_the_driver_refuses_is_told_by_sqlalchemy(database: Database) -> None:
+    await _projects(database, 1)
+    query = rows.Query(select(Project).where(Project.name == bindparam("name")))
+    async with database.single() as session:
+        assert await session.all(Project, query, {"name": "p00"})
+    async with database.single() as session:
+        with pytest.raises(StatementError):
+            await session.all(Project, query, {"name": object()})
+    async with database.single() as session:
+        assert await session.all(Project, query, {"name": "p00"})
+
+
+async def _projects_more(database: Database) -> None:
+    async with database.begin() as session:
+        await session.execute(
+            insert(Project), {"id": ids.new(), "name": "more", "created_at": datetime.now(UTC)}
+        )

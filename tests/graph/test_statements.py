@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from db.database import Alone
 from tests.graph.conftest import Serve
 from tests.graph.serving import Server
 
@@ -32,9 +33,15 @@ def counted() -> Iterator[list[str]]:
         if _ours.get():
             seen.append(statement)
 
-    mine = _ours.set(True)
+    async def fetch(session: Alone, text: str, values: Any) -> Any:
+        note(None, None, text)
+        return await usual(session, text, values)
+
+    mine, usual = _ours.set(True), Alone._fetch
     event.listen(Engine, "before_cursor_execute", note)
-    yield seen
+    with pytest.MonkeyPatch.context() as spying:
+        spying.setattr(Alone, "_fetch", fetch)
+        yield seen
     event.remove(Engine, "before_cursor_execute", note)
     _ours.reset(mine)
 

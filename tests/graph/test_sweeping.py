@@ -7,10 +7,10 @@ import pytest
 import structlog
 from graphql import (
     GraphQLInterfaceType,
-    GraphQLNonNull,
     GraphQLObjectType,
     GraphQLUnionType,
     get_named_type,
+    is_required_argument,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,9 +72,7 @@ def selections(draw: st.DrawFn, kind: Any, depth: int) -> str:
         name: field
         for name, field in named.fields.items()
         if name not in CHANGING
-        and not any(
-            isinstance(a.type, GraphQLNonNull) and a.default_value is None for a in field.args.values()
-        )
+        and not any(map(is_required_argument, field.args.values()))
         and (depth > 0 or not hasattr(get_named_type(field.type), "fields"))
         and (depth > 0 or not isinstance(get_named_type(field.type), GraphQLUnionType))
     }
@@ -137,12 +135,17 @@ async def _made(server: Server) -> dict[str, str]:
     return {"run": ended["id"], "job": ended["jobs"][0]["id"], "none": none}
 
 
+async def _once(server: Server) -> dict[str, str]:
+    names: dict[str, str] | None = getattr(server, "_made", None)
+    if names is None:
+        names = server._made = await _made(server)  # type: ignore[attr-defined]
+    return names
+
+
 @few
 @given(query=queries(), yes=st.booleans())
 async def test_answers_equal_those_of_graphql_core(server: Server, query: str, yes: bool) -> None:
-    names = getattr(server, "_made", None)
-    if names is None:
-        names = server._made = await _made(server)  # type: ignore[attr-defined]
+    names = await _once(server)
     ours, usual = await both(server, query, **names, yes=yes)
     assert ours == usual
 
@@ -189,4 +192,40 @@ async def test_what_alone_was_asked_for_does_not_fail_twice(
     ]
     ours, usual = (told(answer) for answer in answers if isinstance(answer, ExecutionResult))
     assert ours == usual and b"UNAUTHENTICATED" in ours
+    assert not [entry for entry in again if entry["event"] == "executed again"]
+
+
+def _fields_of(name: str) -> list[str]:
+    """Each field of a type that needs no argument, with what is plain of what it leads to."""
+    found = []
+    for field, definition in SCHEMA.type_map[name].fields.items():  # type: ignore[attr-defined]
+        inner = get_named_type(definition.type)
+        if field in CHANGING or any(map(is_required_argument, definition.args.values())):
+            continue
+        inside = ""
+        if isinstance(inner, GraphQLObjectType):
+            plain = [n for n, f in inner.fields.items() if not hasattr(get_named_type(f.type), "fields")]
+            inside = "{ __typename " + " ".join(n for n in plain if n not in CHANGING and n != "logs") + " }"
+        found.append(f"{field} {inside}")
+    return found
+
+
+@pytest.mark.parametrize("field", _fields_of("Run"))
+async def test_each_field_of_a_run_finds_the_columns_it_reads(
+    server: Server, again: list[Any], field: str
+) -> None:
+    names = await _once(server)
+    asked = f"runs(first: 3) {{ nodes {{ {field} }} }} run(id: $run) {{ {field} }}"
+    ours, usual = await both(server, f"query ($run: ID!) {{ {asked} }}", run=names["run"])
+    assert ours == usual and b'"errors":[]' in ours
+    assert not [entry for entry in again if entry["event"] == "executed again"]
+
+
+@pytest.mark.parametrize("field", _fields_of("Job"))
+async def test_each_field_of_a_job_finds_the_columns_it_reads(
+    server: Server, again: list[Any], field: str
+) -> None:
+    await _once(server)
+    ours, usual = await both(server, f"{{ runs(first: 3) {{ nodes {{ jobs {{ {field} }} }} }} }}")
+    assert ours == usual and b'"errors":[]' in ours
     assert not [entry for entry in again if entry["event"] == "executed again"]
