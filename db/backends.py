@@ -93,6 +93,12 @@ async def renew_lease(session: Transaction, supervisor: Supervisor) -> bool:
     return changed == 1
 
 
+async def others(session: Session, name: str) -> bool:
+    """Whether a supervisor of another name may be alive."""
+    alive = select(Supervisor.id).where(Supervisor.name != name, Supervisor.expires_at > columns.now())
+    return await session.scalar(alive.limit(1)) is not None
+
+
 async def configure(session: Transaction, supervisor: Supervisor, values: dict[str, Any]) -> Backend:
     """Record a backend as configured now, by its name, held by this supervisor."""
     held = {**values, "supervisor_id": supervisor.id, "epoch": supervisor.epoch}

@@ -80,6 +80,13 @@ async def ensure_administrator(session: Transaction, token: str) -> bytes:
     return user_id
 
 
+async def has_administrator(session: Session, token: str) -> bool:
+    """Whether this is the administrator's standing token, or there is none yet."""
+    standing = Token.kind == TokenKind.ADMINISTRATOR
+    kept = (await session.execute(select(Token.sha256).where(standing))).scalars().all()
+    return not kept or digest(token) in kept
+
+
 async def issue(session: Transaction, viewer: Viewer, kind: TokenKind, lasting: timedelta) -> str:
     """A new token of the viewer's user, shown here and never again."""
     assert viewer.user_id is not None

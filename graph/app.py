@@ -25,7 +25,7 @@ from backends.retrieving import Retriever
 from backends.scheduler import Scheduler
 from backends.supervisor import Configuration, Supervisor
 from backends.vault import Vault, new_key
-from db import claims, ids, logs, projects, schema, users
+from db import backends, claims, ids, logs, projects, schema, users
 from db.bus import Bus
 from db.database import Database
 from graph import content, log_text, pages
@@ -145,6 +145,11 @@ def close_home(home: Path) -> None:
         home.chmod(0o700)
 
 
+_LOCKS_OUT = """\
+rungraph: another server uses this database with another administrator's token, and this one would lock it out;
+rungraph: copy token, secret and secrets.key from its home to {home}, or wait 15 seconds if it was stopped"""
+
+
 async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surroundings:
     """Open database, bus, hub and supervisor, to be closed in the opposite order."""
     close_home(settings.home)
@@ -156,15 +161,18 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     stack.push_async_callback(bus.close)
     database = Database(settings.database, bus=bus)
     stack.push_async_callback(database.close)
+    host = _host_name(settings.home)
     async with database.begin() as session:
         await projects.ensure_default(session)
+        if not await users.has_administrator(session, token) and await backends.others(session, host):
+            raise SystemExit(_LOCKS_OUT.format(home=settings.home))
         await users.ensure_administrator(session, token)
     credentials = Credentials(database, secret.encode())
     blobs = Blobs(settings.files)
     hub = Hub(database)
     stack.callback(hub.close)
     vault = Vault(keep(settings.home / "secrets.key", make=new_key()))
-    supervisor = _supervisor(settings, database, blobs, credentials, vault, url)
+    supervisor = _supervisor(settings, database, blobs, credentials, vault, url, host)
     await supervisor.open()
     stack.push_async_callback(supervisor.close)
     profiler = Profiler(database, blobs)
@@ -204,7 +212,13 @@ async def _migrate(settings: Settings) -> None:
 
 
 def _supervisor(
-    settings: Settings, database: Database, blobs: Blobs, credentials: Credentials, vault: Vault, url: str
+    settings: Settings,
+    database: Database,
+    blobs: Blobs,
+    credentials: Credentials,
+    vault: Vault,
+    url: str,
+    host: str,
 ) -> Supervisor:
     def environment(launch: claims.Launch) -> dict[str, str]:
         return {
@@ -228,7 +242,7 @@ def _supervisor(
     return Supervisor(
         database,
         configuration,
-        host=_host_name(settings.home),
+        host=host,
         blobs=blobs,
         store=settings.home / "modules",
         environment=environment,

@@ -81,6 +81,14 @@ class Server:
         except httpx.TransportError:
             return False
 
+    async def fails(self) -> int:
+        """Begin a life that ends before it serves; its exit code."""
+        self.start()
+        assert self._process is not None
+        code = await asyncio.to_thread(self._process.wait, SECONDS)
+        self._process = None
+        return code
+
     async def again(self) -> None:
         """Begin another life and wait until it serves."""
         self.start()
