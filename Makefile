@@ -31,8 +31,8 @@ serve: $(SERVER) $(EXPLORER) ## the server, on 127.0.0.1:8000
 test: $(TOOLS) $(EXPLORER) ## the tests, without the slow ones
 	$(BIN)/pytest
 
-test-slow: $(TOOLS) $(EXPLORER) ## the slow tests alone
-	$(BIN)/pytest -m slow
+test-slow: $(TOOLS) $(EXPLORER) ## the slow tests, and those by example with all of their examples
+	$(BIN)/pytest -m "slow or hypothesis" --hypothesis-profile=whole
 
 lint: $(TOOLS) ## style, types, import directions, and that schema.graphql is what the code says
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ PostgreSQL server a session, emptied before each test, which takes a tenth of th
 """
 
 import asyncio
+import gc
 import os
 import shutil
 import tempfile
@@ -21,9 +22,14 @@ from db import schema
 from db.bus import Bus
 from db.database import Database
 
+# What is imported is no garbage, and looking for some costs a tenth of the suite; see below for the end of this.
+gc.disable()
+BRIEF = 30
+"""How many examples of a hundred the default suite tries; the slow one tries them all."""
 # How long an example takes depends on who else is at work on the machine.
-settings.register_profile("rungraph", deadline=None)
-settings.load_profile("rungraph")
+settings.register_profile("whole", deadline=None)
+settings.register_profile("brief", deadline=None, max_examples=BRIEF)
+settings.load_profile("brief")
 
 REQUIRED = frozenset(os.environ.get("RUNGRAPH_TEST_REQUIRE", "").split())
 DATABASES = ("sqlite", "postgresql")
@@ -38,6 +44,12 @@ LONGEST = ("test_deaths.py", "test_crashes.py", "test_browser.py", "test_flow.py
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first; xdist is told to keep the order."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, but never among what was imported and collected."""
+    gc.freeze()
+    gc.enable()
 
 
 def absent(part: str, why: str) -> NoReturn:
@@ -136,7 +148,10 @@ DECLARE name text;
 BEGIN
     SET LOCAL lock_timeout = '5s';
     SET LOCAL session_replication_role = replica;  -- no order of deletion: foreign keys are not looked at
-    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'rungraph_version'
+    FOR name IN
+        SELECT relname FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'rungraph_version'
+            AND pg_relation_size(oid) > 0  -- the others never had a row
     LOOP
         EXECUTE format('DELETE FROM %I', name);
     END LOOP;

@@ -67,15 +67,18 @@ class Server:
     async def ready(self) -> None:
         """Wait until it answers."""
         async with asyncio.timeout(SECONDS), httpx.AsyncClient(trust_env=False) as http:
-            while True:
-                if await self._answers(http):
-                    return
-                await asyncio.sleep(0.01)
+            while not (self._listens() and await self._answers(http)):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
 
-    async def _answers(self, http: httpx.AsyncClient) -> bool:
+    def _listens(self) -> bool:
+        """Whether somebody takes connections; a request in vain costs a hundred times as much."""
         assert self._process is not None
         code = self._process.poll()
         assert code is None, f"the server ended with {code}:\n{self.told()}"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    async def _answers(self, http: httpx.AsyncClient) -> bool:
         try:
             return (await http.get(f"{self.url}/health")).status_code == 200
         except httpx.TransportError:
@@ -142,12 +145,12 @@ async def serving(home: Path, database_url: str, **environment: str) -> AsyncIte
         await until(lambda: not localground.left(home), f"nothing of {home} runs")
 
 
-async def until(condition: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
-    """Wait until a condition holds, looked at every half a millisecond or as often as it can be."""
-    deadline = time.monotonic() + seconds
+async def until(condition: Callable[[], object], what: str, every_seconds: float = 0.005) -> None:
+    """Wait until a condition holds, looked at so often or as often as it can be."""
+    deadline = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain: {what}"
-        await asyncio.sleep(0.0005)
+        await asyncio.sleep(every_seconds)
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -21,13 +21,17 @@ from tests.processes import until
 from tests.telling import STEPS, Telling, Watcher, assert_complete, telling, watched
 
 Moment = Callable[[Telling, Watcher], Coroutine[Any, Any, None]]
+NARROW = 0.0005
+"""How often to look for a moment that is soon over, in seconds."""
 
 
 def record(name: str) -> Moment:
     """When an attempt's folder holds this record; the watcher writes them one after the other."""
 
     async def reached(told: Telling, watcher: Watcher) -> None:
-        await until(lambda: watcher.ended or any(told.server.jobs.glob(f"*/{name}")), f"there is {name}")
+        await until(
+            lambda: watcher.ended or any(told.server.jobs.glob(f"*/{name}")), f"there is {name}", NARROW
+        )
 
     return reached
 
@@ -36,7 +40,7 @@ def state(step: str, word: str) -> Moment:
     """When a watcher is told of a job's state."""
 
     async def reached(_: Telling, watcher: Watcher) -> None:
-        await until(lambda: word in watcher.states(step), f"{step} is {word}")
+        await until(lambda: word in watcher.states(step), f"{step} is {word}", NARROW)
 
     return reached
 
@@ -70,12 +74,14 @@ async def at_once(_told: Telling, _watcher: Watcher) -> None:
 
 async def gathering(told: Telling, watcher: Watcher) -> None:
     """When a content is being taken over."""
-    await until(lambda: watcher.ended or any(told.server.home.glob("files/tmp/*")), "outputs are gathered")
+    await until(
+        lambda: watcher.ended or any(told.server.home.glob("files/tmp/*")), "outputs are gathered", NARROW
+    )
 
 
 async def ended(_: Telling, watcher: Watcher) -> None:
     """When the run's last event is told: its last attempt is not yet removed."""
-    await until(lambda: watcher.ended is not None, "the feed has ended")
+    await until(lambda: watcher.ended is not None, "the feed has ended", NARROW)
 
 
 MOMENTS: dict[str, Moment] = {
@@ -95,7 +101,7 @@ MOMENTS: dict[str, Moment] = {
 async def removing(told: Telling, watcher: Watcher) -> None:
     """When the folder of an ended attempt is being thrown away."""
     trash = told.server.home / "local" / "trash"
-    await until(lambda: watcher.ended or any(trash.iterdir()), "an attempt is removed")
+    await until(lambda: watcher.ended or any(trash.iterdir()), "an attempt is removed", NARROW)
 
 
 async def somewhere(told: Telling, watcher: Watcher, chance: random.Random) -> None:

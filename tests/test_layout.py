@@ -68,7 +68,13 @@ def modules(*folders: str) -> Iterator[tuple[Path, ast.Module]]:
             and "versions" not in path.parts
             and (not folders or path.parts[0] in folders)
         ):
-            yield path, ast.parse((ROOT / path).read_text(), filename=str(path))
+            yield path, syntax(ROOT / path)
+
+
+@cache
+def syntax(path: Path) -> ast.Module:
+    """A file's syntax tree."""
+    return ast.parse(path.read_text(), filename=str(path))
 
 
 def imports(tree: ast.Module) -> set[str]:
@@ -156,7 +162,7 @@ def test_what_runs_inside_a_job_needs_the_standard_library_alone(first: str) -> 
     waiting = {ROOT / first}
     while waiting:
         seen.add(path := waiting.pop())
-        for name in imports(ast.parse(path.read_text())):
+        for name in imports(syntax(path)):
             if name.split(".")[0] in sys.stdlib_module_names:
                 continue
             if found := ours(name):
@@ -258,6 +264,12 @@ def test_both_distributions_have_one_version() -> None:
     assert len({project["project"]["version"] for project in projects}) == 1
 
 
+@cache
+def schema() -> GraphQLSchema:
+    """The API, as it is committed."""
+    return build_schema((ROOT / "schema.graphql").read_text())
+
+
 EXAMPLES = sorted((ROOT / "graph/explorer/examples").glob("*.graphql"))
 
 
@@ -268,7 +280,7 @@ def test_the_explorer_has_examples() -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_of_the_explorer_fits_the_schema(path: Path) -> None:
     document = parse(path.read_text())
-    assert validate(build_schema((ROOT / "schema.graphql").read_text()), document) == []
+    assert validate(schema(), document) == []
     declared = {
         variable.variable.name.value
         for operation in document.definitions
@@ -296,8 +308,7 @@ def undescribed(schema: GraphQLSchema) -> Iterator[str]:
 
 
 def test_everything_in_the_schema_is_described() -> None:
-    schema = build_schema((ROOT / "schema.graphql").read_text())
-    assert not list(undescribed(schema))
+    assert not list(undescribed(schema()))
 
 
 def test_a_part_without_words_is_found() -> None:

@@ -172,7 +172,7 @@ async def _start(play: Play, steps: list[dict[str, Any]], data: st.DataObject) -
     await play.start(steps, files, fail_fast=fail_fast, cache=cache)
 
 
-@_many(40)
+@_many(20)
 @given(graphs(), st.data())
 async def test_runs_stand_as_the_model_says_at_every_moment(
     sqlite: Database, steps: list[dict[str, Any]], data: st.DataObject
@@ -180,7 +180,7 @@ async def test_runs_stand_as_the_model_says_at_every_moment(
     await _play(sqlite, steps, data)
 
 
-@_many(10)
+@_many(5)
 @given(graphs(), st.data())
 async def test_they_do_on_postgresql(
     postgresql: Database, steps: list[dict[str, Any]], data: st.DataObject
