@@ -37,6 +37,8 @@ SQLITE_FIRST = pytest.mark.parametrize(
     "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
 )
 """For what takes seconds and asks little of the database: with PostgreSQL it belongs to the slow tests."""
+MEMORY, MEMORY_BYTES = Path("/dev/shm"), 1 << 29
+"""A folder in memory, for databases: no test cuts the power. How much room must be there."""
 LONGEST = ("test_deaths.py", "test_crashes.py", "test_browser.py", "test_flow.py", "test_minding.py")
 """Files that take longest, to be begun first, so that at the end no process works alone."""
 
@@ -91,18 +93,20 @@ def postgresql_copy(postgresql_server: str, postgresql_migrated: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def sqlite_migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file, to copy."""
-    path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
-    asyncio.run(schema.upgrade(f"sqlite:///{path}"))
-    return path
+def sqlite_migrated() -> Iterator[Path]:
+    """A migrated SQLite file, to copy; beside it, a commit waits for no disk where memory can be a folder."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES
+    with tempfile.TemporaryDirectory(prefix="rungraph-", dir=MEMORY if roomy else None) as folder:
+        path = Path(folder, "migrated.db")
+        asyncio.run(schema.upgrade(f"sqlite:///{path}"))
+        yield path
 
 
 @pytest.fixture
-def sqlite_url(sqlite_migrated: Path, tmp_path: Path) -> str:
+def sqlite_url(sqlite_migrated: Path) -> Iterator[str]:
     """The URL of a migrated, empty SQLite database."""
-    path = shutil.copy(sqlite_migrated, tmp_path / "rungraph.db")
-    return f"sqlite:///{path}"
+    with tempfile.TemporaryDirectory(dir=sqlite_migrated.parent) as folder:
+        yield f"sqlite:///{shutil.copy(sqlite_migrated, folder)}"
 
 
 @pytest.fixture

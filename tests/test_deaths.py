@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from backends import attempts
 from rungraph import modules
@@ -109,7 +110,7 @@ async def test_a_job_without_its_watcher_is_lost_and_tried_again(database_url: s
         await told.leaves_nothing()
 
 
-@SQLITE_FIRST
+@pytest.mark.slow
 async def test_a_job_without_its_watcher_is_lost_where_no_retry_is_granted(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -157,7 +158,7 @@ async def test_a_cancellation_that_was_answered_is_carried_out(database_url: str
         await told.leaves_nothing()
 
 
-@SQLITE_FIRST
+@pytest.mark.slow
 async def test_a_retry_that_was_granted_is_made(database_url: str, tmp_path: Path) -> None:
     async with telling(tmp_path, database_url) as told:
         arguments = [{"step": "only", "arguments": {"exit_code": 1}}]

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from rungraph import transfers
 from tests.conftest import SQLITE_FIRST
 from tests.processes import until
 from tests.telling import assert_complete, telling, watched
 
 
+@SQLITE_FIRST
 async def test_a_pipeline_is_started_watched_and_read_to_its_last_line(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -24,7 +27,7 @@ async def test_a_pipeline_is_started_watched_and_read_to_its_last_line(
         await told.leaves_nothing()
 
 
-@SQLITE_FIRST
+@pytest.mark.slow
 async def test_arguments_of_a_run_take_the_place_of_the_pipelines(database_url: str, tmp_path: Path) -> None:
     async with telling(tmp_path, database_url) as told:
         arguments = [{"step": "only", "arguments": {"exit_code": 3, "lines": 1}}]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,14 +41,16 @@ def postgresql_served(postgresql_server: str, postgresql_migrated: str) -> str:
 # What differs between the databases is tried in tests/db on both of them each time; whole servers on
 # PostgreSQL take as long again, and belong to the slow tests.
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def server_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a migrated, empty database that a file's tests share."""
     if request.param == "postgresql":
         url: str = request.getfixturevalue("postgresql_served")
         asyncio.run(_execute(url, EMPTY))
-        return url
-    path = tmp_path_factory.mktemp("database") / "rungraph.db"
-    return f"sqlite:///{shutil.copy(request.getfixturevalue('sqlite_migrated'), path)}"
+        yield url
+        return
+    migrated: Path = request.getfixturevalue("sqlite_migrated")
+    with tempfile.TemporaryDirectory(dir=migrated.parent) as folder:
+        yield f"sqlite:///{shutil.copy(migrated, folder)}"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

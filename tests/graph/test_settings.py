@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from graph import serving
+
 
 @pytest.mark.parametrize(
     ("name", "value", "why"),
@@ -16,11 +18,20 @@ import pytest
         ("RUNGRAPH_LOG_LEVEL", "loud", "debug, info, warning or error"),
     ],
 )
-def test_a_wrong_setting_is_named_with_its_rule(name: str, value: str, why: str) -> None:
+def test_a_wrong_setting_is_named_with_its_rule(
+    name: str, value: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        serving.serve("127.0.0.1", 1)
+    (told,) = str(ended.value).splitlines()
+    assert name in told and why in told
+
+
+def test_a_start_with_a_wrong_setting_ends_with_one_line() -> None:
     command = [sys.executable, "-m", "graph.serve", "--port", "1"]
-    ended = subprocess.run(
-        command, env={**os.environ, name: value}, capture_output=True, text=True, check=False
-    )
+    wrong = {**os.environ, "RUNGRAPH_SLOTS": "many"}
+    ended = subprocess.run(command, env=wrong, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1
-    assert name in ended.stderr and why in ended.stderr
+    assert "RUNGRAPH_SLOTS" in ended.stderr
