@@ -22,7 +22,7 @@ from db.files import File
 from db.headlines import RunMetric
 from db.jobs import Job, JobFile
 from db.logs import LogChunk
-from db.metrics import Chunk, Series
+from db.metrics import Chunk, Series, Summary
 from db.runs import Run, RunFile, RunTag
 from db.states import TERMINAL_RUN
 from db.viewers import Viewer
@@ -31,6 +31,8 @@ _ROWS = 500
 """Small rows a transaction."""
 _LOG_CHUNKS = 40
 """Of at most 256 KiB each (logs.py)."""
+_SUMMARIES = 100
+"""Of about 25 KB each (summaries.py)."""
 _POINTS = 50_000
 """Points a transaction, of 24 bytes each; one chunk at least."""
 _BACKEND_LETS_GO = timedelta(hours=1)
@@ -90,7 +92,9 @@ def _below(run_id: bytes, feed_id: int) -> tuple[tuple[type[Any], Any, int], ...
     """
     attempts = select(Attempt.id).where(Attempt.run_id == run_id)
     jobs = select(Job.id).where(Job.run_id == run_id)
+    series = select(Series.id).where(Series.run_id == run_id)
     return (
+        (Summary, Summary.series_id.in_(series), _SUMMARIES),
         (Series, Series.run_id == run_id, _ROWS),
         (Producer, Producer.attempt_id.in_(attempts), _ROWS),
         (LogChunk, LogChunk.feed_id == feed_id, _LOG_CHUNKS),

@@ -220,6 +220,7 @@ async def _reopen(session: Transaction, head: feeds.Head, held: Any, at: datetim
     await session.execute(update(Attempt).where(Attempt.id == held.attempt_id).values(gone))
     back = {"phase": WorkerPhase.RUNNING, "ended_at": None}
     await session.execute(update(Worker).where(Worker.attempt_id == held.attempt_id).values(back))
+    await feeds.unsettle(session, head)
     head.emit(feeds.Subject.JOB, held.job_id, at, state=to, step=held.step, message=message)
     _tell_worker(head, held, at, WorkerPhase.RUNNING, None)
     await runs.follow(session, head, held.run_id, at)

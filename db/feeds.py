@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, bindparam, insert, select, update
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, bindparam, false, insert, select, text, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns
@@ -39,10 +39,21 @@ class Subject(enum.Enum):
 
 
 class Feed(Base):
-    """The head of a feed. Everything up to `floor` is no longer kept; once `ended` nothing follows."""
+    """The head of a feed. Everything up to `floor` is no longer kept; once `ended` nothing follows.
+
+    `settled` says that what hangs below it lies as it is to lie for good (compaction.py).
+    """
 
     __tablename__ = "feeds"
-    __table_args__ = (columns.one_of("kind", Kind),)
+    __table_args__ = (
+        columns.one_of("kind", Kind),
+        Index(
+            "ix_feeds_unsettled",
+            "id",
+            sqlite_where=text("NOT settled"),
+            postgresql_where=text("NOT settled"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     kind: Mapped[Kind] = mapped_column(Choice(Kind))
@@ -51,6 +62,7 @@ class Feed(Base):
     seq: Mapped[int] = mapped_column(BigInteger, default=0)
     floor: Mapped[int] = mapped_column(BigInteger, default=0)
     ended: Mapped[bool] = mapped_column(Boolean, default=False)
+    settled: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
 
 
 class Event(Base):
@@ -166,6 +178,11 @@ async def flush(session: "Transaction") -> None:
     if events:
         await session.execute(_INSERT_EVENTS, events)
     session.emitted.reached = {head.id: head.seq for head in changed}
+
+
+async def unsettle(session: "Transaction", head: Head) -> None:
+    """Have what hangs below a locked feed looked at again: it goes on after an end that was none."""
+    await session.execute(update(Feed).where(Feed.id == head.id).values(settled=False))
 
 
 _HEAD = select(Feed.id, Feed.seq, Feed.floor, Feed.ended).where(Feed.id == bindparam("id"))

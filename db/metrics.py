@@ -1,12 +1,12 @@
 """Metrics: a columnar store in tables.
 
 A series is one metric of one worker of one attempt. Its points lie in chunks, packed little-endian arrays
-(steps int64, times int64 microseconds, values float64), one chunk a batch until they are compacted. All
-points of a batch have the batch's number in the run's feed. Here are the tables and how they are read; batches.py
-adds to them, points.py has what goes in and out, headlines.py each run's last, least and greatest value.
+(steps int64, times int64 microseconds, values float64): one chunk a batch, until compaction.py merges those of a
+window of the feed. Here are the tables and how a feed is followed; batches.py adds to them, curves.py reads whole
+series, chunks.py has what is in a chunk, summaries.py picked points, headlines.py each run's last, least and
+greatest value.
 """
 
-from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -20,21 +20,26 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     bindparam,
+    case,
     select,
+    tuple_,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import viewers
+from db import chunks
 from db.attempts import Attempt, Worker
 from db.columns import Base, Id, Serial
 from db.database import Session
 from db.jobs import Job
-from db.points import Points
-from db.viewers import Viewer
+from db.points import Added, Points
 
 
 class Series(Base):
-    """A metric of one worker of one attempt. `points` counts them; the next default step."""
+    """A metric of one worker of one attempt. `points` counts them; the next default step.
+
+    Of the first `summarised` points there are picks (summaries.py). Of the first `thinned`, which came up to
+    `thinned_seq`, nothing else is kept (retention.py).
+    """
 
     __tablename__ = "series"
     __table_args__ = (UniqueConstraint("worker_id", "name"), Index("ix_series_run", "run_id", "name"))
@@ -46,10 +51,17 @@ class Series(Base):
     job_id: Mapped[bytes] = mapped_column(Id, ForeignKey("jobs.id"), index=True)
     attempt_id: Mapped[bytes] = mapped_column(Id, ForeignKey("attempts.id"), index=True)
     points: Mapped[int] = mapped_column(BigInteger, default=0)
+    summarised: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    thinned: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    thinned_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
 
 class Chunk(Base):
-    """Points of one series, in the order they came. `seqs` run-length codes their numbers; NULL: all `first_seq`."""
+    """Points of one series, in the order they came. `seqs` codes their numbers (chunks.py); NULL: all `first_seq`.
+
+    The chunks of a window that was compacted have its end as `last_seq`, their own last number as `end_seq`, and
+    say how far their steps and times reach.
+    """
 
     __tablename__ = "metric_chunks"
     __table_args__ = (Index("ix_metric_chunks_feed", "feed_id", "last_seq"),)
@@ -67,15 +79,64 @@ class Chunk(Base):
     times: Mapped[bytes] = mapped_column(LargeBinary)
     values: Mapped[bytes] = mapped_column("vals", LargeBinary)
     seqs: Mapped[bytes | None] = mapped_column(LargeBinary)
+    end_seq: Mapped[int | None] = mapped_column(BigInteger)
+    least_step: Mapped[int | None] = mapped_column(BigInteger)
+    greatest_step: Mapped[int | None] = mapped_column(BigInteger)
+    least_time: Mapped[int | None] = mapped_column(BigInteger)
+    greatest_time: Mapped[int | None] = mapped_column(BigInteger)
 
 
-_READ = (
+class Summary(Base):
+    """Points that stand for the others of a block of a series, picked for one level (summaries.py).
+
+    `points` says how many the block has, `picks` how many were picked; `positions` are counted from its beginning.
+    """
+
+    __tablename__ = "metric_summaries"
+
+    series_id: Mapped[int] = mapped_column(ForeignKey("series.id", ondelete="CASCADE"), primary_key=True)
+    level: Mapped[int] = mapped_column(Integer, primary_key=True)
+    block: Mapped[int] = mapped_column(Integer, primary_key=True)
+    points: Mapped[int] = mapped_column(Integer)
+    picks: Mapped[int] = mapped_column(Integer)
+    least_step: Mapped[int] = mapped_column(BigInteger)
+    greatest_step: Mapped[int] = mapped_column(BigInteger)
+    least_time: Mapped[int] = mapped_column(BigInteger)
+    greatest_time: Mapped[int] = mapped_column(BigInteger)
+    positions: Mapped[bytes] = mapped_column(LargeBinary)
+    steps: Mapped[bytes] = mapped_column(LargeBinary)
+    times: Mapped[bytes] = mapped_column(LargeBinary)
+    values: Mapped[bytes] = mapped_column("vals", LargeBinary)
+
+
+class Compaction(Base):
+    """How far the chunks of a feed are compacted: up to `seq`, and for good up to `full_seq` (compaction.py)."""
+
+    __tablename__ = "compactions"
+
+    feed_id: Mapped[int] = mapped_column(ForeignKey("feeds.id", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    full_seq: Mapped[int] = mapped_column(BigInteger)
+    windows: Mapped[int] = mapped_column(Integer)
+
+
+_INLINE = 2048
+"""Points of a chunk that is read at once; larger ones are read when it is known how many there are."""
+_MOST_POINTS = 1 << 18
+"""Points of one answer, about: windows are whole."""
+
+_FOLLOWED = (
     select(
         Chunk.series_id,
+        Chunk.first_seq,
         Chunk.last_seq,
-        Chunk.steps,
-        Chunk.times,
-        Chunk.values.label("packed"),
+        Chunk.points,
+        Chunk.seqs,
+        *(
+            case((Chunk.points <= _INLINE, column)).label(name)
+            for name, column in (("steps", Chunk.steps), ("times", Chunk.times), ("packed", Chunk.values))
+        ),
         Series.run_id,
         Series.job_id,
         Series.name,
@@ -87,68 +148,76 @@ _READ = (
     .join(Worker, Worker.id == Series.worker_id)
     .join(Attempt, Attempt.id == Series.attempt_id)
     .join(Job, Job.id == Series.job_id)
-)
-_EXACT = _READ.where(
-    Series.run_id.in_(bindparam("runs", expanding=True)),
-    Series.name.in_(bindparam("names", expanding=True)),
-    Attempt.number == Job.attempts,
-).order_by(Series.run_id, Job.position, Series.name, Worker.rank, Chunk.series_id, Chunk.first_seq)
-_SINCE = (
-    _READ.where(Chunk.feed_id == bindparam("feed"), Chunk.last_seq > bindparam("after"))
+    .where(Chunk.feed_id == bindparam("feed"))
     .order_by(Chunk.last_seq, Chunk.series_id)
-    .limit(bindparam("most"))
 )
-
-_REST = _READ.where(
-    Chunk.feed_id == bindparam("feed"),
-    Chunk.last_seq == bindparam("seq"),
-    Chunk.series_id > bindparam("series"),
-).order_by(Chunk.series_id)
+_SINCE = _FOLLOWED.where(Chunk.last_seq > bindparam("after")).limit(bindparam("most"))
+_REST = _FOLLOWED.where(Chunk.last_seq == bindparam("seq"), Chunk.series_id > bindparam("series"))
+_LARGE = select(Chunk.series_id, Chunk.first_seq, Chunk.steps, Chunk.times, Chunk.values.label("packed"))
 
 
-async def series(
-    session: Session, viewer: Viewer, runs: Collection[bytes], names: Collection[str]
-) -> list[Points]:
-    """Every point of these metrics of these runs, in the order they came, of each job's latest attempt."""
-    found: list[Points] = []
-    chunks: list[Any] = []
-    seen = viewers.visible(viewer, Job.project_id, Series.run_id) & viewers.kept(Series.run_id)
-    exact = _EXACT.where(seen)
-    for row in (await session.execute(exact, {"runs": list(runs), "names": list(names)})).all():
-        if chunks and chunks[0].series_id != row.series_id:
-            found.append(_joined(chunks))
-            chunks = []
-        chunks.append(row)
-    if chunks:
-        found.append(_joined(chunks))
-    return found
+async def since(session: Session, feed_id: int, after: int, *, most: int = 1000) -> Added:
+    """What batches past `after` added, in order: whole numbers, about `most` parts of them or a bounded size.
 
-
-async def since(session: Session, feed_id: int, after: int, *, most: int = 1000) -> list[Points]:
-    """What batches past `after` added, in order: of at least `most` chunks where there are so many.
-
-    Never part of a batch: fewer than `most` means that there is nothing more.
+    The answer is the same before and after chunks are compacted: those of a window have its end as `last_seq`,
+    so that a list of chunks by `last_seq` that ends with a window lacks nothing up to there.
     """
-    parameters = {"feed": feed_id, "after": after, "most": most}
-    rows = list((await session.execute(_SINCE, parameters)).all())
-    if len(rows) == most:
+    rows = list((await session.execute(_SINCE, {"feed": feed_id, "after": after, "most": most})).all())
+    more = len(rows) == most
+    if more:
         rest = {"feed": feed_id, "seq": rows[-1].last_seq, "series": rows[-1].series_id}
         rows += (await session.execute(_REST, rest)).all()
-    return [_joined([row]) for row in rows]
+    taken = _affordable(rows)
+    more = more or len(taken) < len(rows)
+    parts = await _parts(session, taken, after)
+    upto = taken[-1].last_seq if more else None
+    if len(parts) > most and parts[most - 1].seq < parts[-1].seq:
+        upto = parts[most - 1].seq
+        parts = [part for part in parts if part.seq <= upto]
+    return Added(parts, upto)
 
 
-def _joined(chunks: Iterable[Any]) -> Points:
-    rows = list(chunks)
-    first = rows[0]
-    return Points(
-        run_id=first.run_id,
-        job_id=first.job_id,
-        step=first.step,
-        attempt=first.number,
-        rank=first.rank,
-        name=first.name,
-        seq=rows[-1].last_seq,
-        steps=np.frombuffer(b"".join(row.steps for row in rows), "<i8"),
-        times=np.frombuffer(b"".join(row.times for row in rows), "<i8"),
-        values=np.frombuffer(b"".join(row.packed for row in rows), "<f8"),
-    )
+def _affordable(rows: list[Any]) -> list[Any]:
+    """The first whole windows that are not too many points; one at least."""
+    points = 0
+    for index, row in enumerate(rows):
+        if points > _MOST_POINTS and row.last_seq > rows[index - 1].last_seq:
+            return rows[:index]
+        points += row.points
+    return rows
+
+
+async def _parts(session: Session, rows: list[Any], after: int) -> list[Points]:
+    """What chunks have past a number, a part a number and series, in order."""
+    large = await _large(session, rows)
+    found: list[tuple[int, int, Points]] = []
+    for row in rows:
+        packed = row if row.steps is not None else large[row.series_id, row.first_seq]
+        steps = np.frombuffer(packed.steps, "<i8")
+        times = np.frombuffer(packed.times, "<i8")
+        values = np.frombuffer(packed.packed, "<f8")
+        for seq, start, stop in chunks.numbers_past(row.seqs, row.first_seq, row.points, after):
+            part = Points(
+                run_id=row.run_id,
+                job_id=row.job_id,
+                step=row.step,
+                attempt=row.number,
+                rank=row.rank,
+                name=row.name,
+                seq=seq,
+                steps=steps[start:stop],
+                times=times[start:stop],
+                values=values[start:stop],
+            )
+            found.append((seq, row.series_id, part))
+    found.sort(key=lambda each: each[:2])
+    return [part for _, _, part in found]
+
+
+async def _large(session: Session, rows: list[Any]) -> dict[tuple[int, int], Any]:
+    wanted = [(row.series_id, row.first_seq) for row in rows if row.steps is None]
+    if not wanted:
+        return {}
+    statement = _LARGE.where(tuple_(Chunk.series_id, Chunk.first_seq).in_(wanted))
+    found = (await session.execute(statement)).all()
+    return {(row.series_id, row.first_seq): row for row in found}

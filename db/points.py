@@ -56,6 +56,14 @@ class Points:
     values: Floats
 
 
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What was added to the series of a feed, in order. Up to `upto` nothing is lacking; None: it is everything."""
+
+    parts: list[Points]
+    upto: int | None
+
+
 def check(given: Sequence[Column], path: Sequence[str] = ()) -> None:
     """Raise Invalid unless the columns can be kept: sizes, names, and that no name comes twice."""
     if len(given) > MOST_SERIES or sum(len(column.values) for column in given) > MOST_POINTS:

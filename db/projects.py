@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Text, select
+from sqlalchemy import Integer, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns, errors, ids, viewers
@@ -15,13 +15,15 @@ DEFAULT = "default"
 
 
 class Project(Base):
-    """A project."""
+    """A project. What its ended runs measured and printed is kept whole for so many days; None: for ever."""
 
     __tablename__ = "projects"
 
     id: Mapped[bytes] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(Text, unique=True)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
+    metrics_days: Mapped[int | None] = mapped_column(Integer)
+    logs_days: Mapped[int | None] = mapped_column(Integer)
 
 
 async def ensure_default(session: Transaction) -> bytes:

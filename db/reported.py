@@ -5,18 +5,20 @@ it is taken from there; else it is computed from the job's points. A job that to
 has the values it took with them.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 from sqlalchemy import bindparam, select
 
+from db import summaries
 from db.attempts import Attempt, Worker
 from db.database import Session
+from db.downsampling import Placed
 from db.headlines import RunMetric
 from db.jobs import Job
-from db.metrics import Chunk, Series
+from db.metrics import Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ _KEPT = (
     .where(Job.id.in_(bindparam("jobs", expanding=True)), RunMetric.attempt == Job.attempts)
 )
 _SERIES = (
-    select(Series.id, Series.job_id, Series.name)
+    select(Series.id, Series.job_id, Series.name, Series.thinned)
     .join(Attempt, Attempt.id == Series.attempt_id)
     .join(Job, Job.id == Series.job_id)
     .join(Worker, Worker.id == Series.worker_id)
@@ -58,11 +60,6 @@ _SERIES = (
         Attempt.number == Job.attempts,
         Worker.rank == 0,
     )
-)
-_CHUNKS = (
-    select(Chunk.steps, Chunk.values.label("packed"))
-    .where(Chunk.series_id == bindparam("series"))
-    .order_by(Chunk.first_seq)
 )
 
 
@@ -82,18 +79,16 @@ async def of_jobs(
     for series in (await session.execute(_SERIES, {"runs": list(runs), "jobs": list(jobs)})).all():
         key = (series.job_id, series.name)
         if key not in found and (names is None or series.name in names):
-            found[key] = _of(list((await session.execute(_CHUNKS, {"series": series.id})).all()))
+            found[key] = _of(await summaries.kept(session, series.id, series.thinned))
     return {key: value for key, value in found.items() if names is None or key[1] in names}
 
 
-def _of(chunks: Sequence[Any]) -> Reported:
-    """What headlines.py would keep of these chunks."""
-    whole = np.frombuffer(b"".join(chunk.steps for chunk in chunks), "<i8")
-    values = np.frombuffer(b"".join(chunk.packed for chunk in chunks), "<f8")
-    finite = np.isfinite(values)
-    steps, values = whole[finite], values[finite]
+def _of(whole: Placed) -> Reported:
+    """What headlines.py would keep of these points."""
+    finite = np.isfinite(whole.values)
+    steps, values = whole.steps[finite], whole.values[finite]
     if not len(values):
-        return Reported(None, int(whole.max()), None, None, None, None)
+        return Reported(None, int(whole.steps.max()), None, None, None, None)
     last = len(steps) - 1 - int(np.argmax(steps[::-1]))  # of equal steps the one that came last
     low, high = int(np.argmin(values)), int(np.argmax(values))
     return Reported(

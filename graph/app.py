@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from backends import manifest_schema
 from backends.blobs import Blobs
+from backends.compactor import Compactor
 from backends.janitor import Janitor
 from backends.outside import Policy
 from backends.profiling import Profiler
@@ -185,6 +186,9 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     janitor = Janitor(database, blobs)
     janitor.open()
     stack.push_async_callback(janitor.close)
+    compactor = Compactor(database)
+    compactor.open()
+    stack.push_async_callback(compactor.close)
     scheduler = Scheduler(database)
     scheduler.open()
     stack.push_async_callback(scheduler.close)

@@ -93,10 +93,11 @@ async def read(session: Session, feed_id: int, after: int, *, most: int = _PAGE)
     few = min(most, _PAGE_CHUNKS)
     lines = await logs.since(session, feed_id, after, most=few)
     # A list that was cut says nothing about what lies past its end.
-    ends = [rows[-1].seq for rows in (events, points) if len(rows) >= most]
+    ends = [events[-1].seq] if len(events) >= most else []
+    ends += [] if points.upto is None else [points.upto]
     ends += [lines[-1].seq] if len(lines) >= few else []
     upto = min([head.seq, *ends])
-    messages = _merged(events, points, lines, upto)
+    messages = _merged(events, points.parts, lines, upto)
     return Page(messages, upto, head.seq, head.floor, head.ended and upto == head.seq)
 
 

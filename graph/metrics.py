@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import strawberry
 
-from db import errors, headlines, metrics, texts
+from db import curves, errors, headlines, texts
+from db.curves import Curve
+from db.merging import Aggregate
 from db.points import Floats, Points
 from db.rows import Columns, including
-from graph import nodes
+from graph import enums, nodes
 from graph.context import Context, Info
 from graph.nodes import found
 from graph.scalars import Int64
@@ -42,34 +44,68 @@ class NonFinite:
 
 
 @strawberry.type(
-    description="The points of one metric of one worker of a job's latest attempt, as they came."
+    description="The points of one metric of one worker of one attempt, in the order they came, or those that stand"
+    " for them: of every bucket the least, the greatest, the last, and the first that is no number."
 )
 class Series:
     """A series."""
 
+    curve: strawberry.Private[Curve]
     points: strawberry.Private[Points]
+    relative_to: strawberry.Private[curves.X]
     attempt: int = strawberry.field(description="The attempt's number.")
-    rank: int = strawberry.field(description="The worker's rank.")
+    rank: int = strawberry.field(description="The worker's rank; the least of several that are put together.")
+    ranks: list[int] = strawberry.field(description="The ranks of the workers whose points these are.")
     name: str = strawberry.field(description="The metric.")
-    count: Int64 = strawberry.field(description="How many points.")
+    count: Int64 = strawberry.field(description="How many points are here.")
+    total: Int64 = strawberry.field(description="How many were measured in the range, which these stand for.")
+    bucket: Int64 = strawberry.field(
+        description="How many points in a row were looked at together; 1: every point is here."
+    )
+    truncated: bool = strawberry.field(
+        description="Whether the project's retention has left but a few points of the older ones."
+    )
     steps: list[Int64] = strawberry.field(description="In parallel with values.")
     times: list[Int64] = strawberry.field(description="Microseconds since the epoch.")
     values: list[float | None] = strawberry.field(description="Null where nonFinite says what was there.")
-    seq: Int64 = strawberry.field(description="The run's feed's number of the last of these points.")
+    seq: Int64 = strawberry.field(
+        description="The run's feed's number of the last point of the series: subscribe after it."
+    )
 
     @classmethod
-    def of(cls, points: Points) -> "Series":
+    def of(cls, curve: Curve, x: curves.X) -> "Series":
+        points = curve.points
         return cls(
+            curve=curve,
             points=points,
+            relative_to=x,
             attempt=points.attempt,
             rank=points.rank,
+            ranks=list(curve.ranks),
             name=points.name,
             count=Int64(len(points.values)),
+            total=Int64(curve.total),
+            bucket=Int64(curve.bucket),
+            truncated=curve.thinned,
             steps=points.steps,  # type: ignore[arg-type]
             times=points.times,  # type: ignore[arg-type]
             values=points.values,  # type: ignore[arg-type]
             seq=Int64(points.seq),
         )
+
+    @strawberry.field(
+        description="What `x` asks for, in parallel with values: steps, or microseconds since the epoch or since the"
+        " attempt's start."
+    )
+    def x(self) -> list[Int64]:
+        match self.relative_to:
+            case curves.X.STEP:
+                found = self.points.steps
+            case curves.X.TIME:
+                found = self.points.times
+            case curves.X.RELATIVE_TIME:
+                found = self.points.times - self.curve.origin
+        return found  # type: ignore[return-value]
 
     @strawberry.field(description="What the nulls in values stand for.")
     def non_finite(self) -> list[NonFinite]:
@@ -149,24 +185,84 @@ def _kind(value: float) -> NonFiniteKind:
     return NonFiniteKind.POSITIVE_INFINITY if value > 0 else NonFiniteKind.NEGATIVE_INFINITY
 
 
+enums.show(
+    curves.X,
+    "What points are drawn over.",
+    name="SeriesX",
+    STEP="Steps.",
+    TIME="Microseconds since the epoch.",
+    RELATIVE_TIME="Microseconds since the attempt's start.",
+)
+enums.show(
+    Aggregate,
+    "What is made of the workers' finite values at a step; who has none there is left out.",
+    name="WorkerAggregate",
+    MEAN="Their mean.",
+    MIN="The least.",
+    MAX="The greatest.",
+    SUM="Their sum.",
+)
+
+
+@strawberry.input(description="A stretch of x, both ends included; one that is not given is open.")
+class SeriesRange:
+    """A range."""
+
+    first: Int64 | None = strawberry.field(name="from", default=None, description="The least x.")
+    last: Int64 | None = strawberry.field(name="to", default=None, description="The greatest x.")
+
+
 @strawberry.type
 class MetricQuery:
     """Reading metrics."""
 
     @strawberry.field(
-        description="Metrics of runs, exact, a series a worker; at most 100 runs and 100 names."
+        description="Metrics of at most 100 runs and 100 names: every point, or at most `maxPoints` a series, in which"
+        " the least, the greatest and the last of every bucket are kept. At most 5,000,000 points in all."
     )
     async def series(
         self,
         info: Info,
         runs: Annotated[list[strawberry.ID], strawberry.argument(description="The runs, at most 100.")],
         names: Annotated[list[str], strawberry.argument(description="Of the metrics, at most 100.")],
+        x: Annotated[
+            curves.X | None,
+            strawberry.argument(description="What `range` is of, and `x` of each series; STEP by default."),
+        ] = None,
+        range: Annotated[
+            SeriesRange | None, strawberry.argument(description="Only points of this stretch of x.")
+        ] = None,
+        max_points: Annotated[
+            int | None,
+            strawberry.argument(description="Of each series, 4 or more; a series of fewer points is exact."),
+        ] = None,
+        workers: Annotated[
+            list[int] | None, strawberry.argument(description="Only workers of these ranks.")
+        ] = None,
+        aggregate: Annotated[
+            Aggregate | None,
+            strawberry.argument(description="Put the workers of an attempt together, step by step."),
+        ] = None,
+        attempts: Annotated[
+            list[int] | None,
+            strawberry.argument(description="The attempts of these numbers; each job's latest by default."),
+        ] = None,
     ) -> list[Series]:
         if len(runs) > 100 or len(names) > 100:
             raise errors.LimitExceeded("at most 100 runs and 100 names at once")
-        wanted = [key for text in runs if (key := found(info.context, "run", text)) is not None]
-        storable = [name for name in names if texts.is_storable(name)]
         context = info.context
+        over = x or curves.X.STEP
+        wanted = curves.Wanted(
+            runs=[key for text in runs if (key := found(context, "run", text)) is not None],
+            names=[name for name in names if texts.is_storable(name)],
+            x=over,
+            first=range.first if range else None,
+            last=range.last if range else None,
+            most=max_points,
+            ranks=None if workers is None else frozenset(workers),
+            attempts=None if attempts is None else frozenset(attempts),
+            aggregate=aggregate,
+        )
         async with context.database.scan() as session:
-            seen = await metrics.series(session, context.viewer, wanted, storable)
-        return [Series.of(points) for points in seen]
+            seen = await curves.read(session, context.viewer, wanted)
+        return [Series.of(curve, over) for curve in seen]

@@ -123,7 +123,11 @@ async def ended(world: World, run_id: bytes) -> Run:
 async def printed(database: Database, run: Run) -> tuple[list[float], list[str]]:
     """Every value and every line of a run, in the order of its feed."""
     async with database.read() as session:
-        values = [value for points in await metrics.since(session, run.feed_id, 0) for value in points.values]
+        values = [
+            value
+            for points in (await metrics.since(session, run.feed_id, 0)).parts
+            for value in points.values
+        ]
         batches = await logs.since(session, run.feed_id, 0)
     return values, [line.line.text for batch in batches for line in batch.lines]
 

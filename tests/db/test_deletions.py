@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
-from db import attempts, batches, columns, deletions, errors, feeds, jobs, listing, logs, metrics, runs
+from db import attempts, batches, columns, deletions, errors, feeds, jobs, listing, logs, runs, summaries
 from db.attempts import Attempt
 from db.columns import Base
 from db.database import Database
@@ -23,7 +23,7 @@ from db.points import Column
 from db.runs import Run
 from db.states import EndReason
 from db.viewers import Kind, Viewer
-from tests.db.world import World, few, function, made, origin_of
+from tests.db.world import World, few, function, made, origin_of, points_of
 
 OF_RUNS = sorted(entry[0].__tablename__ for entry in deletions._below(b"", 0) if entry[0] is not External)
 """What a run of ours has rows in."""
@@ -78,6 +78,11 @@ async def full(world: World) -> bytes:
                 printer = Printer(launch.job_id, 1, 0, 0, 0)
                 await logs.append(session, head, pack(blocks_of([Line(1, 1, "said")])), printer)
             await world.end(launch, EndReason.COMPLETED, made(f"{step}.bin"))
+    async with world.database.read() as session:
+        due = await summaries.due(session, run_id, ended=True, every=True)
+        pieces = [await summaries.piece(session, each, ended=True) for each in due]
+    async with world.database.begin() as session:
+        assert all([piece is not None and await summaries.write(session, piece) for piece in pieces])
     await let_go(world)
     return run_id
 
@@ -109,7 +114,7 @@ async def test_a_deleted_run_is_hidden_at_once_with_all_that_hangs_below_it(data
         assert await jobs.find_jobs(session, world.viewer, [job.id]) == []
         keys = [attempt.id for attempt in launched]
         assert await attempts.find_attempts(session, world.viewer, keys) == []
-        assert await metrics.series(session, world.viewer, [run_id], ["loss"]) == []
+        assert await points_of(session, world.viewer, [run_id], ["loss"]) == []
     with pytest.raises(errors.NotFound):
         await delete(world, run_id)
 

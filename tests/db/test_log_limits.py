@@ -10,14 +10,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db import feeds, lines, logs, metrics, outputs
+from db import feeds, lines, logs, outputs
 from db.claims import Launch
 from db.database import Database
 from db.lines import Block
 from db.logs import Limit
 from db.paging import Page
 from db.points import Column
-from tests.db.world import World, few, function
+from tests.db.world import World, few, function, points_of
 
 LIMIT = Limit(head_bytes=40, tail_bytes=60)
 LONGEST = 30
@@ -128,7 +128,7 @@ async def _check_kept(worker: Worker) -> None:
     async with world.database.read() as session:
         page = await logs.of_job(session, launch.job_id, Page(1000))
         gaps = [gap for gap in await logs.gaps(session, [launch.job_id]) if gap.rank == worker.rank]
-        series = await metrics.series(session, world.viewer, [launch.run_id], [f"m{worker.rank}"])
+        series = await points_of(session, world.viewer, [launch.run_id], [f"m{worker.rank}"])
     kept = [placed.number for placed in page.rows if placed.rank == worker.rank]
     missing = [number for number in range(1, len(worker.printed) + 1) if number not in set(kept)]
     sizes = [len(text) + 1 for text in worker.printed]

@@ -15,7 +15,7 @@ from db.database import Database
 from db.headlines import RunMetric
 from db.points import Column, Points
 from db.states import EndReason
-from tests.db.world import World, few, function, origin_of
+from tests.db.world import World, few, function, origin_of, points_of
 
 Batch = tuple[list[float], list[int] | None]
 
@@ -45,7 +45,7 @@ async def append(world: World, launch: Launch, *given: Column, rank: int = 0) ->
 
 async def read(world: World, launch: Launch, *names: str) -> list[Points]:
     async with world.database.read() as session:
-        return await metrics.series(session, world.viewer, [launch.run_id], names or ["loss"])
+        return await points_of(session, world.viewer, [launch.run_id], names or ["loss"])
 
 
 async def headline(world: World, launch: Launch, name: str = "loss") -> RunMetric:
@@ -120,7 +120,7 @@ async def test_what_is_new_comes_in_whole_batches(database: Database, sizes: lis
     after = 0
     while True:
         async with database.read() as session:
-            part = await metrics.since(session, launch.feed_id, after, most=most)
+            part = (await metrics.since(session, launch.feed_id, after, most=most)).parts
         if not part:
             break
         assert not {one.seq for one in part} & seen.keys()

@@ -6,14 +6,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from db import backends, feeds, lines, logs, metrics, outputs
+from db import backends, feeds, lines, logs, outputs
 from db.backends import Supervisor
 from db.claims import Launch
 from db.database import Database
 from db.lines import Block
 from db.paging import Page
 from db.points import Column
-from tests.db.world import World, function
+from tests.db.world import World, function, points_of
 
 
 async def _launched(database: Database, workers: int = 1) -> tuple[World, Launch]:
@@ -46,7 +46,7 @@ async def _record(
 async def _kept(world: World, launch: Launch) -> tuple[list[str], list[float], int]:
     async with world.database.read() as session:
         kept = (await logs.of_job(session, launch.job_id, Page(100))).rows
-        series = await metrics.series(session, world.viewer, [launch.run_id], ["count"])
+        series = await points_of(session, world.viewer, [launch.run_id], ["count"])
         reached = await outputs.offset(session, launch.attempt_id, 0)
     values = [value for points in series for value in points.values.tolist()]
     return [placed.line.text for placed in kept], values, reached

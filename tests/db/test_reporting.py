@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from db import errors, metrics, reporting
+from db import errors, reporting
 from db.claims import Launch
 from db.database import Database
 from db.points import Column
 from db.viewers import Kind, Viewer
-from tests.db.world import World
+from tests.db.world import World, points_of
 
 
 async def _launched(database: Database) -> tuple[World, Launch]:
@@ -41,7 +41,7 @@ async def _log(
 
 async def _kept(world: World, launch: Launch) -> list[float]:
     async with world.database.read() as session:
-        found = await metrics.series(session, world.viewer, [launch.run_id], ["loss"])
+        found = await points_of(session, world.viewer, [launch.run_id], ["loss"])
     return [value for points in found for value in points.values.tolist()]
 
 

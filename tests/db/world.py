@@ -21,6 +21,7 @@ from db import (
     claims,
     columns,
     contracts,
+    curves,
     documents,
     feeds,
     files,
@@ -38,9 +39,9 @@ from db import (
     users,
 )
 from db.claims import Launch
-from db.database import Database
+from db.database import Database, Session
 from db.installations import Content
-from db.points import Column, Origin
+from db.points import Column, Origin, Points
 from db.reports import End, Made
 from db.starts import StartSpec
 from db.states import EndReason, JobState
@@ -297,6 +298,14 @@ async def report(world: "World", launch: Launch, **values: float | list[float]) 
     async with world.database.begin() as session:
         head = await feeds.lock(session, launch.feed_id)
         await batches.append(session, head, origin, columns)
+
+
+async def points_of(
+    session: Session, viewer: Viewer, run_ids: Sequence[bytes], metric_names: Sequence[str]
+) -> list[Points]:
+    """All points of these metrics, of each job's latest attempt."""
+    wanted = curves.Wanted(list(run_ids), list(metric_names))
+    return [curve.points for curve in await curves.read(session, viewer, wanted)]
 
 
 def made(name: str, **values: Any) -> Made:

@@ -12,6 +12,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
 SERIES = """query ($runs: [ID!]!, $names: [String!]!) { series(runs: $runs, names: $names) {
   name rank attempt count steps times values nonFinite { index kind } seq run { id } job { step } } }"""
+DRAWN = """query ($runs: [ID!]!, $most: Int, $range: SeriesRange, $x: SeriesX, $workers: [Int!],
+  $attempts: [Int!], $aggregate: WorkerAggregate) {
+  series(runs: $runs, names: ["wave"], maxPoints: $most, range: $range, x: $x, workers: $workers,
+      attempts: $attempts, aggregate: $aggregate) {
+    count total bucket truncated ranks x steps times values seq nonFinite { index kind } } }"""
 HEADLINES = """query ($id: ID!, $names: [String!]) { run(id: $id) {
   metrics(names: $names) { name last lastStep min minStep max maxStep } } }"""
 REPORTING = """import json, os, urllib.request
@@ -59,6 +64,39 @@ async def test_a_job_reports_with_its_own_token_and_a_repeat_changes_nothing(ser
     assert first["seq"] == again["seq"] < later["seq"]
     (loss,) = await server.ask(SERIES, runs=[run["id"]], names=["loss"])
     assert (loss["steps"], loss["values"]) == ([7, 7], [0.1 + 0.2] * 2)
+
+
+async def test_a_long_series_is_drawn_with_few_points_and_a_stretch_of_it_exactly(server: Server) -> None:
+    code = """
+import json, math
+for n in range(1000):
+    value = math.nan if n == 500 else -9.0 if n == 123 else 9.0 if n == 777 else math.sin(n)
+    print(json.dumps({"metric": {"wave": value}, "step": n}))"""
+    run = await server.play(code)
+    (drawn,) = await server.ask(DRAWN, runs=[run["id"]], most=100)
+    assert drawn["count"] == len(drawn["values"]) <= 100 and (drawn["total"], drawn["truncated"]) == (
+        1000,
+        False,
+    )
+    assert {-9.0, 9.0, None} <= set(drawn["values"]) and drawn["bucket"] >= 30
+    assert (drawn["steps"][-1], drawn["x"]) == (999, drawn["steps"]) and len(drawn["nonFinite"]) == 1
+    assert (await server.ask(DRAWN, runs=[run["id"]], most=100)) == [drawn]
+    (near,) = await server.ask(DRAWN, runs=[run["id"]], most=100, range={"from": 490, "to": 510})
+    assert (near["steps"], near["bucket"], near["total"]) == (list(range(490, 511)), 1, 21)
+    assert near["nonFinite"] == [{"index": 10, "kind": "NAN"}]
+    (timed,) = await server.ask(DRAWN, runs=[run["id"]], x="RELATIVE_TIME")
+    start = timed["times"][0] - timed["x"][0]
+    assert timed["x"] == [time - start for time in timed["times"]]
+    (mean,) = await server.ask(DRAWN, runs=[run["id"]], most=10, aggregate="MEAN", workers=[0], attempts=[1])
+    assert (mean["ranks"], mean["total"]) == ([0], 1000) and mean["count"] <= 10
+    assert await server.ask(DRAWN, runs=[run["id"]], attempts=[2]) == []
+
+
+async def test_what_cannot_be_drawn_is_refused_with_a_reason(server: Server) -> None:
+    run = await server.play("print()")
+    for wrong, code in (({"most": 3}, "INVALID"), ({"range": {"from": 2, "to": 1}}, "INVALID")):
+        answer = (await server.post(DRAWN, {"runs": [run["id"]], **wrong})).json()
+        assert answer["errors"][0]["extensions"]["code"] == code
 
 
 async def test_a_job_may_not_report_for_another(server: Server) -> None:

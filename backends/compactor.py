@@ -1,0 +1,138 @@
+"""The compactor: makes what runs report cheap to read, beside live load, by whichever process looks first.
+
+It puts the small chunks of a feed together (db/compaction.py) and keeps picked points of long series
+(db/summaries.py). It reads and computes outside of transactions, which are small, and rests as long as it
+worked. Nothing it holds in memory matters: each step is decided by the database, so that any number of servers may
+have one, and a crash between two steps only leaves the rest to whoever looks next.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from backends.errands import Errands
+from db import compaction, summaries
+from db.compaction import Due, Stale, Window
+from db.database import Database
+
+log = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 5.0
+_MANY_NUMBERS = 256
+"""A feed that goes on is looked at when so many numbers have come since,"""
+_LATE_SECONDS = 30.0
+"""or any, so long ago."""
+_PAGE = 500
+
+
+class Compactor:
+    """Looks after one database."""
+
+    def __init__(self, database: Database, *, poll_seconds: float = _POLL_SECONDS) -> None:
+        self._database = database
+        self._errands = Errands(database, self._turn, poll_seconds=poll_seconds)
+        self._looked: dict[int, tuple[int, float]] = {}
+
+    def open(self) -> None:
+        """Begin."""
+        self._errands.open()
+
+    async def close(self) -> None:
+        """Stop; the next one goes on where this one was."""
+        await self._errands.close()
+
+    async def step(self) -> None:
+        """Do everything there is to do now, whenever a feed was looked at last."""
+        self._looked.clear()
+        await self._turn()
+
+    async def _turn(self) -> None:
+        after = 0
+        while True:
+            async with self._database.read() as session:
+                page = await compaction.due(session, after, most=_PAGE)
+            done = [each for each in page if self._is_time(each) and await self._look_at(each)]
+            if done:
+                async with self._database.begin() as session:
+                    await compaction.settle(session, done)
+                for each in done:
+                    self._looked.pop(each.feed_id, None)
+            if len(page) < _PAGE:
+                return
+            after = page[-1].feed_id
+
+    def _is_time(self, due: Due) -> bool:
+        head, at = self._looked.get(due.feed_id, (0, 0.0))
+        if due.ended or due.head - head >= _MANY_NUMBERS:
+            return True
+        return due.head > head and time.monotonic() - at >= _LATE_SECONDS
+
+    async def _look_at(self, due: Due) -> bool:
+        """Do what there is to do of a feed; True when nothing is left and nothing will come."""
+        self._looked[due.feed_id] = due.head, time.monotonic()
+        if not due.is_run:
+            return due.ended
+        try:
+            await self._compact(due)
+            await self._summarise(due)
+        except Stale:
+            log.debug("another server compacts this feed", feed=due.feed_id)
+            return False
+        except Exception as error:
+            # One that fails keeps no other from its turn.
+            log.error("a feed is not compacted", feed=due.feed_id, error=repr(error), exc_info=error)
+            return False
+        return due.ended
+
+    async def _compact(self, due: Due) -> None:
+        at = due
+        while True:
+            at = await self._pass(at)
+            if not compaction.begins_again(at):
+                break
+            at = compaction.again(at)
+        if not due.ended and at != due:
+            async with self._database.begin() as session:
+                await compaction.record(session, at)
+
+    async def _pass(self, at: Due) -> Due:
+        """Go through the windows of a feed; how far it is then."""
+        while True:
+            async with self._database.scan() as session:
+                window = await compaction.window(session, at)
+                if window is None or not (window.more or at.ended):
+                    return at  # of a feed that goes on, the last window is not full yet
+                rows = await compaction.content(session, at, window) if window.is_worth_it else []
+            at = await self._put(at, window, rows) if rows else compaction.passed(at, window)
+            if not window.more:
+                return at
+
+    async def _put(self, at: Due, window: Window, rows: Sequence[dict[str, object]]) -> Due:
+        began = time.monotonic()
+        async with self._database.begin() as session:
+            at = await compaction.put(session, at, window, list(rows))
+        await asyncio.sleep(time.monotonic() - began)
+        return at
+
+    async def _summarise(self, due: Due) -> None:
+        async with self._database.scan() as session:
+            series = await summaries.due(session, due.owner, ended=due.ended)
+        for each in series:
+            at: summaries.Due | None = each
+            while at is not None:
+                at = await self._pick(at, ended=due.ended)
+
+    async def _pick(self, at: summaries.Due, *, ended: bool) -> summaries.Due | None:
+        """Keep the next picks of a series; where it stands then, None when that was the last."""
+        async with self._database.scan() as session:
+            piece = await summaries.piece(session, at, ended=ended)
+        if piece is None:
+            return None
+        began = time.monotonic()
+        async with self._database.begin() as session:
+            if not await summaries.write(session, piece):
+                return None
+        await asyncio.sleep(time.monotonic() - began)
+        return piece.then

@@ -1,0 +1,244 @@
+"""Picked points, kept: so that ten million points are drawn by reading a few thousand.
+
+The first points of a series are kept as picks of small buckets too, at three levels (downsampling.CELLS), a block of
+16,384 points a row. Blocks are full while a run goes on; when it has ended, the last one has what there is. A
+block that is not full is made again from its own picks and what came after it: picks of picks are picks. So
+nothing is ever picked from points that are kept no longer. `Series.summarised` says how far they go, and lets
+one of several servers write each piece.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, delete, insert, select, tuple_, update
+
+from db import downsampling, positions
+from db.database import Session, Transaction
+from db.downsampling import BLOCK, CELLS, NOTHING, Placed
+from db.metrics import Series, Summary
+from db.positions import Reach, reach_of
+
+LEAST_POINTS = 1 << 16
+"""A series of a run that goes on has picks from here on: before, all its points are read as fast."""
+_PIECE = 16 * BLOCK
+"""Points that one step picks from."""
+_MOST_KEYS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A series that has points without picks."""
+
+    series_id: int
+    points: int
+    summarised: int
+    thinned: int
+    thinned_seq: int
+
+
+_DUE = select(Series.id, Series.points, Series.summarised, Series.thinned, Series.thinned_seq)
+
+
+async def due(session: Session, run_id: bytes, *, ended: bool, every: bool = False) -> list[Due]:
+    """The series of a run that can have more picks: those of many points, or `every` one."""
+    if every:
+        wanted: ColumnElement[bool] = Series.points > Series.summarised
+    elif ended:
+        wanted = (Series.points > Series.summarised) & (Series.points >= BLOCK)
+    else:
+        wanted = (Series.points - Series.summarised >= BLOCK) & (Series.points >= LEAST_POINTS)
+    rows = (await session.execute(_DUE.where(Series.run_id == run_id, wanted))).all()
+    return [Due(row.id, row.points, row.summarised, row.thinned, row.thinned_seq) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows to write, and how far the series is summarised with them."""
+
+    due: Due
+    upto: int
+    rows: list[dict[str, Any]]
+
+    @property
+    def then(self) -> Due:
+        """The series once they are written."""
+        return replace(self.due, summarised=self.upto)
+
+
+async def piece(session: Session, due: Due, *, ended: bool) -> Piece | None:
+    """The next picks of a series, so many at once as are made in little time; None if there are none to make."""
+    start = due.summarised // BLOCK * BLOCK
+    upto = min(due.points, start + _PIECE)
+    if not ended:
+        upto = upto // BLOCK * BLOCK
+    if upto <= due.summarised:
+        return None
+    before, reach = NOTHING, None
+    if due.summarised > start:
+        last = start // BLOCK
+        before = (await of_blocks(session, 1, [(due.series_id, last)]))[due.series_id]
+        reach = (await blocks(session, [due.series_id]))[due.series_id][last].reach
+    raw = await _between(session, due, upto)
+    return Piece(due, upto, await asyncio.to_thread(_rows, due.series_id, before, reach, raw))
+
+
+async def _between(session: Session, due: Due, upto: int) -> Placed:
+    """The points from where a series is summarised."""
+    pieces = (await positions.pieces(session, [due.series_id]))[due.series_id]
+    wanted = [piece for piece in pieces if piece.stop > due.summarised and piece.start < upto]
+    found = downsampling.joined((await positions.read(session, wanted)).get(due.series_id, []))
+    edges = np.searchsorted(found.positions, (due.summarised, upto))
+    return found.at(slice(int(edges[0]), int(edges[1])))
+
+
+async def write(session: Transaction, piece: Piece) -> bool:
+    """Keep them; False where somebody else was faster, or the series is no more."""
+    due = piece.due
+    ours = (Series.id == due.series_id) & (Series.summarised == due.summarised)
+    if not await session.change(update(Series).where(ours).values(summarised=piece.upto)):
+        return False
+    first = due.summarised // BLOCK
+    if due.summarised % BLOCK:
+        again = (Summary.series_id == due.series_id) & (Summary.block >= first)
+        await session.execute(delete(Summary).where(again))
+    await session.execute(insert(Summary.__table__), piece.rows)  # type: ignore[arg-type]
+    return True
+
+
+def _rows(series_id: int, before: Placed, reach: Reach | None, raw: Placed) -> list[dict[str, Any]]:
+    """Rows of every level, of the picks that there were of the first block and the points behind them."""
+    source = downsampling.joined([before, raw])
+    first, stop = int(source.positions[0]) // BLOCK, int(source.positions[-1]) + 1
+    reaches = _reaches(raw, reach, first)
+    rows: list[dict[str, Any]] = []
+    for level, cell in enumerate(CELLS, 1):
+        source = source.picked(cell)
+        edges = _edges(source, first, len(reaches))
+        for index, reached in enumerate(reaches):
+            part = source.at(slice(edges[index], edges[index + 1]))
+            begin = (first + index) * BLOCK
+            rows.append(
+                {
+                    **{"series_id": series_id, "level": level, "block": first + index, **asdict(reached)},
+                    **{"points": min(BLOCK, stop - begin), "picks": len(part.values)},
+                    "positions": (part.positions - begin).astype("<u2").tobytes(),
+                    "steps": part.steps.tobytes(),
+                    "times": part.times.tobytes(),
+                    "vals": part.values.tobytes(),
+                }
+            )
+    return rows
+
+
+def _edges(source: Placed, first: int, blocks: int) -> list[int]:
+    """Where each block begins among these points, and the last one ends."""
+    starts = np.arange(first, first + blocks + 1) * BLOCK
+    found: list[int] = np.searchsorted(source.positions, starts).tolist()
+    return found
+
+
+def _reaches(raw: Placed, before: Reach | None, first: int) -> list[Reach]:
+    """How far each block reaches; of the first one a part may have been there `before`."""
+    blocks = int(raw.positions[-1]) // BLOCK - first + 1
+    edges = _edges(raw, first, blocks)
+    found = []
+    for begin, end in pairwise(edges):
+        steps, times = raw.steps[begin:end], raw.times[begin:end]
+        found.append(Reach(int(steps.min()), int(steps.max()), int(times.min()), int(times.max())))
+    if before is not None:
+        one = found[0]
+        found[0] = Reach(
+            min(one.least_step, before.least_step),
+            max(one.greatest_step, before.greatest_step),
+            min(one.least_time, before.least_time),
+            max(one.greatest_time, before.greatest_time),
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block without its picks: it has the positions from `start` to before `stop`."""
+
+    series_id: int
+    number: int
+    start: int
+    stop: int
+    picks: int
+    reach: Reach
+
+
+_BLOCKS = (
+    select(
+        Summary.series_id,
+        Summary.block,
+        Summary.points,
+        Summary.picks,
+        Summary.least_step,
+        Summary.greatest_step,
+        Summary.least_time,
+        Summary.greatest_time,
+    )
+    .where(Summary.level == 1)
+    .order_by(Summary.series_id, Summary.block)
+)
+
+
+async def blocks(session: Session, series: Collection[int]) -> dict[int, list[Block]]:
+    """The blocks of these series, in order."""
+    found: dict[int, list[Block]] = {key: [] for key in series}
+    keys = list(series)
+    for at in range(0, len(keys), _MOST_KEYS):
+        rows = (await session.execute(_BLOCKS.where(Summary.series_id.in_(keys[at : at + _MOST_KEYS])))).all()
+        for row in rows:
+            start = row.block * BLOCK
+            block = Block(row.series_id, row.block, start, start + row.points, row.picks, reach_of(row))
+            found[row.series_id].append(block)
+    return found
+
+
+_PICKS = select(
+    Summary.series_id,
+    Summary.block,
+    Summary.positions,
+    Summary.steps,
+    Summary.times,
+    Summary.values.label("packed"),
+)
+
+
+async def of_blocks(session: Session, level: int, wanted: Sequence[tuple[int, int]]) -> dict[int, Placed]:
+    """The picks of a level of these blocks (series, number), by series."""
+    parts: dict[int, list[Placed]] = {}
+    for at in range(0, len(wanted), _MOST_KEYS):
+        keys = [(series_id, level, block) for series_id, block in wanted[at : at + _MOST_KEYS]]
+        of = tuple_(Summary.series_id, Summary.level, Summary.block).in_(keys)
+        for row in (await session.execute(_PICKS.where(of))).all():
+            part = Placed(
+                np.frombuffer(row.positions, "<u2").astype(np.int64) + row.block * BLOCK,
+                np.frombuffer(row.steps, "<i8"),
+                np.frombuffer(row.times, "<i8"),
+                np.frombuffer(row.packed, "<f8"),
+            )
+            parts.setdefault(row.series_id, []).append(part)
+    return {series_id: downsampling.joined(found) for series_id, found in parts.items()}
+
+
+async def thin(session: Session, series_id: int, thinned: int) -> Placed:
+    """The small picks that are all that is kept of the first points of a series."""
+    if not thinned:
+        return NOTHING
+    numbers = [(series_id, block.number) for block in (await blocks(session, [series_id]))[series_id]]
+    wanted = [(key, number) for key, number in numbers if number * BLOCK < thinned]
+    return (await of_blocks(session, 1, wanted)).get(series_id, NOTHING)
+
+
+async def kept(session: Session, series_id: int, thinned: int) -> Placed:
+    """Everything that is kept of a series."""
+    pieces = (await positions.pieces(session, [series_id]))[series_id]
+    behind = (await positions.read(session, pieces)).get(series_id, [])
+    return downsampling.joined([await thin(session, series_id, thinned), *behind])
