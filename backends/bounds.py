@@ -29,6 +29,7 @@ class Bounds:
     def __init__(self, limits: attempts.Record, name: str) -> None:
         self._memory: int | None = limits.get("memory_bytes")
         self._cpus: float | None = limits.get("cpus")
+        self._nice: int = limits.get("nice", 0)
         self._places = {
             what: (folder, version) for what, (folder, version) in limits.get("places", {}).items()
         }
@@ -111,7 +112,7 @@ class Bounds:
             return None
         group = self.name_group(rank)
         try:
-            group.make(self._memory, self._cpus)
+            group.make(self._memory, self._cpus, self._nice)
         except OSError:  # what was possible when the server started is not now
             group.remove()
             return None

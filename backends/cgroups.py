@@ -51,8 +51,11 @@ class Group:
             what: (os.path.join(folder, name), version) for what, (folder, version) in where.items()
         }
 
-    def make(self, memory_bytes: int | None, cpus: float | None) -> None:
-        """Make the folders and set the limits; raises OSError where that is not possible any more."""
+    def make(self, memory_bytes: int | None, cpus: float | None, nice: int = 0) -> None:
+        """Make the folders and set the limits; raises OSError where that is not possible any more.
+
+        Where cores are short it gets as much of them as a process so `nice`: each step is worth a fifth.
+        """
         for path in self._folders():
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path)
@@ -66,6 +69,11 @@ class Group:
             else:
                 _write(path, "cpu.cfs_period_us", str(PERIOD_US))
                 _write(path, "cpu.cfs_quota_us", str(quota))
+
+        if nice and CPU in self._paths:
+            path, version = self._paths[CPU]
+            name, usual = ("cpu.weight", 100) if version == 2 else ("cpu.shares", 1024)
+            _write(path, name, str(max(2, round(usual / 1.25**nice))))
 
     def join(self) -> None:
         """Enter it, with all that will descend from the caller."""

@@ -50,7 +50,8 @@ MAX_WORKERS = 64
 class Local:
     """The backend of this machine, keeping everything below `home`, which belongs to one server.
 
-    Not `grouped`, it makes no control groups also where it may. `library` knows the GPUs.
+    Not `grouped`, it makes no control groups also where it may. `library` knows the GPUs. Jobs are as `nice` to
+    others as nice(1) has it.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class Local:
         prepare: Build = build,
         grouped: bool = True,
         library: str = nvml.LIBRARY,
+        nice: int = 0,
     ) -> None:
         self._home = home.absolute()
         self._jobs = self._home / "jobs"
         self._build = prepare
         self._grouped = grouped
         self._library = library
+        self._nice = nice
         self._devices: tuple[base.Device, ...] = ()
         self._environment = {name: os.environ[name] for name in inherit if name in os.environ}
         self._path = _without_ours(self._environment.get("PATH", os.defpath))
@@ -159,17 +162,13 @@ class Local:
     async def read(
         self, handle: base.Handle, rank: int, offset: int, limit_bytes: int = 1 << 20
     ) -> base.Output:
-        # At most a little more than the limit, so that one piece always fits; from memory, mostly.
-        length = max(limit_bytes, attempts.FRAME_BYTES_MAX)
+        path = self._jobs / handle["name"] / f"{rank}.frames"
         try:
-            file = os.open(self._jobs / handle["name"] / f"{rank}.frames", os.O_RDONLY)
+            if path.stat().st_size - offset > attempts.FRAME_BYTES_MAX:
+                return await asyncio.to_thread(_read, path, offset, limit_bytes)
+            return _read(path, offset, limit_bytes)
         except FileNotFoundError:
             return base.Output((), offset)
-        try:
-            data = os.pread(file, length, offset)
-        finally:
-            os.close(file)
-        return _parse(data, offset, limit_bytes)
 
     async def stored(self, handle: base.Handle, rank: int, offset: int) -> None:
         path = self._jobs / handle["name"] / f"{rank}.frames"
@@ -236,6 +235,7 @@ class Local:
             "workers": spec.workers,
             "environment": self._variables(spec, folder),
             "limits": self._limits(spec.resources),
+            "nice": self._nice,
             "backlog_bytes": backlog.MOST_BYTES if self._frees else None,
         }
         try:
@@ -269,6 +269,7 @@ class Local:
         return {
             "memory_bytes": resources.memory_bytes,
             "cpus": resources.cpus,
+            "nice": self._nice,
             "places": self._places,
             "tag": self._tag,
         }
@@ -331,6 +332,16 @@ def _check(spec: base.JobSpec) -> None:
     for file in spec.inputs:
         if Path(file.name).name != file.name or file.name in ("", "..", "input.json"):
             raise base.LaunchRejected(f"{file.name!r} cannot name an input file")
+
+
+def _read(path: Path, offset: int, limit: int) -> base.Output:
+    """At most a little more than the limit, so that one piece always fits; from memory, mostly."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        data = os.pread(file, max(limit, attempts.FRAME_BYTES_MAX), offset)
+    finally:
+        os.close(file)
+    return _parse(data, offset, limit)
 
 
 def _parse(data: bytes, offset: int, limit: int) -> base.Output:

@@ -18,12 +18,13 @@ from backends import base, gathering, printed, turning
 from backends.base import Backend, BackendUnavailable, Handle, LaunchRejected
 from backends.blobs import Blobs
 from backends.recorder import Recorder
-from backends.turning import Turns
+from backends.turning import Pace, Turn, Turns
 from backends.vault import Vault
 from db import attempts, columns, contracts, ids, lines, logs, outputs, reports
 from db.backends import Supervisor
 from db.claims import Launch
-from db.database import Database
+from db.database import Database, Transaction
+from db.points import Column
 from db.reports import End
 from db.states import EndReason
 
@@ -82,6 +83,7 @@ class Minder:
         self._ended: base.Ended | None = None
         self._recorded = False
         self._news = asyncio.Event()
+        self._pace = Pace()
         self._mask = around.vault.mask(launch.grant)
 
     async def run(self) -> None:
@@ -92,6 +94,8 @@ class Minder:
         while self.handle is None:
             await self._launch()
         while not self._recorded:
+            if self._ended is None and (early := self._pace.wait(time.monotonic())):
+                await asyncio.sleep(early)
             self._news.clear()
             ended = self._ended
             for rank in range(self.launch.workers):
@@ -219,29 +223,30 @@ class Minder:
         turns = self._around.turns
         more: int | None = turning.LIGHT
         while more is not None and self.handle:
-            async with turns.turn(more):
-                more = await self._store(rank, turns.most_bytes)
+            async with turns.turn(more) as turn:
+                more = await self._store(rank, turn)
 
-    async def _store(self, rank: int, most_bytes: int) -> int | None:
+    async def _store(self, rank: int, turn: Turn) -> int | None:
         """Store the next of what a worker has printed; how much that was, None when there was nothing."""
         around = self._around
         assert self.handle is not None
         was = await self._offset(rank)
-        began = time.thread_time()
         try:
-            output = await around.adapter.read(self.handle, rank, was, most_bytes)
+            output = await around.adapter.read(self.handle, rank, was, around.turns.most_bytes)
         except BackendUnavailable as error:
             await asyncio.sleep(error.retry_in_seconds)
             return turning.LIGHT
         size = output.next_offset - was
         if not output.pieces:
             return None
-        told = printed.parse(self._mask(output.pieces))
-        chunks = lines.pack(told.blocks)
-        around.turns.judge(size, time.thread_time() - began)
-        stored = await around.recorder.record(
-            self.launch.feed_id,
-            lambda session: outputs.record(
+        if size < turning.LIGHT_BYTES:
+            points, chunks = self._told(output)
+        else:
+            points, chunks = await asyncio.to_thread(self._told, output)
+
+        async def write(session: Transaction) -> bool:
+            began = time.thread_time()
+            stored = await outputs.record(
                 session,
                 around.supervisor,
                 self.launch.attempt_id,
@@ -250,11 +255,16 @@ class Minder:
                 was=was,
                 reached=output.next_offset,
                 chunks=chunks,
-                points=told.points,
+                points=points,
                 limit=around.log_limit,
-            ),
-            size=size,
-        )
+            )
+            turn.held_seconds = time.thread_time() - began
+            return stored
+
+        stored = await around.recorder.record(self.launch.feed_id, write, size=size)
+        turn.size = size
+        around.turns.judge(size, turn.held_seconds)
+        self._pace.spend(time.monotonic())
         if stored:
             self._offsets[rank] = output.next_offset
             await self._free(rank)
@@ -262,6 +272,11 @@ class Minder:
         # Stored before, by a commit whose answer was lost; or somebody else minds it by now.
         del self._offsets[rank]
         return None if await self._offset(rank) == was else size
+
+    def _told(self, output: base.Output) -> tuple[list[list[Column]], list[lines.Packed]]:
+        """What was printed, told apart: points and packed lines."""
+        told = printed.parse(self._mask(output.pieces))
+        return told.points, lines.pack(told.blocks)
 
     async def _free(self, rank: int) -> None:
         """Now and then, let the backend free what has been stored."""

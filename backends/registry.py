@@ -5,18 +5,21 @@ from pathlib import Path
 
 from backends.base import Backend
 
-Construct = Callable[[Path], Backend]
+Construct = Callable[[Path, int], Backend]
 
 
-def _local(home: Path) -> Backend:
+def _local(home: Path, nice: int) -> Backend:
     from backends.local import Local
 
-    return Local(home)
+    return Local(home, nice=nice)
 
 
 KINDS: dict[str, Construct] = {"local": _local}
 
 
-def construct(kind: str, home: Path) -> Backend:
-    """The adapter of this kind, keeping its files below `home`; KeyError for a kind there is not."""
-    return KINDS[kind](home)
+def construct(kind: str, home: Path, *, nice: int = 0) -> Backend:
+    """The adapter of this kind, keeping its files below `home`; KeyError for a kind there is not.
+
+    Jobs on this machine are so `nice` to the server and to others.
+    """
+    return KINDS[kind](home, nice)

@@ -1,26 +1,40 @@
 """Turns at storing: who prints much waits for the others who do, and all of them for everybody else.
 
-What a job prints is parsed, packed and (on SQLite) written in the event loop that also answers requests. So
-it is done in slices of a few milliseconds, sized by how long the last ones took; those who have more to store
-than fits a light slice take turns, first come first served; and after each such turn the loop is left alone
-for as long again and more. What waits meanwhile is queued in the backend's file, not in memory.
+What is printed is read, parsed and packed in a thread; the event loop, which also answers requests, is held by
+the transaction alone (on SQLite). So what is stored at once is bounded by how long the last ones held the loop.
+Those who have more to store than fits a light slice take turns, first come first served; after each the loop is
+left alone for longer than it was held, and what comes meanwhile is stored together, in fewer transactions. What
+waits is queued in the backend's file, not in memory.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 LIGHT = 0
 """What a worker of which nothing is known has to store."""
-
-_LIGHT_BYTES = 32 << 10
+LIGHT_BYTES = 32 << 10
 """Up to here nobody waits: a loop that prints its losses is stored as soon as it printed."""
+
 _SLICE_SECONDS = 0.003
 _LEAST_BYTES, _MOST_BYTES = 16 << 10, 1 << 20
-_SHARE = 0.4
-"""Of the loop's time, for all heavy turns together."""
+_LEFT_ALONE = 1.5
+"""For how many times as long as it was held the loop is left alone, by all heavy turns together."""
+_IDLE = 0.5
+"""The same for the thread, whose core others need too."""
+_GATHER_SECONDS = 0.03
+"""Between two heavy turns where a slice has all there is: more comes together for the next."""
 _REST_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class Turn:
+    """One turn: how much was stored in it, and how long that held the loop."""
+
+    size: int = 0
+    held_seconds: float = 0.0
 
 
 class Turns:
@@ -31,16 +45,20 @@ class Turns:
         self._lane = asyncio.Semaphore(1)
 
     @contextlib.asynccontextmanager
-    async def turn(self, size: int) -> AsyncIterator[None]:
+    async def turn(self, size: int) -> AsyncIterator[Turn]:
         """Wait for a turn, if the last one of this worker stored so much that more must follow."""
-        if size < _LIGHT_BYTES:
-            yield
+        turn = Turn()
+        if size < LIGHT_BYTES:
+            yield turn
             return
         async with self._lane:
-            began = time.perf_counter()
-            yield
+            began, most = time.perf_counter(), self.most_bytes
+            yield turn
             spent = time.perf_counter() - began
-            await asyncio.sleep(min(spent / _SHARE - spent, _REST_SECONDS))
+            rest = max(turn.held_seconds * _LEFT_ALONE, spent * _IDLE)
+            if 0 < turn.size <= most // 2:
+                rest = max(rest, _GATHER_SECONDS - spent)
+            await asyncio.sleep(min(rest, _REST_SECONDS))
 
     def judge(self, size: int, seconds: float) -> None:
         """Learn from how long the loop was held for `size` bytes how many the next slice may have."""
@@ -48,3 +66,21 @@ class Turns:
             fitting = int(size * _SLICE_SECONDS / max(seconds, 1e-6))
             most = self.most_bytes
             self.most_bytes = min(max(fitting, most // 2, _LEAST_BYTES), most * 2, _MOST_BYTES)
+
+
+class Pace:
+    """How often one attempt is stored: at once after a while in which it was not, else so often a second."""
+
+    PERIOD_SECONDS = 0.02
+    AT_ONCE = 10
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def spend(self, now: float) -> None:
+        """It was stored."""
+        self._due = max(self._due, now) + self.PERIOD_SECONDS
+
+    def wait(self, now: float) -> float:
+        """The seconds until it may be stored again."""
+        return max(0.0, self._due - now - self.AT_ONCE * self.PERIOD_SECONDS)

@@ -21,7 +21,9 @@ from backends import attempts, backlog, bounds, workers
 
 HINTS = f"../../{attempts.HINTS}"  # seen from an attempt's folder: a socket's address holds 108 bytes
 HINT_SECONDS = 0.005  # between two hints of one attempt
+BURST_HINT_SECONDS = 0.02  # the same in a burst, which is stored no more often
 BURST_SECONDS = 0.004  # reads that follow one another faster than this, so many times, are a burst
+GATHER_SECONDS = 0.004  # how long lines of a burst are let come together
 BURST_READS = 8
 TICK_SECONDS = 1.0  # how often the stop file is looked for without a signal
 GRACE_SECONDS = 10.0  # what workers are given when another failed, or the host is shut down
@@ -150,11 +152,11 @@ class Hints:
     def due(self) -> float:
         return self._earliest if self.waiting else NEVER
 
-    def send(self) -> None:
+    def send(self, *, burst: bool = False) -> None:
         """Send what waits, when it is due."""
         if time.monotonic() < self.due:
             return
-        self._earliest = time.monotonic() + HINT_SECONDS
+        self._earliest = time.monotonic() + (BURST_HINT_SECONDS if burst else HINT_SECONDS)
         try:
             self._socket.sendto(self._name, HINTS)
         except BlockingIOError:  # the queue of a datagram socket holds 10 by default
@@ -178,6 +180,8 @@ class Attempt:
         self.poll = select.poll()
         self.hints = Hints(os.path.basename(folder))
         self.backlog = backlog.Backlog(self.poll, self.spec.get("backlog_bytes"))
+        self.nice = self.spec.get("nice", 0)
+        self.yields = not self.nice
         self.burst = 0
         self.read_at = 0.0
         self.decisive: workers.Worker | None = None
@@ -198,6 +202,7 @@ class Attempt:
     def start(self) -> None:
         """Spawn all workers, or raise Unlaunchable."""
         spec = self.spec
+        os.nice(self.nice)  # of what we start too; where no core is short, it has all of them
         started = []
         for rank, variables in enumerate(workers.rank_variables(spec["workers"])):
             worker = workers.Worker(rank)
@@ -224,7 +229,7 @@ class Attempt:
             self._read(self._patience())
             self._look()
             self._keep()
-            self.hints.send()
+            self.hints.send(burst=self.burst > BURST_READS)
         for end in list(self.pipes):
             self._drain(end)
 
@@ -285,7 +290,7 @@ class Attempt:
         now = time.monotonic()
         self.burst = self.burst + 1 if now - self.read_at < BURST_SECONDS else 0
         if self.burst > BURST_READS and size < attempts.HELD_BYTES:
-            time.sleep(BURST_SECONDS / 2)
+            time.sleep(GATHER_SECONDS)
         self.read_at = time.monotonic()
 
     def _drain(self, end: int) -> None:
@@ -309,6 +314,7 @@ class Attempt:
         if time.monotonic() < self.next_look:
             return
         self.next_look = time.monotonic() + TICK_SECONDS
+        self.yields = self.yields or workers.give_way(self.nice)
         if (stop := attempts.read_record(os.path.join(self.folder, attempts.STOP))) is not None:
             self.stop(stop["grace_seconds"])
         elif not os.path.isdir(self.folder):

@@ -32,6 +32,14 @@ class Line(NamedTuple):
     text: str
 
 
+class Span(NamedTuple):
+    """Lines of a chunk that were read at once."""
+
+    stream: int
+    lines: int
+    time_us: int
+
+
 class Block(NamedTuple):
     """Lines of one stream that were read at one time, joined by newlines: at least one, maybe empty."""
 
@@ -77,20 +85,26 @@ def unpack(data: bytes) -> list[Line]:
 
 
 def spread(data: bytes) -> tuple[list[int], list[int], list[str]]:
-    """The lines of a chunk, in order: their times, streams and texts. A flood is read without an object a line."""
-    kind = data[:1]
+    """The lines of a chunk, in order: their times, streams and texts."""
+    spans, text = read(data)
     times: list[int] = []
     streams: list[int] = []
+    for span in spans:
+        times += [span.time_us] * span.lines
+        streams += [span.stream] * span.lines
+    return times, streams, text.split("\n")
+
+
+def read(data: bytes) -> tuple[list[Span], str]:
+    """A chunk as it is kept: which of its lines were read at once, and the text of all, joined by newlines."""
+    kind = data[:1]
     if kind == _LISTED:  # as version 0.1 kept them: a JSON list of [time, stream, text]
         rows = orjson.loads(data)
-        return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+        return [Span(row[1], 1, row[0]) for row in rows], "\n".join(row[2] for row in rows)
     body = zlib.decompress(data[1:]) if kind == _DEFLATED else data[1:]
-    (spans,) = _COUNT.unpack_from(body)
-    texts = text_of(body[_COUNT.size + spans * _SPAN.size :]).split("\n")
-    for stream, lines, time_us in _SPAN.iter_unpack(body[_COUNT.size :][: spans * _SPAN.size]):
-        times += [time_us] * lines
-        streams += [stream] * lines
-    return times, streams, texts
+    (count,) = _COUNT.unpack_from(body)
+    heads = _SPAN.iter_unpack(body[_COUNT.size :][: count * _SPAN.size])
+    return [Span(*head) for head in heads], text_of(body[_COUNT.size + count * _SPAN.size :])
 
 
 def text_of(data: bytes) -> str:

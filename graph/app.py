@@ -236,7 +236,7 @@ def _supervisor(
     configuration = Configuration(
         name=BACKEND,
         kind="local",
-        adapter=construct("local", settings.home / "local"),
+        adapter=construct("local", settings.home / "local", nice=settings.job_nice),
         slots=settings.slots,
         cpus=settings.cpus,
         memory_bytes=settings.memory_bytes,

@@ -20,7 +20,11 @@ from graph.scalars import Int64
 
 CURSOR_SECONDS = 15.0
 _MANY_LINES = 100
-"""So many at once come from a flood: whoever reads it leaves the loop to the others for as long as it took."""
+"""So many at once come from a flood: whoever reads it leaves the loop to others after each of them."""
+_SPREE_SECONDS = 0.002
+"""For so long in all, a turn of the loop after each; then for longer: a timer is no finer than a millisecond."""
+_LEFT_ALONE = 1.5
+"""As many times as long as one who follows a flood has held the loop, it is left to others."""
 
 
 @strawberry.interface(description="Something that happened, under the next number of a feed.")
@@ -98,6 +102,7 @@ async def _events(
     context: Context, feed_id: int, cursor: int, told: Callable[[live.Message], Any]
 ) -> AsyncIterator[tuple[int, Any]]:
     said, at = cursor, time.monotonic()
+    held = 0.0
     async for item in context.around.hub.follow(feed_id, cursor, remind_seconds=CURSOR_SECONDS):
         match item:
             case live.Message(seq=seq):
@@ -107,7 +112,10 @@ async def _events(
                     yield place(seq), event
                     said, at = seq, time.monotonic()
                     if item.lines is not None and item.lines.count > _MANY_LINES:
-                        await asyncio.sleep(time.thread_time() - began)
+                        # What it took, and no more of what others did while it was being sent.
+                        held += min(time.thread_time() - began, _SPREE_SECONDS)
+                        await asyncio.sleep(held * _LEFT_ALONE if held >= _SPREE_SECONDS else 0)
+                        held = held if held < _SPREE_SECONDS else 0.0
             case live.Reached(seq=seq) if seq > said and time.monotonic() - at >= CURSOR_SECONDS:
                 yield place(seq), Cursor(seq=Int64(seq))
                 said, at = seq, time.monotonic()

@@ -5,7 +5,7 @@ orjson's time and no Python object each, and the schema stays honest. sweeping.p
 the columns that come in.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -102,15 +102,10 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
             return self.records(get_named_type(return_type), args[0], result)
         return super().complete_list_value(return_type, *args, **kwargs)
 
-    def records(self, kind: Any, details: Any, records: Records) -> list[dict[str, Any]]:
-        """What graphql-core makes of the same objects, one field of all of them after the other."""
-        names: list[str] = []
-        columns: list[Iterable[Any]] = []
-        for name, (first, *_) in self.collect_subfields(kind, details).grouped_field_set.items():
-            known = records.columns.get(first.node.name.value)  # None is for __typename
-            names.append(name)
-            columns.append([kind.name] * len(records) if known is None else known)
-        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    def records(self, kind: Any, details: Any, records: Records) -> Any:
+        """What graphql-core makes of the same objects, of all of them at once."""
+        subfields = self.collect_subfields(kind, details).grouped_field_set.items()
+        return records.answers(kind.name, [(key, first.node.name.value) for key, (first, *_) in subfields])
 
     def count(self, length: int) -> None:
         """Count a list; raises when all of them are more than an answer may have."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
+from itertools import chain, repeat
 from typing import Any
 
+import orjson
 import strawberry
 
 from db import lines, logs
@@ -79,24 +81,93 @@ class _Levels:
 _STREAMS = {stream.value: stream.name for stream in LogStream}
 
 
+_CUT = "\uffff"
+"""Stands between two lines while a text is made JSON, which leaves it as it is; no character at all (Unicode 23.7)."""
+_FEW = 4
+"""Lines that were read at once, on average: with fewer, writing them together saves nothing."""
+
+
+class Lines(Records):
+    """The lines of a batch from its `first` on: LogLines for the contract, completed as a whole.
+
+    Where many were read at once, as of a flood, they are written as JSON without an object a line.
+    """
+
+    def __init__(self, batch: logs.Batch, first: int) -> None:
+        super().__init__(max(batch.count - first, 0), {})
+        self._batch = batch
+        self._first = first
+
+    def answers(self, kind: str, fields: Sequence[tuple[str, str]]) -> Any:
+        """The same lines either way."""
+        spans, text = lines.read(self._batch.data)
+        if not fields or len(spans) * _FEW > self._batch.count or _CUT in text:
+            return Records(len(self), self._columns()).answers(kind, fields)
+        return orjson.Fragment(self._json(kind, fields, spans, text))
+
+    def _columns(self) -> dict[str, Iterable[Any]]:
+        times, streams, texts = lines.spread(self._batch.data)
+        first, count = self._first, len(self)
+        begin = self._batch.first_line + first
+        return {
+            "time": times[first:],
+            "stream": [_STREAMS[stream] for stream in streams[first:]],
+            "text": texts[first:],
+            "level": _Levels(texts[first:]),
+            "number": range(begin, begin + count),
+            "rank": [self._batch.rank] * count,
+            "attempt": [self._batch.attempt] * count,
+            "seq": [self._batch.seq] * count,
+        }
+
+    def _json(
+        self, kind: str, fields: Sequence[tuple[str, str]], spans: Sequence[lines.Span], text: str
+    ) -> bytes:
+        batch = self._batch
+        asked = any(name == "level" for _, name in fields)
+        levels = [orjson.dumps(level) for level in _Levels(text.split("\n"))] if asked else []
+        texts = orjson.dumps(text.replace("\n", _CUT))[1:-1].split(_CUT.encode())
+        numbers = orjson.dumps(list(range(batch.first_line, batch.first_line + batch.count)))[1:-1].split(
+            b","
+        )
+        parts: list[bytes] = []
+        end = 0
+        for span in spans:
+            begin, end = max(end, self._first), end + span.lines
+            if begin < end:
+                same = {
+                    **{"__typename": kind, "time": span.time_us, "stream": _STREAMS[span.stream]},
+                    **{"rank": batch.rank, "attempt": batch.attempt, "seq": batch.seq},
+                }
+                varied = {
+                    **{"text": texts[begin:end], "number": numbers[begin:end]},
+                    "level": levels[begin:end],
+                }
+                parts.append(_objects(fields, same, varied, end - begin))
+        return b"[" + b",".join(parts) + b"]"
+
+
+def _objects(
+    fields: Sequence[tuple[str, str]], same: dict[str, Any], varied: dict[str, list[bytes]], count: int
+) -> bytes:
+    """JSON of so many objects: what they have in common is written once, and repeated around the rest."""
+    columns: list[Iterable[bytes]] = []
+    between = b"{"
+    for at, (key, name) in enumerate(fields):
+        between += (b"," if at else b"") + orjson.dumps(key) + b":"
+        if name in same:
+            between += orjson.dumps(same[name])
+            continue
+        quote = b'"' if name == "text" else b""
+        columns += [repeat(between + quote, count), varied[name]]
+        between = quote
+    columns.append(repeat(between + b"},", count))
+    return b"".join(chain.from_iterable(zip(*columns, strict=True)))[:-1]
+
+
 def records(batch: logs.Batch, first: int) -> list[LogLine]:
-    """The lines of a batch from its `first` on: LogLines for the contract, completed as a whole."""
-    if not batch.data:
-        return []
-    times, streams, texts = lines.spread(batch.data)
-    count = len(texts) - first
-    begin = batch.first_line + first
-    columns: dict[str, Iterable[Any]] = {
-        "time": times[first:],
-        "stream": [_STREAMS[stream] for stream in streams[first:]],
-        "text": texts[first:],
-        "level": _Levels(texts[first:]),
-        "number": range(begin, begin + count),
-        "rank": [batch.rank] * count,
-        "attempt": [batch.attempt] * count,
-        "seq": [batch.seq] * count,
-    }
-    return Records(count, columns)
+    """The lines of a batch from its `first` on."""
+    return Lines(batch, first) if batch.data else []
 
 
 @strawberry.type(description="Lines of a worker that are no longer kept: of much, the first and last are.")

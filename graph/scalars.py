@@ -4,7 +4,7 @@ A DateTime that is given is one that can be kept, read again, and reckoned with:
 in UTC, and raises where an offset, a day or a jitter leads beyond.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NewType
@@ -58,3 +58,10 @@ class Records(list[Any]):
     def __init__(self, count: int, columns: Mapping[str, Iterable[Any]]) -> None:
         super().__init__(range(count))
         self.columns = columns
+
+    def answers(self, kind: str, fields: Sequence[tuple[str, str]]) -> Any:
+        """The objects, of a type `kind`, as parts of an answer: of each field its key there and its name."""
+        keys = [key for key, _ in fields]
+        kinds = [kind] * len(self)  # of __typename, which is no column
+        columns = [self.columns.get(name, kinds) for _, name in fields]
+        return [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]

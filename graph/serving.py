@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import ipaddress
 import logging
 import os
@@ -19,6 +20,10 @@ from graph.settings import Settings
 
 PING_SECONDS = 20.0
 """A WebSocket whose peer does not answer a ping within this time is closed."""
+SETTLED_SECONDS = 10.0
+"""What was made in the first while stays: looking for garbage in it would hold up everybody for 50 ms now and then."""
+SWITCH_SECONDS = 0.0005
+"""How long a thread that computes may keep the event loop waiting; Python's 5 ms are longer than most answers take."""
 
 
 def serve(host: str, port: int) -> None:
@@ -86,6 +91,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started:
+            sys.setswitchinterval(SWITCH_SECONDS)
+            asyncio.get_running_loop().call_later(SETTLED_SECONDS, gc.freeze)
             self._file.write_text(f"{self._url}\n")
             structlog.get_logger(__name__).info("serving", url=self._url)
 

@@ -196,6 +196,41 @@ async def test_a_job_is_ended_before_the_server_when_memory_runs_out(ground: Gro
     assert int(lines(await pieces(adapter, handle), Stream.STDOUT)[0]) > ours
 
 
+async def test_jobs_give_way_with_all_that_they_start(tmp_path: Path) -> None:
+    async with localground.stand(tmp_path) as ground:
+        ground.make = lambda: Local(tmp_path / "home", nice=7)
+        adapter = await ground.open()
+        code = "import os, subprocess; print(os.nice(0), flush=True); subprocess.run(['nice'])"
+        async with Witness(adapter) as witness:
+            handle = await adapter.launch(ground.job(code))
+            await witness.ended(handle)
+        given = min(os.nice(0) + 7, 19)
+        assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"%d" % given] * 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no core is shared between sessions")
+async def test_a_jobs_session_gives_way_where_sessions_share_cores(tmp_path: Path) -> None:
+    async with localground.stand(tmp_path) as ground:
+        ground.make = lambda: Local(tmp_path / "home", nice=7)
+        adapter = await ground.open()
+        handle = await adapter.launch(ground.job(FOREVER))
+
+        async def given() -> bool:
+            return Path(f"/proc/{handle['pid']}/autogroup").read_text().split()[-1] == "7"
+
+        await eventually(given)
+
+
+@pytest.mark.parametrize(("version", "file", "weight"), [(2, "cpu.weight", "11"), (1, "cpu.shares", "110")])
+def test_a_group_of_its_own_gives_way_as_its_processes_do(
+    tmp_path: Path, version: int, file: str, weight: str
+) -> None:
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / file).touch()
+    cgroups.Group("g", {cgroups.CPU: (str(tmp_path), version)}).make(None, None, 10)
+    assert (tmp_path / "g" / file).read_text() == weight
+
+
 def test_what_version_2_is_told(tmp_path: Path) -> None:
     """Written into plain files: few machines that run tests have both version 2 and the right to it."""
     group = cgroups.Group("g", {cgroups.MEMORY: (str(tmp_path), 2), cgroups.CPU: (str(tmp_path), 2)})

@@ -11,14 +11,17 @@ import orjson
 from websockets import Subprotocol
 from websockets.asyncio.client import connect
 
+from tests.bench.rows import p
+
 WATCH = """subscription($j: ID!, $a: Int64) { logs(job: $j, after: $a) {
-  __typename ... on LinesAdded { lines { text } } } }"""
+  __typename ... on LinesAdded { lines { time text } } } }"""
 
 
-async def follow(url: str, token: str, job: str) -> tuple[int, float, float]:
-    """How many lines came, the seconds until the last, and the longest pause."""
-    lines, began = 0, time.perf_counter()
-    last, pause = began, 0.0
+async def follow(url: str, token: str, job: str) -> tuple[int, float, float, tuple[float, float]]:
+    """How many lines came, the seconds from the first to the last, the longest pause, how late p50 and p99 came."""
+    lines, pause = 0, 0.0
+    first = last = 0.0
+    late: list[float] = []
     async with connect(
         url.replace("http", "ws") + "/graphql",
         subprotocols=[Subprotocol("graphql-transport-ws")],
@@ -36,10 +39,12 @@ async def follow(url: str, token: str, job: str) -> tuple[int, float, float]:
             if message["type"] == "complete":
                 break
             if message["type"] == "next" and "lines" in message["payload"]["data"]["logs"]:
-                now = time.perf_counter()
-                lines += len(message["payload"]["data"]["logs"]["lines"])
-                last, pause = now, max(pause, now - last) if lines else 0.0
-    return lines, last - began, pause
+                now, found = time.time(), message["payload"]["data"]["logs"]["lines"]
+                lines += len(found)
+                pause = max(pause, now - last) if last else 0.0
+                first, last = first or now, now
+                late.append(now - found[-1]["time"] / 1e6)
+    return lines, last - first, pause, (p(late, 50), p(late, 99))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ functions:
     command: [python, -S, -E, wait.py]
   flood:
     command: [python, -S, -E, flood.py, paced]
+  nowhere:
+    command: [python, -S, -E, flood.py, paced, /dev/null]
   burst:
     command: [python, -S, -E, flood.py, burst]
   numbers:
@@ -45,7 +47,7 @@ import time
 print("waiting", flush=True)
 time.sleep(600)
 """
-# 100,000 lines a second for ten seconds; a million lines at once; 300,000 metrics at once.
+# 100,000 lines a second for ten seconds, to the log or elsewhere; a million lines at once; 300,000 metrics at once.
 FLOOD = """\
 import os, sys, time
 kind = sys.argv[1]
@@ -56,11 +58,13 @@ if kind == "numbers":
 else:
     texts = [line % (n // 1000 % 60, n, n * 0.37 % 1) for n in range(1_000_000)]
 blocks = ["".join(texts[n:n + 100]).encode() for n in range(0, len(texts), 100)]
+os.write(1, b"begins\\n")
+file = os.open(sys.argv[2], os.O_WRONLY) if len(sys.argv) > 2 else 1
 begun = time.monotonic()
 for number, block in enumerate(blocks):
     if kind == "paced":
         time.sleep(max(0.0, begun + number * 0.001 - time.monotonic()))
-    os.write(1, block)
+    os.write(file, block)
 with open(os.environ["RUNGRAPH_OUTPUT"] + "/seconds.txt", "w") as file:
     file.write(str(time.monotonic() - begun))
 """
@@ -152,7 +156,7 @@ class Server:
         create = """mutation($n: String!, $f: String!) {
             createPipeline(input: {name: $n, steps: [{name: "only", function: $f}]}) {
                 pipeline { id } errors { message } } }"""
-        for name in ("stamp", "wait", "flood", "burst", "numbers"):
+        for name in ("stamp", "wait", "flood", "nowhere", "burst", "numbers"):
             made = await self.ask(create, n=name, f=f"bench/{name}")
             self.pipelines[name] = made["createPipeline"]["pipeline"]["id"]
 

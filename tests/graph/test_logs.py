@@ -66,6 +66,32 @@ async def test_following_tells_of_each_line_what_a_page_does(server: Server) -> 
     assert len(followed) == 700 and followed == paged
 
 
+ODD = r"""
+import os, time
+os.write(1, b"\n".join([b"back\\slash \"quoted\"\t\xff\xc3\xa9", b"", b"\\", b"\x00", b"\xef\xbf\xbe"] * 30) + b"\n")
+time.sleep(0.1)
+os.write(2, b"many\n" * 350 + b"ERROR: many\n" * 350)
+time.sleep(0.1)
+os.write(1, b"no character: \xef\xbf\xbf\n" * 30)
+"""
+
+
+@pytest.mark.parametrize(
+    "names", ["text", "number", "rank", "text number again: text kind: __typename time", "level text"]
+)
+async def test_lines_that_were_read_at_once_are_told_as_they_are_kept(server: Server, names: str) -> None:
+    (job,) = (await server.play(ODD))["jobs"]
+    watch = f"""subscription ($job: ID!) {{ logs(job: $job, after: 0) {{
+      ... on LinesAdded {{ lines {{ {names} }} }} }} }}"""
+    async with contextlib.aclosing(server.client.subscribe(watch, {"job": job["id"]})) as events:
+        followed = [line async for event in events for line in event["logs"].get("lines", ())]
+    page = await server.ask(
+        f"query ($id: ID!) {{ job(id: $id) {{ logs(last: 500) {{ nodes {{ {names} }} }} }} }}", id=job["id"]
+    )
+    assert len(followed) == 880
+    assert followed[-500:] == page["logs"]["nodes"]
+
+
 async def test_a_job_that_prints_nothing_has_an_empty_page(server: Server) -> None:
     (job,) = (await server.play("pass"))["jobs"]
     page = (await server.ask(PAGE, id=job["id"], first=1))["logs"]
