@@ -7,7 +7,7 @@ after whatever went wrong: a crash, or a database that was away. Errands that ta
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 
 import structlog
 
@@ -92,6 +92,12 @@ class Ongoing:
         task = asyncio.create_task(work())
         self._tasks[key] = task
         task.add_done_callback(lambda task: self._ended(key, task))
+
+    def keep(self, keys: Collection[bytes]) -> None:
+        """Break off all others, and wait for none: a thread of theirs may take its time."""
+        for key, task in self._tasks.items():
+            if key not in keys:
+                task.cancel()
 
     async def end(self, key: bytes) -> None:
         """Break off, if it goes on."""

@@ -59,9 +59,10 @@ class Retriever:
         await self._ongoing.close()
 
     async def step(self) -> None:
-        """Begin whatever is to be fetched and is not being fetched already."""
+        """Begin whatever is to be fetched and is not being fetched already; break off what no longer is."""
         async with self._database.read() as session:
             waiting = await data_fetches.fetching(session)
+        self._ongoing.keep({fetch.id for fetch in waiting})
         for fetch in waiting:
             self._ongoing.begin(fetch.id, partial(self._run, fetch))
 

@@ -1,6 +1,7 @@
 """Fetches: copying what lies at a data source into a managed file.
 
-A fetch is intent (FETCHING) until backends/retrieving.py has done it (READY, with the file) or cannot (FAILED).
+A fetch is intent (FETCHING) until backends/retrieving.py has done it (READY, with the file) or cannot (FAILED), or
+somebody does not want it any more (CANCELLED).
 URL and secret are those of the moment it was asked for. What a crash interrupts is begun again; asking again
 while one is under way gives that one.
 """
@@ -21,11 +22,12 @@ from db.viewers import Viewer
 
 
 class DataFetchState(enum.Enum):
-    """FETCHING → READY | FAILED."""
+    """FETCHING → READY | FAILED | CANCELLED."""
 
     FETCHING = "FETCHING"
     READY = "READY"
     FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
 
 
 class DataFetch(Base):
@@ -92,6 +94,18 @@ async def request(
     return fetch_id
 
 
+async def cancel(session: Transaction, viewer: Viewer, fetch_id: bytes) -> bytes:
+    """End a fetch without a file; one that has ended stays as it is. Raises NotFound or Forbidden."""
+    found = await find_fetches(session, viewer, [fetch_id])
+    if not found:
+        raise errors.NotFound("there is no such fetch", path=("id",))
+    viewers.require_writer(viewer, found[0].project_id)
+    ended = {"state": DataFetchState.CANCELLED, "ended_at": columns.now()}
+    if await session.change(update(DataFetch).where(_under_way(fetch_id)).values(ended)):
+        session.wake()
+    return fetch_id
+
+
 async def fetching(session: Session) -> list[DataFetch]:
     """What is to be copied, oldest first."""
     waiting = DataFetch.state == DataFetchState.FETCHING
@@ -126,12 +140,14 @@ async def fetched(session: Transaction, fetch: DataFetch, sha256: str, size_byte
     }
     await session.execute(insert(File).values(file))
     await session.execute(update(DataFetch).where(DataFetch.id == fetch.id).values(file_id=file["id"]))
+    session.wake()
 
 
 async def failed(session: Transaction, fetch_id: bytes, message: str) -> None:
     """Record that it cannot be had, and why; a repeat changes nothing."""
     values = {"state": DataFetchState.FAILED, "message": message[:2000], "ended_at": columns.now()}
-    await session.execute(update(DataFetch).where(_under_way(fetch_id)).values(values))
+    if await session.change(update(DataFetch).where(_under_way(fetch_id)).values(values)):
+        session.wake()
 
 
 async def find_fetches(session: Session, viewer: Viewer, keys: Collection[bytes]) -> list[DataFetch]:

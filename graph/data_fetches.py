@@ -1,15 +1,27 @@
-"""Fetches of data sources, as the API shows them: how far they are, and the file they made."""
+"""Fetches of data sources, as the API shows them: how far they are, the file they made, and ending them.
 
+Who follows a fetch is told all of it each time, so there is no cursor: a server looks at the row when a hint comes,
+or after a second, for its progress.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from datetime import datetime
+from typing import Annotated
 
 import strawberry
 
-from db import data_fetches
+from db import data_fetches, errors
 from graph import enums, nodes
 from graph.context import Context, Info
+from graph.errors import UserError, refusing
 from graph.files import File
-from graph.nodes import Node, loads, public
+from graph.nodes import Node, key, loads, public
 from graph.scalars import Int64
+
+SECONDS = 1.0
+"""How late progress is told, which no hint announces."""
 
 enums.show(
     data_fetches.DataFetchState,
@@ -17,6 +29,7 @@ enums.show(
     FETCHING="It is being copied.",
     READY="Its file can be used.",
     FAILED="It could not be copied; `message` tells why.",
+    CANCELLED="It was ended before it was READY; there is no file.",
 )
 
 
@@ -31,7 +44,7 @@ class DataFetch(Node):
     done_bytes: Int64 = strawberry.field(description="How much has arrived.")
     total_bytes: Int64 | None = strawberry.field(description="How much there is, once that is known.")
     created_at: datetime = strawberry.field(description="When it was asked for.")
-    ended_at: datetime | None = strawberry.field(description="When it was READY or FAILED.")
+    ended_at: datetime | None = strawberry.field(description="When it was READY, FAILED or CANCELLED.")
 
     @classmethod
     def of(cls, row: data_fetches.DataFetch) -> "DataFetch":
@@ -59,3 +72,78 @@ async def load_fetches(context: Context, keys: list[bytes]) -> list[DataFetch | 
     async with context.database.read() as session:
         rows = await data_fetches.find_fetches(session, context.viewer, keys)
     return nodes.by_key(keys, rows, DataFetch.of)
+
+
+@strawberry.input(description="A fetch to end.")
+class CancelDataFetchInput:
+    """Input of cancelDataFetch."""
+
+    id: strawberry.ID = strawberry.field(description="The fetch.")
+
+
+@strawberry.type(description="The fetch, or why it was refused.")
+class CancelDataFetchPayload:
+    """Payload of cancelDataFetch."""
+
+    fetch: DataFetch | None = strawberry.field(default=None, description="CANCELLED, or as it ended before.")
+    errors: list[UserError] = strawberry.field(default_factory=list, description="Why it was refused.")
+
+
+@strawberry.type
+class DataFetchMutation:
+    """Ending fetches."""
+
+    @strawberry.mutation(description="End a fetch without a file; one that has ended stays as it is.")
+    @refusing(CancelDataFetchPayload)
+    async def cancel_data_fetch(self, info: Info, input: CancelDataFetchInput) -> CancelDataFetchPayload:
+        context, fetch_id = info.context, key("data_fetch", input.id, "id")
+        async with context.database.begin() as session:
+            await data_fetches.cancel(session, context.viewer, fetch_id)
+        return CancelDataFetchPayload(fetch=await context.load(load_fetches, fetch_id))
+
+
+@strawberry.type
+class DataFetchSubscription:
+    """Following fetches."""
+
+    @strawberry.subscription(
+        description="A fetch as it is now, and again whenever it has changed, until it has ended. Nothing is "
+        "replayed, for each event tells all: after a lost connection, subscribe again."
+    )
+    async def data_fetch(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The id of the fetch.")],
+    ) -> AsyncIterator[DataFetch]:
+        context, wanted = info.context, key("data_fetch", id, "id")
+        changed = asyncio.Event()
+
+        def hear(_reached: Mapping[int, int], wake: bool) -> None:
+            if wake:
+                changed.set()
+
+        silence = context.database.bus.listen(hear)
+        try:
+            told: tuple[object, ...] = ()
+            while True:
+                changed.clear()
+                found = await _look(context, wanted)
+                now = (found.state, found.done_bytes, found.total_bytes)
+                if now != told:
+                    told = now
+                    yield found
+                if found.state is not data_fetches.DataFetchState.FETCHING:
+                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SECONDS):
+                        await changed.wait()
+        finally:
+            silence()
+
+
+async def _look(context: Context, fetch_id: bytes) -> DataFetch:
+    async with context.database.read() as session:
+        rows = await data_fetches.find_fetches(session, context.viewer, [fetch_id])
+    if not rows:
+        raise errors.NotFound("there is no such fetch, or you may not see it", path=("id",))
+    return DataFetch.of(rows[0])

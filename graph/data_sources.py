@@ -221,7 +221,9 @@ class DataSourceMutation:
             await data_sources.delete(session, context.viewer, source_id)
         return DeleteDataSourcePayload(source=await context.load(load_sources, source_id))
 
-    @strawberry.mutation(description="Copy what lies there into a file; look at the fetch for how it goes.")
+    @strawberry.mutation(
+        description="Copy what lies there into a file; follow it with the subscription dataFetch."
+    )
     @refusing(FetchDataSourcePayload)
     async def fetch_data_source(self, info: Info, input: FetchDataSourceInput) -> FetchDataSourcePayload:
         context, source_id = info.context, key("data_source", input.id, "id")

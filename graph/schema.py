@@ -34,6 +34,7 @@ from graph.backends import BackendQuery
 from graph.changes import RunListSubscription
 from graph.comparisons import ComparisonQuery
 from graph.context import Info
+from graph.data_fetches import DataFetchMutation, DataFetchSubscription
 from graph.data_sources import DataSourceMutation, DataSourceQuery
 from graph.datasets import DatasetMutation, DatasetQuery
 from graph.deletions import DeletionMutation
@@ -155,6 +156,7 @@ class Mutation(
     FileMutation,
     DatasetMutation,
     DataSourceMutation,
+    DataFetchMutation,
     MetricMutation,
     ScheduleMutation,
     SecretMutation,
@@ -163,7 +165,7 @@ class Mutation(
 
 
 @strawberry.type(description="Following. Resume after the last `seq` you have seen.")
-class Subscription(RunSubscription, RunListSubscription, VersionSubscription):
+class Subscription(RunSubscription, RunListSubscription, VersionSubscription, DataFetchSubscription):
     """Following."""
 
 

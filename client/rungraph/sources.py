@@ -1,25 +1,23 @@
 """`rungraph source`: places outside, by URL, and fetching what lies there into files.
 
-A fetch is work of the server's; `fetch` asks how far it is until it has ended. Ctrl-C ends the asking, never
-the fetch.
+A fetch is work of the server's; `fetch` follows it until it has ended. Ctrl-C ends the following, never the
+fetch: `cancel` does.
 """
 
-import asyncio
 from typing import Annotated, Any
 
 import typer
 
 from rungraph import exits, values
 from rungraph.api import Client
-from rungraph.errors import ApiError
+from rungraph.backoff import pause
+from rungraph.errors import ApiError, Unreachable
 from rungraph.invocation import perform
 from rungraph.output import Output
 from rungraph.pages import walk
 from rungraph.wording import local_time, printable, size
 
 app = typer.Typer(help="Make data outside known, and fetch it.", no_args_is_help=True)
-
-ASK_AGAIN_SECONDS = 0.3
 
 SOURCE_FIELDS = "id name url secret description createdAt deletedAt"
 FETCH_FIELDS = "id state message url doneBytes totalBytes file { id name sizeBytes sha256 }"
@@ -41,7 +39,11 @@ FETCH = f"""mutation FetchDataSource($input: FetchDataSourceInput!) {{
   fetchDataSource(input: $input) {{ fetch {{ {FETCH_FIELDS} }} {ERRORS} }}
 }}"""
 
-FETCHED = f"""query DataFetch($id: ID!) {{ node(id: $id) {{ ... on DataFetch {{ {FETCH_FIELDS} }} }} }}"""
+FOLLOW = f"""subscription DataFetch($id: ID!) {{ dataFetch(id: $id) {{ {FETCH_FIELDS} }} }}"""
+
+CANCEL = f"""mutation CancelDataFetch($input: CancelDataFetchInput!) {{
+  cancelDataFetch(input: $input) {{ fetch {{ {FETCH_FIELDS} }} {ERRORS} }}
+}}"""
 
 SOURCE = f"""query DataSource($id: ID, $name: String) {{
   dataSource(id: $id, name: $name) {{ {SOURCE_FIELDS} }}
@@ -124,11 +126,22 @@ def fetch(
         # Asking again while it is under way gives the one that is.
         answer = await client.execute(FETCH, {"input": wanted}, repeatable=True)
         found = answer["fetchDataSource"]["fetch"]
-        output.farewell = f"the fetch goes on: rungraph source fetch {source} shows it again"
-        while wait and found["state"] == "FETCHING":
-            await asyncio.sleep(ASK_AGAIN_SECONDS)
-            found = (await client.execute(FETCHED, {"id": found["id"]}))["node"]
-        return _ended(output, found)
+        output.farewell = f"the fetch goes on: rungraph source cancel {found['id']} ends it"
+        return _ended(output, await _follow(client, found) if wait else found)
+
+    perform(ctx, action)
+
+
+@app.command("cancel")
+def cancel(
+    ctx: typer.Context,
+    fetch: Annotated[str, typer.Argument(metavar="FETCH", help="The fetch's id.")],
+) -> None:
+    """End a fetch without a file; one that has ended stays as it is."""
+
+    async def action(client: Client, output: Output) -> None:
+        answer = await client.execute(CANCEL, {"input": {"id": fetch}}, repeatable=True)
+        _ended(output, answer["cancelDataFetch"]["fetch"])
 
     perform(ctx, action)
 
@@ -146,6 +159,18 @@ def delete(ctx: typer.Context, source: Name) -> None:
             output.write(f"{found['id']} deleted")
 
     perform(ctx, action)
+
+
+async def _follow(client: Client, fetch: dict[str, Any]) -> dict[str, Any]:
+    """The fetch as it has ended, through lost connections."""
+    delays = client.for_feeds.delays()
+    while fetch["state"] == "FETCHING":
+        try:
+            async for answer in client.subscribe(FOLLOW, {"id": fetch["id"]}):
+                fetch, delays = answer["dataFetch"], client.for_feeds.delays()
+        except Unreachable as error:
+            await pause(delays, error)
+    return fetch
 
 
 async def get(client: Client, word: str) -> dict[str, Any]:
@@ -166,7 +191,7 @@ def _ended(output: Output, found: dict[str, Any]) -> int:
     else:
         why = f": {printable(found['message'])}" if found["message"] else ""
         output.write(f"{found['id']} {found['state']}{why}")
-    return exits.FAILED if found["state"] == "FAILED" else exits.OK
+    return exits.FAILED if found["state"] in ("FAILED", "CANCELLED") else exits.OK
 
 
 def _show(output: Output, source: dict[str, Any]) -> None:

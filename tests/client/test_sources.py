@@ -52,16 +52,19 @@ def test_a_source_is_made_known_changed_and_deleted(peer: Peer, command: Command
         (fetch("FAILED", message="answered 404"), f"{FETCH_ID} FAILED: answered 404\n", exits.FAILED),
     ],
 )
-def test_a_fetch_is_waited_for(
-    peer: Peer, command: Command, monkeypatch: pytest.MonkeyPatch, ended: Any, told: str, code: int
-) -> None:
-    monkeypatch.setattr("rungraph.sources.ASK_AGAIN_SECONDS", 0.0)
-    answers = [fetch("FETCHING"), ended]
-    peer.fields |= {"dataSource": source(), "node": lambda **_: answers.pop(0)}
+def test_a_fetch_is_waited_for(peer: Peer, command: Command, ended: Any, told: str, code: int) -> None:
+    peer.feeds["dataFetch"] = [fetch("FETCHING", seq=1), {**ended, "seq": 2}]
+    peer.fields["dataSource"] = source()
     peer.fields["fetchDataSource"] = {"fetch": fetch("FETCHING"), "errors": []}
     result = command("source", "fetch", "web")
-    assert (result.exit_code, result.stdout, answers) == (code, told, [])
+    assert (result.exit_code, result.stdout) == (code, told)
     assert command("source", "fetch", "web", "--no-wait").stdout == f"{FETCH_ID} FETCHING\n"
+
+
+def test_a_fetch_is_cancelled(peer: Peer, command: Command) -> None:
+    peer.fields["cancelDataFetch"] = {"fetch": fetch("CANCELLED"), "errors": []}
+    assert command("source", "cancel", FETCH_ID).stdout == f"{FETCH_ID} CANCELLED\n"
+    assert peer.operations[-1] == ("cancelDataFetch", {"input": {"id": FETCH_ID}})
 
 
 def test_sources_are_listed_and_unknown_ones_not_found(peer: Peer, command: Command) -> None:

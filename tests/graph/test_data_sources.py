@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from backends import retrieving
+from rungraph.errors import ApiError
 from tests.backends.grounds import eventually
 from tests.backends.places import Place, trickle
 from tests.backends.places import serving as serving_place
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FETCH = """query ($id: ID!) { node(id: $id) { ... on DataFetch {
   state message doneBytes totalBytes file { id name sizeBytes sha256 state mediaType url } } } }"""
+FOLLOW = "subscription ($id: ID!) { dataFetch(id: $id) { state doneBytes totalBytes } }"
 TELLS = """import json, os
 given = json.load(open(os.environ['RUNGRAPH_INPUT'] + '/input.json'))
 print(json.dumps(given['sources']))
@@ -114,6 +116,39 @@ async def test_who_sends_a_byte_now_and_then_is_not_waited_for(
         got = await fetched(server, source)
         assert (got["state"], got["message"]) == ("FAILED", "sent less than a MiB in 0.2 s")
         assert await asyncio.wrap_future(hung_up)
+
+
+async def test_a_fetch_that_is_cancelled_hangs_up_and_makes_no_file(server: Server) -> None:
+    said = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9999\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as slow, ThreadPoolExecutor(1) as beside:
+        hung_up = beside.submit(trickle, slow, said)
+        source = await known(server, "unwanted", f"http://127.0.0.1:{slow.getsockname()[1]}/")
+        fetch = (await server.change("fetchDataSource", "fetch { id }", id=source))["fetch"]["id"]
+        states = []
+        async for event in server.client.subscribe(FOLLOW, {"id": fetch}):
+            states.append(event["dataFetch"]["state"])
+            if len(states) == 1:
+                cancelled = await server.change("cancelDataFetch", "fetch { state endedAt }", id=fetch)
+                assert cancelled["fetch"]["state"] == "CANCELLED" and cancelled["fetch"]["endedAt"]
+        assert states == ["FETCHING", "CANCELLED"]
+        assert await asyncio.wrap_future(hung_up)
+    again = await server.change("cancelDataFetch", "fetch { state file { id } }", id=fetch)
+    assert again == {"fetch": {"state": "CANCELLED", "file": None}, "errors": []}
+    unknown = await server.change("cancelDataFetch", "fetch { id }", id="data_fetch_" + "0" * 26)
+    assert [(error["code"], error["path"]) for error in unknown["errors"]] == [("NOT_FOUND", ["input", "id"])]
+
+
+async def test_a_fetch_is_followed_from_its_progress_to_its_end(server: Server, place: Place) -> None:
+    source = await known(server, "followed", place.put("/followed", b"1234567"))
+    fetch = (await server.change("fetchDataSource", "fetch { id }", id=source))["fetch"]["id"]
+    events = [event["dataFetch"] async for event in server.client.subscribe(FOLLOW, {"id": fetch})]
+    assert (events[-1]["state"], events[-1]["doneBytes"]) == ("READY", 7)
+    assert all(event["state"] == "FETCHING" for event in events[:-1])
+    late = [event["dataFetch"] async for event in server.client.subscribe(FOLLOW, {"id": fetch})]
+    assert late == events[-1:]
+    with pytest.raises(ApiError, match="no such fetch"):
+        async for _ in server.client.subscribe(FOLLOW, {"id": "data_fetch_" + "0" * 26}):
+            pass
 
 
 async def test_jobs_read_a_source_for_themselves_with_its_credentials(server: Server) -> None:
