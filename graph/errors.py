@@ -96,36 +96,43 @@ class Masking(MaskErrors):
     """Gives every error its code, and lets no detail of a fault out."""
 
     def _process_errors(self, errors: list[GraphQLError]) -> list[GraphQLError]:
-        return list(self._masked(errors))
+        asked = self.execution_context
 
-    def _masked(self, errors: Sequence[GraphQLError]) -> Iterator[GraphQLError]:
-        request_id = getattr(self.execution_context.context, "request_id", "")
-        for error in errors:
-            original = error.original_error
-            if isinstance(original, DomainError):
-                yield _like(error, str(original), {"code": original.code, "retryable": original.retryable})
-            elif original is None or isinstance(original, GraphQLError):
-                extensions = {"code": ErrorCode.INVALID.value, **(error.extensions or {})}
-                yield _like(error, error.message, extensions)
-            elif isinstance(original, _REFUSED) or (error.path is None and error.nodes):
-                # graphql-core's coercion of variables and literals wraps what our scalars raise.
-                yield _like(error, error.message, {"code": ErrorCode.INVALID.value})
-            elif self._is_read() and is_lost(original):
-                extensions = {"code": ErrorCode.UNAVAILABLE.value, "retryable": True}
-                yield _like(error, "The database was away for a moment; ask again.", extensions)
-            elif isinstance(original, RecursionError):
-                yield _like(error, "This is nested too deeply.", {"code": ErrorCode.INVALID.value})
-            else:
-                log.error(
-                    "fault", request_id=request_id, path=error.path, error=repr(original), exc_info=original
-                )
-                message = "An internal error; the server's log has it under this request's id."
-                extensions = {"code": ErrorCode.INTERNAL.value, "requestId": request_id}
-                yield _like(error, message, extensions)
+        def is_read() -> bool:
+            return asked.operation_type is not OperationType.MUTATION
 
-    def _is_read(self) -> bool:
-        """A mutation may have been carried out although its answer was lost: nobody is told to repeat that."""
-        return self.execution_context.operation_type is not OperationType.MUTATION
+        return list(masked(errors, getattr(asked.context, "request_id", ""), is_read))
+
+
+def masked(
+    errors: Sequence[GraphQLError], request_id: str, is_read: Callable[[], bool]
+) -> Iterator[GraphQLError]:
+    """Errors as whoever asked is told them.
+
+    A mutation may have been carried out although its answer was lost: nobody is told to repeat that.
+    """
+    for error in errors:
+        original = error.original_error
+        if isinstance(original, DomainError):
+            yield _like(error, str(original), {"code": original.code, "retryable": original.retryable})
+        elif original is None or isinstance(original, GraphQLError):
+            extensions = {"code": ErrorCode.INVALID.value, **(error.extensions or {})}
+            yield _like(error, error.message, extensions)
+        elif isinstance(original, _REFUSED) or (error.path is None and error.nodes):
+            # graphql-core's coercion of variables and literals wraps what our scalars raise.
+            yield _like(error, error.message, {"code": ErrorCode.INVALID.value})
+        elif is_read() and is_lost(original):
+            extensions = {"code": ErrorCode.UNAVAILABLE.value, "retryable": True}
+            yield _like(error, "The database was away for a moment; ask again.", extensions)
+        elif isinstance(original, RecursionError):
+            yield _like(error, "This is nested too deeply.", {"code": ErrorCode.INVALID.value})
+        else:
+            log.error(
+                "fault", request_id=request_id, path=error.path, error=repr(original), exc_info=original
+            )
+            message = "An internal error; the server's log has it under this request's id."
+            extensions = {"code": ErrorCode.INTERNAL.value, "requestId": request_id}
+            yield _like(error, message, extensions)
 
 
 def _like(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:

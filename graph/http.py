@@ -14,14 +14,14 @@ from typing import Any
 
 import orjson
 import structlog
-from cross_web import AsyncHTTPRequestAdapter, HTTPException
+from cross_web import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
 from strawberry.exceptions import ConnectionRejectionError, MissingQueryError
-from strawberry.http import GraphQLRequestData
+from strawberry.http import process_result
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.schema import Schema
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
@@ -34,6 +34,7 @@ from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
+from graph import remembered
 from graph.context import Context
 from graph.errors import ErrorCode
 from graph.sharing import Topics, shareable
@@ -97,14 +98,6 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
 
-class _Wanted(Response):
-    """How a client wants to be answered."""
-
-    def __init__(self, *, modern: bool) -> None:
-        super().__init__()
-        self.modern = modern
-
-
 class Endpoint(GraphQL[Context, None]):
     """The ASGI application at /graphql."""
 
@@ -122,6 +115,7 @@ class Endpoint(GraphQL[Context, None]):
             allowed_origins=tuple(around.allowed_origins),
         )
         self._around = around
+        self._schema = schema
         self.topics = Topics(self._stream, encode)
 
     async def _stream(
@@ -132,7 +126,7 @@ class Endpoint(GraphQL[Context, None]):
         )
         return source
 
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+    async def get_context(self, request: Request | WebSocket, response: object) -> Context:
         """The operation's surroundings; on a WebSocket those of all its operations."""
         request_id = request.scope.get("request_id") or secrets.token_hex(8)
         viewer = await self._around.viewer(request)
@@ -159,75 +153,43 @@ class Endpoint(GraphQL[Context, None]):
                 await connection.close(4401, "Unauthorized")
         return context.authenticated is not None
 
-    async def run(self, request: Any, context: Any = UNSET, root_value: Any = UNSET) -> Any:
-        """Refuse what the protocol does not know before anything is executed."""
-        if request.scope["type"] == "http" and (refusal := _refusal(request)):
-            return refusal
-        return await super().run(request, context, root_value)
-
-    async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData:
-        """One operation: JSON whatever the case of its media type, and of the types GraphQL over HTTP has."""
-        body = self.parse_json(await request.get_body())
-        for name, kind in _MEMBERS.items():
-            if not isinstance(body.get(name), kind | None):
-                raise HTTPException(400, f"`{name}` is {'a string' if kind is str else 'an object'} or null")
-        return GraphQLRequestData(
-            query=body.get("query"),
-            variables=body.get("variables"),
-            operation_name=body.get("operationName"),
-            extensions=body.get("extensions"),
-            protocol="http",
-        )
-
-    async def execute_operation(
-        self,
-        request: Request,
-        request_adapter: AsyncHTTPRequestAdapter,
-        request_data: Any,
-        context: Context,
-        root_value: None,
-        sub_response: Response,
-    ) -> ExecutionResult:
-        """The result of a query or a mutation."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; what was no GraphQL request at all is told as JSON too."""
+        if scope["type"] != "http":
+            await self.run(WebSocket(scope, receive, send))
+            return
+        request = Request(scope, receive)
         try:
-            return await self.schema.execute(
-                request_data.query,
-                request_data.variables,
-                context,
-                root_value,
-                request_data.operation_name,
-                (OperationType.QUERY, OperationType.MUTATION),
-                request_data.extensions,
-            )
+            response = _refusal(request) or await self._answer(request)
+        except HTTPException as error:
+            response = fault(error.status_code, ErrorCode.INVALID, error.reason)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        """The answer. A client of the older media type looks into the body, not at the status."""
+        context = await self.get_context(request, request)
+        told = process_result(await self._result(_members(self.parse_json(await request.body())), context))
+        status = _status(told)
+        if MODERN in request.headers.get("accept", ""):
+            return Response(encode(told), status, media_type=f"{MODERN}; charset=utf-8")
+        return Response(encode(told), 200 if status == 400 else status, media_type=LEGACY)
+
+    async def _result(self, asked: Mapping[str, Any], context: Context) -> ExecutionResult:
+        """The result of a query or a mutation."""
+        query, variables, name = asked.get("query"), asked.get("variables"), asked.get("operationName")
+        extensions = asked.get("extensions")
+        known = await remembered.execute(self._schema, query, variables, context, name, extensions)
+        if known is not None:
+            return known
+        allowed = (OperationType.QUERY, OperationType.MUTATION)
+        try:
+            return await self.schema.execute(query, variables, context, None, name, allowed, extensions)
         except MissingQueryError as error:
             raise HTTPException(400, "there is no `query` in this request") from error
         except InvalidOperationTypeError as error:
             raise HTTPException(400, "subscriptions go by WebSocket") from error
         except CannotGetOperationTypeError as error:
             raise HTTPException(400, error.as_http_error_reason()) from error
-
-    async def get_sub_response(self, request: Request | WebSocket) -> Response:
-        """Carries to `create_response` how the client wants to be answered."""
-        return _Wanted(modern=MODERN in request.headers.get("accept", ""))
-
-    def create_response(self, response_data: Any, sub_response: Response) -> Response:
-        """The answer. A client of the older media type looks into the body, not at the status."""
-        assert isinstance(sub_response, _Wanted)
-        status = _status(response_data)
-        if sub_response.modern:
-            return Response(encode(response_data), status, media_type=f"{MODERN}; charset=utf-8")
-        return Response(encode(response_data), 200 if status == 400 else status, media_type=LEGACY)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; what was no GraphQL request at all is told as JSON too."""
-        if scope["type"] != "http":
-            await self.run(WebSocket(scope, receive, send))
-            return
-        try:
-            response = await self.run(Request(scope, receive))
-        except HTTPException as error:
-            response = fault(error.status_code, ErrorCode.INVALID, error.reason)
-        await response(scope, receive, send)
 
     def decode_json(self, data: str | bytes) -> object:
         """A JSON object in; nothing of ours is anything else."""
@@ -256,6 +218,14 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # a strided or big-endian column
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _members(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The members of a request, of the types that GraphQL over HTTP has."""
+    for name, kind in _MEMBERS.items():
+        if not isinstance(body.get(name), kind | None):
+            raise HTTPException(400, f"`{name}` is {'a string' if kind is str else 'an object'} or null")
+    return body
 
 
 def _refusal(request: Request) -> Response | None:

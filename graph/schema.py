@@ -55,6 +55,7 @@ from graph.module_versions import VersionMutation, VersionSubscription
 from graph.modules import ModuleMutation, ModuleQuery
 from graph.nodes import NodeQuery
 from graph.pipelines import PipelineMutation, PipelineQuery
+from graph.remembered import Remembering
 from graph.reporting import MetricMutation
 from graph.retries import RetryMutation
 from graph.runs import RunQuery
@@ -188,6 +189,7 @@ def build(*, sorted: bool = False, execution: type[Execution] = Execution) -> st
             lambda: Parsing(maxsize=500),
             lambda: ValidationCache(maxsize=500),
             Naming,
+            Remembering,
             Masking,
         ],
     )

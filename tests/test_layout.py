@@ -42,7 +42,7 @@ BARE = ("client/rungraph/__init__.py", "backends/watcher.py")
 PLUMBING = {
     "app", "serve", "serving", "settings", "http", "guard", "content", "log_text", "pages", "schema", "context",
     "credentials", "errors", "paging", "cost", "live", "sharing", "events", "watching", "timeline", "nodes", "scalars",
-    "functions", "execution", "leaves", "levels", "surroundings", "sweeping", "enums", "variables",
+    "functions", "execution", "leaves", "levels", "remembered", "surroundings", "sweeping", "enums", "variables",
 }  # fmt: skip
 
 # Spelt in pieces, so that this file does not name them either.

@@ -1,0 +1,85 @@
+"""Operations that were asked before: executed at once, without being parsed and judged again.
+
+What strawberry does around an execution (extensions and their contexts, a validation that is remembered by the
+hash of a whole document) takes as long as reading a short page. A document that was found valid is remembered by
+its text here; asked again, it goes straight to its execution, and its errors are told as they always are.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from inspect import isawaitable
+from typing import Any
+
+from graphql import DocumentNode, GraphQLError, OperationDefinitionNode
+from graphql import OperationType as Operation
+from strawberry.execution import optimized_is_awaitable
+from strawberry.extensions import SchemaExtension
+from strawberry.schema import Schema
+from strawberry.types import ExecutionResult
+
+from graph.context import Context
+from graph.errors import masked
+from graph.execution import Execution
+
+MOST = 500
+
+_documents: OrderedDict[tuple[Any, str], DocumentNode] = OrderedDict()
+
+
+class Remembering(SchemaExtension):
+    """Remembers what is about to be executed: a document of one query or mutation, which is valid then."""
+
+    def on_execute(self) -> Iterator[None]:
+        """Remember the document by its text."""
+        asked = self.execution_context
+        document = asked.graphql_document
+        operations = [
+            each
+            for each in (document.definitions if document else ())
+            if isinstance(each, OperationDefinitionNode)
+        ]
+        if document and asked.query and len(operations) == 1:
+            if operations[0].operation is not Operation.SUBSCRIPTION:
+                _documents[asked.schema, asked.query] = document
+            if len(_documents) > MOST:
+                _documents.popitem(last=False)
+        yield
+
+
+async def execute(
+    schema: Schema,
+    query: str | None,
+    variables: dict[str, Any] | None,
+    context: Context,
+    name: str | None,
+    extensions: dict[str, Any] | None,
+) -> ExecutionResult | None:
+    """The result of an operation that was asked before; None for one that was not, or that cannot begin."""
+    key = schema, query or ""
+    document = _documents.get(key)
+    if document is None:
+        return None
+    _documents.move_to_end(key)
+    execution = Execution.build(
+        schema._schema,
+        document,
+        None,
+        context,
+        variables,
+        name,
+        is_awaitable=optimized_is_awaitable,
+        operation_extensions=extensions,
+    )
+    if not isinstance(execution, Execution):
+        return None
+    try:
+        result = execution.execute_operation()
+        result = await result if isawaitable(result) else result
+        data, errors = result.data, result.errors
+    except Exception as error:  # noqa: BLE001 - as strawberry has it, a fault of the execution is an error of the answer
+        data, errors = None, [GraphQLError(str(error), original_error=error)]
+    if errors:
+        schema._process_errors(errors)
+        asked = execution.operation.operation
+        errors = list(masked(errors, context.request_id, lambda: asked is not Operation.MUTATION))
+    return ExecutionResult(data=data, errors=errors)

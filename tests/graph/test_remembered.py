@@ -1,0 +1,79 @@
+"""An operation that was asked before is answered as it was the first time, without being parsed or judged again."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from graphql import validation
+
+from graph import remembered
+from tests.graph.serving import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+NAMED = "query A($first: Int) { runs(first: $first) { nodes { id } } }"
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("{ __typename server { version } }", {}),
+    ("{ runs(first: 1) { nodes { id } pageInfo { hasNextPage } } }", {}),
+    ("{ runs(first: 1000) { nodes { id } } a: __typename }", {}),
+    ("{ runs(first: 1000) { nodes { id } } }", {}),
+    (NAMED, {"variables": {"first": 2}}),
+    (NAMED, {"variables": {"first": "two"}}),
+    (NAMED, {"variables": {"first": 2}, "operationName": "A"}),
+    (NAMED, {"variables": {"first": 2}, "operationName": "B"}),
+    ("query A { __typename } query B { __typename }", {"operationName": "B"}),
+    ("query A { __typename } query B { __typename }", {}),
+    ("subscription { runs { __typename } }", {}),
+    ("{ nothing }", {}),
+    ("{", {}),
+    ('mutation { cancelRun(input: {id: "run_x"}) { errors { code message path } } }', {}),
+    ("mutation { logMetrics(input: {series: 3}) { seq } }", {}),
+]
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    remembered._documents.clear()
+    yield
+
+
+async def _told(server: Server, query: str, more: dict[str, Any], **headers: str | None) -> Any:
+    given = {"Authorization": server.bearer, **{name: value for name, value in headers.items() if value}}
+    answer = await server.http.post("/graphql", json={"query": query, **more}, headers=given)
+    return answer.status_code, answer.headers["content-type"], answer.content
+
+
+@pytest.mark.parametrize(("query", "more"), CASES)
+@pytest.mark.parametrize("accept", ["application/json", "application/graphql-response+json"])
+async def test_the_second_answer_is_the_first(
+    server: Server, query: str, more: dict[str, Any], accept: str
+) -> None:
+    first = await _told(server, query, more, Accept=accept)
+    assert [await _told(server, query, more, Accept=accept) for _ in range(2)] == [first, first]
+
+
+async def test_what_was_found_valid_is_not_judged_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = "{ runs(first: 1) { nodes { id name } } }"
+    first = await _told(server, query, {})
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise AssertionError("judged again")
+
+    monkeypatch.setattr(validation, "validate", fail)
+    monkeypatch.setattr("strawberry.schema.schema.Schema.execute", fail)
+    assert await _told(server, query, {}) == first
+
+
+async def test_nobody_profits_from_what_another_was_answered(server: Server) -> None:
+    query = "{ runs(first: 1) { nodes { id } } }"
+    assert (await _told(server, query, {}))[0] == 200
+    refused = await server.http.post("/graphql", json={"query": query})
+    assert refused.status_code == 401 and b"UNAUTHENTICATED" in refused.content
+
+
+async def test_no_more_documents_are_remembered_than_are_bounded(server: Server) -> None:
+    for number in range(remembered.MOST + 5):
+        assert (await _told(server, f"{{ a{number}: __typename }}", {}))[0] == 200
+    assert len(remembered._documents) == remembered.MOST
