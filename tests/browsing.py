@@ -20,7 +20,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Route, 
 
 from rungraph.links import CREATE, explorer_path
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 NEWEST = r"""^{\s*"data": {\s*"run": {\s*"__typename": "\w+",\s*"seq": """
 """How an answer begins that shows what a subscription to a run said last."""
 ROOT = Path(__file__).parents[1]
@@ -169,6 +169,12 @@ class Tab:
         """The number of the newest event in sight, as soon as it is past this one."""
         expect(self.answer).not_to_contain_text(_in_editor(rf"{NEWEST}{seq}\b"))
         return int(self.expect_answer(rf"{NEWEST}(\d+)"))
+
+    def wait_for_workers(self) -> None:
+        """Wait until the editor has its three workers: for texts, for GraphQL and for the JSON of an answer."""
+        while len(self.page.workers) < 3:
+            self.page.wait_for_event("worker", timeout=START_SECONDS * 1000)
+        self.page.wait_for_load_state("networkidle")
 
     def points(self) -> list[float]:
         """The values of all points that subscriptions told of."""

@@ -10,7 +10,8 @@ from typing import Any, Self, TypeVar
 
 from backends.base import Backend, Ended, Handle, JobSpec, Observation, Piece, WorkerStarted
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
+"""How long anything may take on a busy machine."""
 FOREVER = "import time; time.sleep(600)"
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ import pytest
 from backends import base
 from backends.base import Backend, Ended, EndReason, Missing, Stream, WorkerStarted
 from tests.backends import localground
-from tests.backends.grounds import FOREVER, Ground, Witness, eventually, lines, pieces, ran
+from tests.backends.grounds import DEADLINE_SECONDS, FOREVER, Ground, Witness, eventually, lines, pieces, ran
 
 
 @pytest.fixture(params=["local"])
@@ -195,7 +195,7 @@ async def test_close_leaves_jobs_alive(ground: Ground, adapter: Backend) -> None
 
 async def test_close_ends_the_watch(ground: Ground, adapter: Backend) -> None:
     watch = adapter.watch([])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         _, rest = await asyncio.gather(adapter.close(), asyncio.create_task(_all(watch)))
     assert rest == []
 

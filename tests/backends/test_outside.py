@@ -122,7 +122,7 @@ def test_who_does_not_come_to_an_answer_is_hung_up_on(monkeypatch: pytest.Monkey
         hung_up = answering.submit(trickle, server, said)
         with pytest.raises(Refused, match=r"did not answer within 0\.2 s"):
             read(f"http://127.0.0.1:{server.getsockname()[1]}/", LOCAL)
-        assert hung_up.result(timeout=10)
+        assert hung_up.result(timeout=60)
 
 
 def test_closing_wakes_who_reads_a_body_that_does_not_come() -> None:
@@ -132,8 +132,8 @@ def test_closing_wakes_who_reads_a_body_that_does_not_come() -> None:
         with outside.opened(f"http://127.0.0.1:{server.getsockname()[1]}/", None, LOCAL) as found:
             reading = beside.submit(found.source.read, 99)
         with suppress(ConnectionResetError):  # where bytes of the peer's meet the line that was hung up
-            assert len(reading.result(timeout=10)) < 99
-        assert hung_up.result(timeout=10)
+            assert len(reading.result(timeout=60)) < 99
+        assert hung_up.result(timeout=60)
 
 
 def test_a_size_that_is_no_number_is_no_size(place: Place) -> None:

@@ -10,7 +10,7 @@ MIB = 1 << 20
 
 async def test_who_prints_little_waits_for_nobody() -> None:
     turns = Turns()
-    async with turns.turn(MIB), asyncio.timeout(5), turns.turn(turning.LIGHT), turns.turn(1000):
+    async with turns.turn(MIB), asyncio.timeout(60), turns.turn(turning.LIGHT), turns.turn(1000):
         pass
 
 

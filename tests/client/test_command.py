@@ -158,7 +158,7 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_go_on(peer: Peer, command: Comman
     assert process.stdout is not None
     assert "RUNNING" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == exits.INTERRUPTED
     assert f"the run goes on: rungraph run watch {objects.RUN}" in told
 

@@ -33,7 +33,7 @@ class Ear:
 
     async def next(self) -> tuple[dict[int, int], bool]:
         """What comes next."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not self.heard:
                 self._something.clear()
                 await self._something.wait()

@@ -220,7 +220,7 @@ async def test_a_start_does_not_wait_for_a_claim_on_its_backend(postgresql: Data
     pipeline_id = await world.draw({"a": ()})
     async with postgresql.begin() as claiming:
         await backends.lock(claiming, world.backend.id)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await world.start(pipeline_id)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from graph import changes
 from tests.backends.grounds import eventually
-from tests.graph.serving import Server
+from tests.graph.serving import PATIENCE_SECONDS, Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -187,7 +187,7 @@ async def test_a_watched_list_tells_what_comes_changes_and_goes(
     await server.until(run["id"], "JobChanged", jobState="RUNNING")
     await eventually(lambda: _is_told(told, "RUNNING"))
     await server.change("cancelRun", "run { id }", id=run["id"], graceSeconds=0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await watching
     await server.finish(run["id"])
     assert {event["run"]["id"] for event in told[:-1]} == {run["id"]}

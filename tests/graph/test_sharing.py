@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from graph.http import Endpoint
 from graph.sharing import shareable
 from tests.backends.grounds import eventually
-from tests.graph.serving import Server
+from tests.graph.serving import PATIENCE_SECONDS, Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -50,7 +50,7 @@ async def subscribe(socket: ClientConnection, run: str, after: int | None, query
 async def rest(socket: ClientConnection) -> list[str]:
     """Every payload until the subscription is complete, as it was sent."""
     texts: list[str] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async for text in socket:
             message = orjson.loads(text)
             if message["id"] != "1":
@@ -97,7 +97,7 @@ async def test_a_watcher_that_comes_back_anywhere_sees_every_event_once_in_order
     async def watch() -> list[dict[str, Any]]:
         seen: list[dict[str, Any]] = []
         while not seen or seen[-1]["__typename"] != "FeedEnded":
-            async with socket_of(server) as socket, asyncio.timeout(20):
+            async with socket_of(server) as socket, asyncio.timeout(PATIENCE_SECONDS):
                 await subscribe(socket, run["id"], seen[-1]["seq"] if seen else 0)
                 for _ in range(chance.randint(1, 9)):
                     message = orjson.loads(await socket.recv())

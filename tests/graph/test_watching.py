@@ -19,7 +19,7 @@ from db.viewers import SUPERVISOR
 from graph import live
 from rungraph.errors import ApiError
 from tests.backends.grounds import eventually
-from tests.graph.serving import FOLLOW_RUN, Server
+from tests.graph.serving import FOLLOW_RUN, PATIENCE_SECONDS, Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -85,7 +85,7 @@ class Feed:
             return []
         found: list[Any] = []
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(PATIENCE_SECONDS),
             contextlib.aclosing(self.server.client.subscribe(query, variables)) as answers,
         ):
             async for data in answers:
