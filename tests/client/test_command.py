@@ -153,7 +153,12 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_go_on(peer: Peer, command: Comman
     # Without FeedEnded the client asks for the rest again and again.
     peer.feeds["run"] = [{"__typename": "FeedTruncated", "seq": 7, "resumeFrom": 8}]
     process = subprocess.Popen(
-        [RUNGRAPH, "run", "watch", objects.RUN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [RUNGRAPH, "run", "watch", objects.RUN],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what it puts into the background with SIGINT ignored; these tests may be that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert "RUNNING" in process.stdout.readline()
