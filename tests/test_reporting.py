@@ -1,0 +1,159 @@
+"""Training code that reports with `rungraph.log`, through what may happen to it and to its server.
+
+Both are real processes that are killed; at the end the server has every point once, in order.
+"""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rungraph.api import Client
+from tests.conftest import SQLITE_FIRST
+from tests.processes import Server, serving, until
+
+ROOT = Path(__file__).parents[1]
+TRAINING = """
+import os, pathlib, sys, time
+sys.path.insert(0, sys.argv[1])
+import rungraph
+first, last, signs = int(sys.argv[2]), int(sys.argv[3]), pathlib.Path(sys.argv[4])
+with rungraph.run("training", key="the key", heartbeat_seconds=1) as run:
+    for step in range(first, last):
+        rungraph.log({"loss": 1 / (step + 1), "accuracy": step}, step=step)
+        rungraph.log(plain=step)
+        time.sleep(0.0005)
+    assert not (signs / "flush").exists() or run.flush(60)
+    (signs / "logged").touch()
+    while (signs / "hold").exists():
+        time.sleep(0.01)
+"""
+STORY = """query { runs(first: 10) { nodes { id state jobs { reason attempts { number } } } } }"""
+SERIES = """query($run: ID!) { series(runs: [$run], names: ["loss", "accuracy", "plain"]) { name steps values } }"""
+
+
+class Training:
+    """A process that logs, its signs and what it said."""
+
+    def __init__(self, server: Server, signs: Path) -> None:
+        self.server = server
+        self.signs = signs
+        signs.mkdir()
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, first: int, last: int) -> None:
+        """Log the steps from `first` to before `last`."""
+        (self.signs / "logged").unlink(missing_ok=True)
+        arguments = [str(ROOT / "client"), str(first), str(last), str(self.signs)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-S", "-E", "-c", TRAINING, *arguments],
+            env={"RUNGRAPH_HOME": str(self.server.home), "RUNGRAPH_URL": self.server.url},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    async def logged(self) -> None:
+        """Wait until everything has been logged."""
+        await until(lambda: (self.signs / "logged").exists(), "it has logged all")
+
+    async def ended(self) -> str:
+        """Wait for its end; what it said."""
+        assert self.process is not None
+        _, told = await asyncio.to_thread(self.process.communicate, timeout=60)
+        assert self.process.returncode == 0, told
+        return told
+
+    def kill(self) -> None:
+        assert self.process is not None and self.process.stderr is not None
+        self.process.kill()
+        self.process.wait()
+        self.process.stderr.close()
+
+
+async def the_run(client: Client) -> Any:
+    (run,) = (await client.execute(STORY))["runs"]["nodes"]
+    return run
+
+
+async def series(client: Client) -> dict[str, tuple[list[int], list[float]]]:
+    found = (await client.execute(SERIES, {"run": (await the_run(client))["id"]}))["series"]
+    return {one["name"]: (one["steps"], one["values"]) for one in found}
+
+
+def assert_whole(found: dict[str, tuple[list[int], list[float]]], count: int) -> None:
+    """Every point is there, once, and in order."""
+    steps = list(range(count))
+    assert found["accuracy"] == (steps, [float(step) for step in steps])
+    assert found["loss"] == (steps, [1 / (step + 1) for step in steps])
+    assert found["plain"] == (steps, [float(step) for step in steps])
+
+
+@SQLITE_FIRST
+async def test_nothing_is_lost_nor_doubled_when_the_server_is_killed(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with serving(tmp_path / "home", database_url) as server, server.client() as client:
+        training = Training(server, tmp_path / "signs")
+        training.start(0, 4000)
+        for _ in range(3):
+            await asyncio.sleep(0.4)
+            server.kill()
+            await asyncio.sleep(0.2)
+            await server.again()
+        await training.ended()
+        assert_whole(await series(client), 4000)
+        assert (await the_run(client))["state"] == "SUCCEEDED"
+
+
+@SQLITE_FIRST
+async def test_what_a_killed_process_had_on_disk_is_sent_by_the_next(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with serving(tmp_path / "home", database_url) as server, server.client() as client:
+        training = Training(server, tmp_path / "signs")
+        (training.signs / "hold").touch()
+        (training.signs / "flush").touch()
+        training.start(0, 500)
+        await training.logged()
+        server.kill()
+        (training.signs / "flush").unlink()
+        training.kill()
+        training.start(500, 1500)  # nobody answers it; its process dies, too
+        await training.logged()
+        await asyncio.sleep(1.5)  # a batch lingers for a second at most before it lies on disk
+        training.kill()
+        assert list((server.home / "spool").glob("*/*.batches"))
+        await server.again()
+        (training.signs / "hold").unlink()
+        training.start(1500, 2000)
+        await training.ended()
+        assert_whole(await series(client), 2000)
+        run = await the_run(client)
+        assert run["state"] == "SUCCEEDED" and len(run["jobs"][0]["attempts"]) == 1
+        assert not list((server.home / "spool").iterdir())
+
+
+async def test_a_run_that_is_cancelled_hears_of_it(sqlite_url: str, tmp_path: Path) -> None:
+    code = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import rungraph
+with rungraph.run("training", heartbeat_seconds=1) as run:
+    while not run.cancel_requested:
+        run.log(loss=1)
+        time.sleep(0.01)
+"""
+    async with serving(tmp_path / "home", sqlite_url) as server, server.client() as client:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-S", "-E", "-c", code, str(ROOT / "client"),
+            env={"RUNGRAPH_HOME": str(server.home)},
+        )  # fmt: skip
+        spools = server.home / "spool"
+        await until(lambda: list(spools.glob("*/run.json")), "the run is made")
+        cancel = "mutation($run: ID!) { cancelRun(input: {id: $run}) { errors { message } } }"
+        assert (await client.execute(cancel, {"run": (await the_run(client))["id"]}))["cancelRun"][
+            "errors"
+        ] == []
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert (await the_run(client))["state"] == "CANCELLED"
