@@ -134,6 +134,26 @@ async def test_what_a_killed_process_had_on_disk_is_sent_by_the_next(
         assert not list((server.home / "spool").iterdir())
 
 
+@SQLITE_FIRST
+async def test_what_no_process_could_send_is_sent_by_the_command(database_url: str, tmp_path: Path) -> None:
+    async with serving(tmp_path / "home", database_url) as server, server.client() as client:
+        server.kill()
+        training = Training(server, tmp_path / "signs")
+        training.start(0, 700)
+        assert "rungraph run sync" in await training.ended()
+        command = [str(Path(sys.executable).with_name("rungraph")), "run", "sync"]
+        environment = {"RUNGRAPH_HOME": str(server.home), "RUNGRAPH_URL": server.url}
+        await server.again()
+        said = await asyncio.to_thread(
+            subprocess.run, command, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert said.returncode == 0, said.stderr
+        assert_whole(await series(client), 700)
+        run = await the_run(client)
+        assert run["state"] == "SUCCEEDED" and said.stdout.split("\t")[0] == run["id"]
+        assert not list((server.home / "spool").iterdir())
+
+
 async def test_a_run_that_is_cancelled_hears_of_it(sqlite_url: str, tmp_path: Path) -> None:
     code = """
 import sys, time

@@ -36,6 +36,7 @@ from rungraph import (
     server,
     sources,
     suspensions,
+    syncing,
     views,
 )
 from rungraph.invocation import Invocation
@@ -80,6 +81,7 @@ repeats.add_to(runs.app)
 edits.add_to(runs.app)
 schedule_changes.add_to(schedules.app)
 externals.add_to(runs.app)
+syncing.add_to(runs.app)
 documents.add_to(pipelines.app)
 
 

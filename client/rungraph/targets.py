@@ -58,6 +58,11 @@ def script() -> str:
     return Path(sys.argv[0]).name or "python"
 
 
+def folder_of_token(url: str, token: str) -> str:
+    """The name of the folder of what is reported with a token."""
+    return _digest(url, token)
+
+
 def _from_environment(strict: bool) -> Reporter:
     url, token = os.environ.get("RUNGRAPH_URL"), os.environ.get("RUNGRAPH_TOKEN")
     job = os.environ.get("RUNGRAPH_JOB_ID")
@@ -77,7 +82,7 @@ def _from_environment(strict: bool) -> Reporter:
         if rank > 0:
             return Silence()
         beat = UNKNOWN_HEARTBEAT_SECONDS
-        return Reporter(Target(url, token, _spools() / _digest(url, token), 0, beat), strict=strict)
+        return Reporter(Target(url, token, _spools() / folder_of_token(url, token), 0, beat), strict=strict)
     attempt = os.environ.get("RUNGRAPH_ATTEMPT", "1")
     own = f"{job}-{attempt}-{rank}"
     return Reporter(Target(url, token, _spools() / own, rank), strict=strict)
