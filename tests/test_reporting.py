@@ -95,7 +95,9 @@ async def test_nothing_is_lost_nor_doubled_when_the_server_is_killed(
 ) -> None:
     async with serving(tmp_path / "home", database_url) as server, server.client() as client:
         training = Training(server, tmp_path / "signs")
+        (training.signs / "flush").touch()
         training.start(0, 4000)
+        await until(lambda: list((server.home / "spool").glob("*/run.json")), "the run is made")
         for _ in range(3):
             await asyncio.sleep(0.4)
             server.kill()

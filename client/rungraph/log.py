@@ -128,6 +128,15 @@ class Run:
         """Whether somebody asked this run to stop; it is told so with the next heartbeat."""
         return self._reporter.sender.cancel_requested
 
+    def __reduce__(self) -> "tuple[Any, ...]":
+        """To another process, which reports to the same run for itself; its end stays ours to tell."""
+        from rungraph import targets
+
+        return targets.shared, self._reporter.share()
+
+    def __deepcopy__(self, memo: object) -> "Self":
+        return self
+
     def __enter__(self) -> "Self":
         return self
 

@@ -118,6 +118,7 @@ class Reporter:
         deadline = time.monotonic() + seconds
         self.add = self._too_late
         self._drained(deadline)
+        self._adopt()
         if self.target.create is not None and self._owns:
             self.sender.ending = ending
         self._closing = True
@@ -126,6 +127,15 @@ class Reporter:
             time.sleep(0.005)
         self._closed = True
         return self._tell_rest()
+
+    def share(self, seconds: float = 10.0) -> tuple[str, str | None, str, int]:
+        """What another process of this machine needs to report to the same run: targets.shared takes it."""
+        if self.target.create is not None:
+            self.start()
+            deadline = time.monotonic() + seconds
+            while self.sender.token is None and time.monotonic() < deadline and not self.sender.refused:
+                time.sleep(0.005)
+        return self.target.url, self.sender.token, str(self.target.folder), self.target.rank
 
     def forked(self) -> None:
         """In a forked child: what the parent has logged and opened is the parent's."""
@@ -213,10 +223,14 @@ class Reporter:
 
     def _send(self) -> None:
         """The second thread: from the spools to the server."""
+        self._adopt()
+        self.sender.work(lambda: self._kept)
+
+    def _adopt(self) -> None:
+        """Take over what processes of this run left that have ended, before it or among its children."""
         if self._owns:
             left = spool.orphans(self.target.folder, lambda message: self._tell("orphan", message))
             self.sender.spools.extendleft(reversed(list(left)))
-        self.sender.work(lambda: self._kept)
 
     def _complain(self, about: str, wrong: Wrong) -> None:
         if self._strict:

@@ -60,7 +60,8 @@ class Sender:
         self.refused = False
         self.reached = False
         self.finished = False
-        self._token = None if target.create is not None else target.token
+        self.token = None if target.create is not None else target.token
+        """Of the run, once it is made."""
         self._heartbeat = target.heartbeat_seconds
         self._beat_at = 0.0
         self._tell = tell
@@ -104,7 +105,7 @@ class Sender:
 
     def turn(self) -> bool:
         """The next thing to send, if there is one; raises Away, or Refused when there is no use in going on."""
-        if self._token is None and self.target.create is not None:
+        if self.token is None and self.target.create is not None:
             self._create(self.target.create)
         if self._heartbeat is not None and time.monotonic() >= self._beat_at:
             self._beat()
@@ -124,7 +125,7 @@ class Sender:
     def about(self) -> dict[str, Any]:
         """What another process needs to know to go on with this; no token of a person is among it."""
         target = self.target
-        known = {"url": target.url, "token": self._token, "rank": target.rank, "create": target.create}
+        known = {"url": target.url, "token": self.token, "rank": target.rank, "create": target.create}
         return {**known, "heartbeatSeconds": target.heartbeat_seconds, "ending": self.ending}
 
     def keep(self) -> None:
@@ -147,7 +148,7 @@ class Sender:
 
     def _create(self, wanted: dict[str, Any]) -> None:
         made = self._ask(CREATE, {"input": wanted}, token=self.target.token)
-        self.run_id, self._token = made["run"]["id"], made["token"]
+        self.run_id, self.token = made["run"]["id"], made["token"]
         self._beat_at = time.monotonic() + (self._heartbeat or 0.0)
         self.keep()
 
@@ -207,7 +208,7 @@ class Sender:
                 slices = slices[:at] + slices[at + 1 :]
 
     def _ask(self, query: str, variables: dict[str, Any], *, token: str | None = None) -> dict[str, Any]:
-        answer = self._wire.ask(token or self._token, query, variables)
+        answer = self._wire.ask(token or self.token, query, variables)
         self.reached = True
         return answer
 

@@ -16,13 +16,14 @@ from typing import Any
 
 from rungraph import settings
 from rungraph.errors import BadUsage
-from rungraph.log import UNKNOWN_HEARTBEAT_SECONDS
+from rungraph.log import UNKNOWN_HEARTBEAT_SECONDS, Run
 from rungraph.reporter import Reporter, Silence
 from rungraph.sender import Target
 
 log = logging.getLogger("rungraph")
 _once = threading.Lock()
 _of_environment: Reporter | None = None
+_shared: dict[Target, Reporter] = {}
 
 
 def of_environment(*, strict: bool) -> Reporter:
@@ -51,6 +52,15 @@ def reporter(
     wanted = {**wanted, "idempotencyKey": key or folder}
     beat = wanted["heartbeatSeconds"]
     return Reporter(Target(found.url, found.token, _spools() / folder, 0, beat, wanted), strict=strict)
+
+
+def shared(url: str, token: str | None, folder: str, rank: int) -> Run:
+    """The run that a Run of another process was, reported to by this one for itself."""
+    target = Target(url, token, Path(folder), rank)
+    with _once:
+        if target not in _shared:
+            _shared[target] = Silence() if token is None else Reporter(target, owns=False)
+        return Run(_shared[target])
 
 
 def script() -> str:

@@ -1,0 +1,1 @@
+"""The adapters, each with the real library; `make test-adapters` installs those."""
