@@ -24,7 +24,7 @@ _LEFT_ALONE = 1.5
 """For how many times as long as it was held the loop is left alone, by all heavy turns together."""
 _IDLE = 0.5
 """The same for the thread, whose core others need too."""
-_GATHER_SECONDS = 0.03
+_GATHER_SECONDS = 0.04
 """Between two heavy turns where a slice has all there is: more comes together for the next."""
 _REST_SECONDS = 0.1
 

@@ -151,7 +151,8 @@ def _objects(
     fields: Sequence[tuple[str, str]], same: dict[str, Any], varied: dict[str, list[bytes]], count: int
 ) -> bytes:
     """JSON of so many objects: what they have in common is written once, and repeated around the rest."""
-    columns: list[Iterable[bytes]] = []
+    fixed: list[bytes] = []
+    columns: list[list[bytes]] = []
     between = b"{"
     for at, (key, name) in enumerate(fields):
         between += (b"," if at else b"") + orjson.dumps(key) + b":"
@@ -159,10 +160,16 @@ def _objects(
             between += orjson.dumps(same[name])
             continue
         quote = b'"' if name == "text" else b""
-        columns += [repeat(between + quote, count), varied[name]]
+        fixed.append(between + quote)
+        columns.append(varied[name])
         between = quote
-    columns.append(repeat(between + b"},", count))
-    return b"".join(chain.from_iterable(zip(*columns, strict=True)))[:-1]
+    end = between + b"}"
+    if len(columns) == 1:
+        return fixed[0] + (end + b"," + fixed[0]).join(columns[0]) + end
+    parts: list[Iterable[bytes]] = []
+    for before, column in zip(fixed, columns, strict=True):
+        parts += [repeat(before, count), column]
+    return b"".join(chain.from_iterable(zip(*parts, repeat(end + b",", count), strict=True)))[:-1]
 
 
 def records(batch: logs.Batch, first: int) -> list[LogLine]:
