@@ -5,15 +5,17 @@ are compacted. `repeated` and `remember` keep a producer's batches, of points or
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import BigInteger, ForeignKey, Text, bindparam, insert, select, update
+from sqlalchemy import BigInteger, ForeignKey, Text, insert, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import feeds, headlines
+from db import bare, feeds, headlines
 from db.columns import Base, Id
 from db.database import Transaction
+from db.headlines import Headline
 from db.metrics import Chunk, Series
 from db.points import Column, Integers, Origin
 
@@ -29,15 +31,22 @@ class Producer(Base):
     seq: Mapped[int] = mapped_column(BigInteger)
 
 
-_SERIES = select(Series.id, Series.name, Series.points).where(
-    Series.worker_id == bindparam("worker"), Series.name.in_(bindparam("names", expanding=True))
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """A batch under its number, or a part of it: what one worker adds to its series."""
+
+    origin: Origin
+    feed_id: int
+    seq: int
+    given: Sequence[Column]
+
+
+CHUNK = (
+    *("series_id", "first_seq", "last_seq", "feed_id", "points", "first_step", "last_step"),
+    *("minimum", "maximum", "steps", "times", "vals", "seqs"),
 )
-_ADD_POINTS = (
-    update(Series.__table__)  # type: ignore[arg-type]
-    .where(Series.__table__.c.id == bindparam("series"))
-    .values(points=Series.__table__.c.points + bindparam("added"))
-)
-_INSERT_CHUNKS = insert(Chunk.__table__)  # type: ignore[arg-type]
+Numbers = dict[tuple[bytes, str], tuple[int, int]]
+"""Of a producer of an attempt, the last batch's number, and the feed's that it got."""
 
 
 async def append(session: Transaction, head: feeds.Head, origin: Origin, given: Sequence[Column]) -> int:
@@ -45,19 +54,125 @@ async def append(session: Transaction, head: feeds.Head, origin: Origin, given: 
 
     A batch without points takes none.
     """
-    given = [column for column in given if len(column.values)]
-    if not given:
+    if not any(len(column.values) for column in given):
         return head.seq
     seq = head.take()
-    known = await _series(session, origin, [column.name for column in given])
-    whole = [_with_steps(column, known[column.name].points) for column in given]
-    rows = [_chunk(known[c.name].id, head.id, seq, c, s) for c, s in zip(given, whole, strict=True)]
-    await session.execute(_INSERT_CHUNKS, rows)
-    added = [{"series": known[c.name].id, "added": len(c.values)} for c in given]
-    await session.execute(_ADD_POINTS, added)
-    if origin.rank == 0:
-        await headlines.update(session, origin, given, whole)
+    await append_all(session, [Portion(origin, head.id, seq, given)])
     return seq
+
+
+async def append_all(
+    session: Transaction, portions: Sequence[Portion], numbers: Numbers | None = None
+) -> None:
+    """Add batches in their order, and remember their producers' numbers; their feeds are locked."""
+    if not portions:
+        return
+    held = await _held(session, portions)
+    chunks: list[dict[str, Any]] = []
+    for portion in portions:
+        for column in portion.given:
+            if len(column.values):
+                line = held.lines[portion.origin.worker_id, column.name]
+                steps = _with_steps(column, line.points)
+                chunks.append(_chunk(line.id, portion.feed_id, portion.seq, column, steps))
+                line.points += len(column.values)
+                held.tell(portion.origin, column, steps)
+    await _WRITES.write(
+        session,
+        chunks=chunks,
+        series=[{"id": line.id, "points": line.points} for line in held.lines.values()],
+        headlines=[headline._asdict() for headline in held.told.values()],
+        producers=[
+            {"attempt_id": attempt_id, "producer": producer, "number": number, "seq": seq}
+            for (attempt_id, producer), (number, seq) in (numbers or {}).items()
+        ],
+    )
+
+
+@dataclass(slots=True)
+class _Line:
+    """A series as far as a transaction has brought it."""
+
+    id: int
+    points: int
+
+
+@dataclass(slots=True)
+class _Held:
+    """What batches add to: series by worker and name, headlines by run and name; those `told` have changed."""
+
+    lines: dict[tuple[int, str], _Line]
+    headlines: dict[tuple[bytes, str], Headline]
+    told: dict[tuple[bytes, str], Headline]
+
+    def tell(self, origin: Origin, column: Column, steps: Integers) -> None:
+        """Take what a batch adds to a series into the headline of its run."""
+        if origin.rank != 0:
+            return
+        key = origin.run_id, column.name
+        headline = headlines.merge(self.headlines.get(key), origin, column, steps)
+        if headline is not None:
+            self.headlines[key] = self.told[key] = headline
+
+
+async def _held(session: Transaction, portions: Sequence[Portion]) -> _Held:
+    origins = {
+        (portion.origin.worker_id, column.name): portion.origin
+        for portion in portions
+        for column in portion.given
+        if len(column.values)
+    }
+    held = _Held({}, {}, {})
+    await _find(session, held, [(*key, origin.run_id) for key, origin in origins.items()])
+    missing = [key for key in origins if key not in held.lines]
+    if missing:
+        new = [_new(origins[key], key[1]) for key in missing]
+        await _NEW.write(session, series=new)
+        await _find(session, held, [(*key, origins[key].run_id) for key in missing])
+    return held
+
+
+async def _find(session: Transaction, held: _Held, keys: bare.Rows) -> None:
+    for worker_id, name, series_id, points, *headline in await bare.look(session, _FOUND, keys):
+        if series_id is not None:
+            held.lines[worker_id, name] = _Line(series_id, points)
+        if headline[0] is not None:
+            found = Headline._make(headline)
+            held.headlines[found.run_id, name] = found
+
+
+def _new(origin: Origin, name: str) -> dict[str, Any]:
+    return {
+        "worker_id": origin.worker_id,
+        "name": name,
+        "run_id": origin.run_id,
+        "job_id": origin.job_id,
+        "attempt_id": origin.attempt_id,
+        "points": 0,
+    }
+
+
+_FOUND = bare.Look(
+    """
+    SELECT k.worker, k.name, s.id, s.points, m.run_id, m.name, m.project_id, m.job_id, m.attempt,
+           m.last, m.last_step, m.minimum, m.minimum_step, m.maximum, m.maximum_step
+    FROM {keys}
+    LEFT JOIN series s ON s.worker_id = k.worker AND s.name = k.name
+    LEFT JOIN run_metrics m ON m.run_id = k.run AND m.name = k.name
+    """,
+    worker="bigint",
+    name="text",
+    run="bytea",
+)
+_NEW = bare.Puts(series=bare.Put(Series, ("worker_id", "name", "run_id", "job_id", "attempt_id", "points")))
+_WRITES = bare.Puts(
+    chunks=bare.Put(Chunk, CHUNK),
+    series=bare.Put(Series, ("id", "points"), unique=("id",), only_update=True),
+    headlines=bare.Put(headlines.RunMetric, Headline._fields, unique=("run_id", "name")),
+    producers=bare.Put(
+        Producer, ("attempt_id", "producer", "number", "seq"), unique=("attempt_id", "producer")
+    ),
+)
 
 
 async def repeated(session: Transaction, attempt_id: bytes, producer: str, number: int) -> int | None:
@@ -76,26 +191,6 @@ async def remember(session: Transaction, attempt_id: bytes, producer: str, numbe
     values = {"number": number, "seq": seq}
     if not await session.change(update(Producer).where(ours).values(values)):
         await session.execute(insert(Producer).values(attempt_id=attempt_id, producer=producer, **values))
-
-
-async def _series(session: Transaction, origin: Origin, names: Sequence[str]) -> dict[str, Any]:
-    parameters = {"worker": origin.worker_id, "names": list(names)}
-    found = {row.name: row for row in (await session.execute(_SERIES, parameters)).all()}
-    missing = [name for name in names if name not in found]
-    if missing:
-        rows = [
-            {
-                "worker_id": origin.worker_id,
-                "name": name,
-                "run_id": origin.run_id,
-                "job_id": origin.job_id,
-                "attempt_id": origin.attempt_id,
-            }
-            for name in missing
-        ]
-        await session.execute(insert(Series), rows)
-        found = {row.name: row for row in (await session.execute(_SERIES, parameters)).all()}
-    return found
 
 
 def _with_steps(column: Column, points: int) -> Integers:

@@ -12,7 +12,8 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -47,6 +48,17 @@ class Session:
         if isinstance(self._connection, AsyncConnection):
             return await self._connection.execute(statement, parameters)
         return self._connection.execute(statement, parameters)
+
+    async def driver(self) -> Any:
+        """The driver's own connection in this transaction, for bare.py: sqlite3's or asyncpg's.
+
+        On PostgreSQL the transaction begins with the first statement: one has to come before.
+        """
+        if isinstance(self._connection, AsyncConnection):
+            driver: Any = (await self._connection.get_raw_connection()).driver_connection
+            assert driver.is_in_transaction(), "SQLAlchemy begins a transaction at its first statement"
+            return driver
+        return self._connection.connection.driver_connection
 
     async def all(
         self,
@@ -140,6 +152,7 @@ class Database:
     def __init__(self, url: str, *, bus: Bus, pool_size: int = 8) -> None:
         self.bus = bus
         self.url = make_url(url)
+        self._aside = ThreadPoolExecutor(1, "commit")
         self._reader: Engine | AsyncEngine
         self._writer: Engine | AsyncEngine
         self._single: Engine | AsyncEngine
@@ -189,30 +202,48 @@ class Database:
                 yield Session(connection)
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[Transaction]:
-        """One writing transaction: committed, then announced, at the end; undone by an exception."""
+    async def begin(self, *, aside: bool = False) -> AsyncIterator[Transaction]:
+        """One writing transaction: committed, then announced, at the end; undone by an exception.
+
+        `aside` leaves the event loop free while SQLite makes it durable.
+        """
         if self._writing:
-            async with self._writing, self._transaction() as transaction:
+            async with self._writing, self._transaction(aside) as transaction:
                 yield transaction
         else:
-            async with self._transaction() as transaction:
+            async with self._transaction(aside) as transaction:
                 yield transaction
         self.bus.publish(transaction.emitted.reached, wake=transaction.emitted.wake)
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Transaction]:
+    async def _transaction(self, aside: bool) -> AsyncIterator[Transaction]:
         async with _connected(self._writer) as connection:
             await _begin_patiently(connection)
             transaction = Transaction(connection)
             yield transaction
             await feeds.flush(transaction)
+            await self._commit(connection, aside)
+
+    async def _commit(self, connection: Connection | AsyncConnection, aside: bool) -> None:
+        try:
             if isinstance(connection, AsyncConnection):
                 await connection.commit()
+            elif aside:
+                loop = asyncio.get_running_loop()
+                await _finished(loop.run_in_executor(self._aside, connection.commit))
             else:
                 connection.commit()
+        except BaseException:
+            # SQLAlchemy takes it for an end and rolls nothing back: the next one would find the transaction open.
+            if isinstance(connection, AsyncConnection):
+                await connection.invalidate()
+            else:
+                connection.invalidate()
+            raise
 
     async def close(self) -> None:
         """Close every connection."""
+        self._aside.shutdown()
         for engine in (self._reader, self._writer, self._scanner):
             if isinstance(engine, AsyncEngine):
                 await engine.dispose()
@@ -238,6 +269,17 @@ async def _connected(engine: Engine | AsyncEngine) -> AsyncIterator[Connection |
     else:
         with engine.connect() as connection:
             yield connection
+
+
+async def _finished(work: asyncio.Future[None]) -> None:
+    """Wait for a thread's work to end, also when cancelled: nobody else may touch its connection before."""
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({work})
+        raise
 
 
 _STEPS = 20_000

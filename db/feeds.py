@@ -7,11 +7,24 @@ and written by `flush` at its end: one update of the feed, one insert of its eve
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, bindparam, false, insert, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    Index,
+    bindparam,
+    column,
+    false,
+    insert,
+    select,
+    table,
+    text,
+    update,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns
@@ -123,6 +136,7 @@ class Emitted:
         self.wake = False
 
 
+_JOB: Any = column("id", Id)
 # FOR NO KEY UPDATE: who inserts a row that refers to a feed does not wait for whoever writes to it.
 _LOCK = (
     select(Feed.id, Feed.seq)
@@ -131,6 +145,14 @@ _LOCK = (
     .with_for_update(key_share=True)
 )
 _LOCK_ONE = select(Feed.id, Feed.seq).where(Feed.id == bindparam("id")).with_for_update(key_share=True)
+_LOCK_OF_JOBS = (
+    select(Feed.id)
+    .where(
+        Feed.id.in_(select(column("feed_id")).select_from(table("jobs")).where(columns.Among(_JOB, "jobs")))
+    )
+    .order_by(Feed.id)
+    .with_for_update(key_share=True)
+)
 _ADVANCE = (
     update(Feed.__table__)  # type: ignore[arg-type]
     .where(Feed.__table__.c.id == bindparam("feed"))
@@ -166,6 +188,17 @@ async def lock_all(session: "Transaction", feed_ids: Sequence[int]) -> dict[int,
     return heads
 
 
+async def lock_of_jobs(session: "Transaction", job_ids: Collection[bytes]) -> None:
+    """Lock the feeds of jobs in id order; what they have reached is read after that, and told to `hold`."""
+    if session.postgresql:  # SQLite has one writer
+        await session.execute(_LOCK_OF_JOBS, {"jobs": list(job_ids)})
+
+
+def hold(session: "Transaction", feed_id: int, seq: int) -> Head:
+    """The head of a feed that is locked and stands at this number."""
+    return session.emitted.heads.setdefault(feed_id, Head(feed_id, seq))
+
+
 async def flush(session: "Transaction") -> None:
     """Write what was emitted; `Database.begin` calls it as the last thing before the commit."""
     changed = [head for head in session.emitted.heads.values() if head.seq != head.start]
@@ -177,7 +210,7 @@ async def flush(session: "Transaction") -> None:
     events = [event for head in changed for event in head.events]
     if events:
         await session.execute(_INSERT_EVENTS, events)
-    session.emitted.reached = {head.id: head.seq for head in changed}
+    session.emitted.reached |= {head.id: head.seq for head in changed}
 
 
 async def unsettle(session: "Transaction", head: Head) -> None:

@@ -4,8 +4,9 @@ One row a run and metric: the last, least and greatest finite value, of rank 0, 
 that reported the metric last. "Last" is at the highest step; of equal steps the one that came last.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection
+from math import isfinite
+from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, Text, select
@@ -13,8 +14,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns
 from db.columns import Base, Id
-from db.database import Session, Transaction
-from db.points import Column, Integers, Origin
+from db.database import Session
+from db.points import Column, Floats, Integers, Origin
 from db.rows import Columns, Query
 
 
@@ -42,56 +43,71 @@ class RunMetric(Base):
     maximum_step: Mapped[int | None] = mapped_column(BigInteger)
 
 
-async def update(
-    session: Transaction, origin: Origin, given: Sequence[Column], whole: Sequence[Integers]
-) -> None:
-    """Take a batch into the headline values of its run, whose feed is locked."""
-    names = [column.name for column in given]
-    statement = select(RunMetric).where(RunMetric.run_id == origin.run_id, RunMetric.name.in_(names))
-    before = {row.name: row for row in await session.all(RunMetric, statement)}
-    rows = []
-    for column, steps in zip(given, whole, strict=True):
-        row = _merged(before.get(column.name), origin, column, steps)
-        if row is not None:
-            rows.append(row)
-    if rows:
-        upsert = columns.upsert(session.postgresql, RunMetric, ("run_id", "name"))
-        await session.execute(upsert, rows)
+class Headline(NamedTuple):
+    """A row of run_metrics."""
+
+    run_id: bytes
+    name: str
+    project_id: bytes
+    job_id: bytes
+    attempt: int
+    last: float | None
+    last_step: int
+    minimum: float | None
+    minimum_step: int | None
+    maximum: float | None
+    maximum_step: int | None
 
 
-def _merged(
-    before: RunMetric | None, origin: Origin, column: Column, steps: Integers
-) -> dict[str, Any] | None:
-    """The headline row after these points, None when an earlier attempt may not change it."""
-    finite = np.isfinite(column.values)
-    values, at = column.values[finite], steps[finite]
+def merge(
+    before: RunMetric | Headline | None, origin: Origin, column: Column, steps: Integers
+) -> Headline | None:
+    """The headline after these points, None when an earlier attempt may not change it."""
     if before is not None and before.job_id == origin.job_id and before.attempt > origin.attempt:
         return None
     same = before if before and (before.job_id, before.attempt) == (origin.job_id, origin.attempt) else None
-    row: dict[str, Any] = {
-        "run_id": origin.run_id,
-        "name": column.name,
-        "project_id": origin.project_id,
-        "job_id": origin.job_id,
-        "attempt": origin.attempt,
-        "last": same.last if same else None,
-        "last_step": same.last_step if same else int(steps.max()),
-        "minimum": same.minimum if same else None,
-        "minimum_step": same.minimum_step if same else None,
-        "maximum": same.maximum if same else None,
-        "maximum_step": same.maximum_step if same else None,
-    }
-    if not len(values):
-        return row
-    last = len(at) - 1 - int(np.argmax(at[::-1]))  # of equal steps the one that came last
-    if row["last"] is None or at[last] >= row["last_step"]:
-        row |= {"last": float(values[last]), "last_step": int(at[last])}
-    low, high = int(np.argmin(values)), int(np.argmax(values))
-    if row["minimum"] is None or values[low] < row["minimum"]:
-        row |= {"minimum": float(values[low]), "minimum_step": int(at[low])}
-    if row["maximum"] is None or values[high] > row["maximum"]:
-        row |= {"maximum": float(values[high]), "maximum_step": int(at[high])}
-    return row
+    told = _extremes(column.values, steps)
+    last, minimum, maximum = (
+        ((same.last, same.last_step), (same.minimum, same.minimum_step), (same.maximum, same.maximum_step))
+        if same
+        else ((None, int(steps.max())), (None, None), (None, None))
+    )
+    if told is not None:
+        (value, step), low, high = told
+        if last[0] is None or step >= last[1]:
+            last = (value, step)
+        if minimum[0] is None or low[0] < minimum[0]:
+            minimum = low
+        if maximum[0] is None or high[0] > maximum[0]:
+            maximum = high
+    return Headline(
+        origin.run_id,
+        column.name,
+        origin.project_id,
+        origin.job_id,
+        origin.attempt,
+        *last,
+        *minimum,
+        *maximum,
+    )
+
+
+_At = tuple[float, int]
+
+
+def _extremes(values: Floats, steps: Integers) -> tuple[_At, _At, _At] | None:
+    """The last, least and greatest finite value of a batch with their steps; None if there is none."""
+    if len(values) == 1:
+        only = values.item(), steps.item()
+        return (only, only, only) if isfinite(only[0]) else None
+    finite = np.isfinite(values)
+    if not finite.all():
+        values, steps = values[finite], steps[finite]
+        if not len(values):
+            return None
+    last = len(steps) - 1 - int(steps[::-1].argmax())  # of equal steps the one that came last
+    low, high = int(values.argmin()), int(values.argmax())
+    return tuple((values.item(at), steps.item(at)) for at in (last, low, high))  # type: ignore[return-value]
 
 
 _OF_RUNS = Query(

@@ -1,73 +1,49 @@
 """What code reports of itself through the API: metrics of a job that is running, under its own token.
 
-A batch is committed at most once: a producer numbers its batches, and a number that was committed before
-changes nothing and gets the same answer.
+Batches of many callers are added in one transaction (ingest.py), each whole or refused for itself: what they meet
+is read under the locks of their feeds, judged batch after batch in the process, and written at once. A batch is
+committed at most once: a producer numbers its batches, and a number that was committed before changes nothing and
+gets the same answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from sqlalchemy import bindparam, select
-
-from db import batches, errors, externals, feeds, ids, texts, viewers
-from db.attempts import Attempt, Worker
+from db import bare, batches, errors, externals, feeds, ids, texts, viewers
+from db.batches import Portion
 from db.database import Transaction
-from db.jobs import Job
+from db.errors import DomainError
 from db.points import Column, Origin
+from db.states import TERMINAL_JOB
 from db.viewers import Viewer
 
-_RUNNING = (
-    select(
-        Job.project_id,
-        Job.run_id,
-        Attempt.id,
-        Attempt.number,
-        Attempt.ended_at,
-        Attempt.backend_id,
-        Worker.id.label("worker_id"),
-        Worker.rank,
-    )
-    .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempts))
-    .join(Worker, Worker.attempt_id == Attempt.id)
-    .where(Job.id == bindparam("job"), Worker.rank == bindparam("rank"))
-)
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a caller wants to add to a job's worker."""
+
+    viewer: Viewer
+    job_id: bytes
+    rank: int
+    producer: str
+    number: int
+    given: Sequence[Column]
 
 
-async def log(
-    session: Transaction,
-    viewer: Viewer,
-    job_id: bytes,
-    rank: int,
-    producer: str,
-    number: int,
-    given: Sequence[Column],
-) -> tuple[int, bool]:
-    """Add a batch to a running job; returns its number in the run's feed, and whether it was a repeat.
+class Added(NamedTuple):
+    """A batch's number in the run's feed, and whether it was a repeat."""
 
-    Raises NotFound, Forbidden, Invalid, or Conflict for a job that is not running.
-    """
-    if not 1 <= len(producer) <= 100 or texts.refusal(producer):
+    seq: int
+    duplicate: bool
+
+
+def require_sound(batch: Batch) -> None:
+    """Raise Invalid for what no job would take."""
+    if not 1 <= len(batch.producer) <= 100 or texts.refusal(batch.producer):
         raise errors.Invalid("a producer's name has 1 to 100 characters", path=("producer",))
-    if not any(len(column.values) for column in given):
+    if not any(len(column.values) for column in batch.given):
         raise errors.Invalid("there are no points in this batch", path=("points",))
-    found = await session.scalar(select(Job.feed_id).where(Job.id == job_id))
-    if found is None:
-        raise errors.NotFound(f"there is no job {ids.encode('job', job_id)}", path=("job",))
-    head = await feeds.lock(session, found)
-    row = (await session.execute(_RUNNING, {"job": job_id, "rank": rank})).first()
-    require_reporter(viewer, job_id, row.project_id if row else None)
-    external = row is not None and row.backend_id is None
-    heard = external and await externals.hear(session, head, job_id)
-    if row is None or (row.ended_at is not None and not heard):
-        raise errors.Conflict("this job has no attempt running with a worker of this rank", path=("job",))
-    if viewer.kind is viewers.Kind.JOB and viewer.attempt != row.number:
-        raise errors.Forbidden("this token is of an earlier attempt", path=("job",))
-    committed = await batches.repeated(session, row.id, producer, number)
-    if committed is not None:
-        return committed, True
-    origin = Origin(row.run_id, row.project_id, job_id, row.id, row.number, row.worker_id, row.rank)
-    seq = await batches.append(session, head, origin, given)
-    await batches.remember(session, row.id, producer, number, seq)
-    return seq, False
 
 
 def require_reporter(viewer: Viewer, job_id: bytes, project_id: bytes | None) -> None:
@@ -77,3 +53,143 @@ def require_reporter(viewer: Viewer, job_id: bytes, project_id: bytes | None) ->
             raise errors.Forbidden("this token is of another job", path=("job",))
     elif project_id is not None:
         viewers.require_writer(viewer, project_id)
+
+
+async def add(session: Transaction, given: Sequence[Batch]) -> list[Added | DomainError]:
+    """Add batches to running jobs, in order; of each its number, or why it was refused.
+
+    That is NotFound, Forbidden, or Conflict for a job that is not running.
+    """
+    await feeds.lock_of_jobs(session, {batch.job_id for batch in given})
+    group = _Group(session)
+    await group.stand(given)
+    answers = [group.judge(batch) for batch in given]
+    await batches.append_all(session, group.taken, group.changed)
+    return answers
+
+
+class _Standing(NamedTuple):
+    """Where a caller finds its worker. From `feed_id` on None where there is no such job, attempt or worker."""
+
+    job_id: bytes
+    rank: int
+    producer: str
+    feed_id: int | None
+    seq: int
+    project_id: bytes
+    run_id: bytes
+    attempt_id: bytes
+    attempt: int
+    ended_at: int | None
+    backend_id: bytes | None
+    worker_id: int | None
+    number: int | None
+    committed: int
+
+
+_STANDING = bare.Look(
+    """
+    SELECT k.job, k.rank, k.producer, j.feed_id, f.seq, j.project_id, j.run_id, a.id, a.number, a.ended_at,
+           a.backend_id, w.id, p.number, p.seq
+    FROM {keys}
+    LEFT JOIN jobs j ON j.id = k.job
+    LEFT JOIN feeds f ON f.id = j.feed_id
+    LEFT JOIN attempts a ON a.job_id = j.id AND a.number = j.attempts
+    LEFT JOIN workers w ON w.attempt_id = a.id AND w.rank = k.rank
+    LEFT JOIN producers p ON p.attempt_id = a.id AND p.producer = k.producer
+    """,
+    job="bytea",
+    rank="int",
+    producer="text",
+)
+_ENDED = ", ".join(f"'{state.value}'" for state in TERMINAL_JOB)
+# As externals.hear has it: those of which a report changes nothing.
+_QUIET = bare.Look(
+    f"""
+    SELECT e.job_id
+    FROM {{keys}}
+    JOIN externals e ON e.job_id = k.job
+    JOIN jobs j ON j.id = k.job
+    JOIN runs r ON r.id = e.run_id
+    WHERE j.state NOT IN ({_ENDED}) AND r.deleted_at IS NULL
+      AND (r.cancel_requested_at IS NOT NULL
+           OR e.expires_at >= {{now}} + e.heartbeat_seconds * {int((externals.MISSED - 0.5) * 1e6)})
+    """,
+    job="bytea",
+)
+
+
+@dataclass(slots=True)
+class _Group:
+    """Batches on their way into one transaction."""
+
+    session: Transaction
+    standing: dict[tuple[bytes, int, str], _Standing] = field(default_factory=dict)
+    heard: set[bytes] = field(default_factory=set)
+    numbers: batches.Numbers = field(default_factory=dict)
+    changed: batches.Numbers = field(default_factory=dict)
+    taken: list[Portion] = field(default_factory=list)
+
+    async def stand(self, given: Sequence[Batch]) -> None:
+        """Read what the batches meet, and hear the reporters of external runs."""
+        keys = {(batch.job_id, batch.rank, batch.producer) for batch in given}
+        rows = map(_Standing._make, await bare.look(self.session, _STANDING, list(keys)))
+        self.standing = {(row.job_id, row.rank, row.producer): row for row in rows}
+        for row in self.standing.values():
+            if row.feed_id is not None:
+                feeds.hold(self.session, row.feed_id, row.seq)
+            if row.number is not None:
+                self.numbers[row.attempt_id, row.producer] = row.number, row.committed
+        await self._hear(given)
+
+    async def _hear(self, given: Iterable[Batch]) -> None:
+        jobs = {batch.job_id for batch in given if self._may_be_heard(batch)}
+        if not jobs:
+            return
+        quiet = {row[0] for row in await bare.look(self.session, _QUIET, [(job,) for job in jobs])}
+        self.heard |= quiet
+        feed_of = {row.job_id: row.feed_id for row in self.standing.values() if row.feed_id is not None}
+        for job_id in sorted(jobs - quiet):
+            head = await feeds.lock(self.session, feed_of[job_id])
+            if await externals.hear(self.session, head, job_id):
+                self.heard.add(job_id)
+
+    def _may_be_heard(self, batch: Batch) -> bool:
+        """Whether this is a report to an external run, of somebody who may report."""
+        row = self.standing[batch.job_id, batch.rank, batch.producer]
+        if row.worker_id is None or row.backend_id is not None:
+            return False
+        try:
+            require_reporter(batch.viewer, batch.job_id, row.project_id)
+        except errors.Forbidden:
+            return False
+        return batch.viewer.attempt in (None, row.attempt)
+
+    def judge(self, batch: Batch) -> Added | DomainError:
+        """Take a batch under the next number of its feed, or say why not."""
+        try:
+            return self._judged(batch, self.standing[batch.job_id, batch.rank, batch.producer])
+        except DomainError as error:
+            return error
+
+    def _judged(self, batch: Batch, row: _Standing) -> Added:
+        if row.feed_id is None:
+            raise errors.NotFound(f"there is no job {ids.encode('job', batch.job_id)}", path=("job",))
+        require_reporter(batch.viewer, batch.job_id, None if row.worker_id is None else row.project_id)
+        if row.worker_id is None or (row.ended_at is not None and batch.job_id not in self.heard):
+            message = "this job has no attempt running with a worker of this rank"
+            raise errors.Conflict(message, path=("job",))
+        if batch.viewer.kind is viewers.Kind.JOB and batch.viewer.attempt != row.attempt:
+            raise errors.Forbidden("this token is of an earlier attempt", path=("job",))
+        number, committed = self.numbers.get((row.attempt_id, batch.producer), (None, 0))
+        if number is not None and batch.number <= number:
+            return Added(committed, True)
+        head = self.session.emitted.heads[row.feed_id]
+        seq = head.take()
+        key = row.attempt_id, batch.producer
+        self.numbers[key] = self.changed[key] = batch.number, seq
+        origin = Origin(
+            row.run_id, row.project_id, row.job_id, row.attempt_id, row.attempt, row.worker_id, row.rank
+        )
+        self.taken.append(Portion(origin, row.feed_id, seq, batch.given))
+        return Added(seq, False)

@@ -29,6 +29,7 @@ from backends.vault import Vault, new_key
 from db import backends, claims, ids, logs, projects, schema, users
 from db.bus import Bus
 from db.database import Database
+from db.ingest import Ingest
 from graph import content, log_text, pages
 from graph.credentials import Credentials, keep
 from graph.errors import ErrorCode
@@ -170,6 +171,8 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
         await users.ensure_administrator(session, token)
     credentials = Credentials(database, secret.encode())
     blobs = Blobs(settings.files)
+    ingest = Ingest(database)
+    stack.push_async_callback(ingest.close)
     hub = Hub(database)
     stack.callback(hub.close)
     vault = Vault(keep(settings.home / "secrets.key", make=new_key()))
@@ -194,6 +197,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     stack.push_async_callback(scheduler.close)
     return Surroundings(
         database=database,
+        ingest=ingest,
         hub=hub,
         blobs=blobs,
         credentials=credentials,

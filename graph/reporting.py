@@ -10,8 +10,9 @@ import numpy as np
 import strawberry
 from strawberry.types.arguments import InputContext
 
-from db import columns, errors, points, reporting
+from db import columns, errors, points
 from db.points import Column, Integers
+from db.reporting import Batch
 from graph.context import Info
 from graph.errors import UserError, refusing
 from graph.metrics import NonFiniteKind
@@ -96,17 +97,9 @@ class MetricMutation:
         job_id = context.viewer.job_id if input.job is None else key("job", input.job, "job")
         if job_id is None:
             raise errors.Invalid("say which job, or use a job's token", path=("job",))
-        async with context.database.begin() as session:
-            seq, duplicate = await reporting.log(
-                session,
-                context.viewer,
-                job_id,
-                input.rank,
-                input.producer,
-                input.number,
-                given,
-            )
-        return LogMetricsPayload(seq=Int64(seq), duplicate=duplicate)
+        batch = Batch(context.viewer, job_id, input.rank, input.producer, input.number, given)
+        added = await context.around.ingest.add(batch)
+        return LogMetricsPayload(seq=Int64(added.seq), duplicate=added.duplicate)
 
 
 def _series_input(_kind: type, given: Mapping[str, Any], context: InputContext) -> SeriesInput:

@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from backends.blobs import Blobs
 from backends.vault import Vault
 from db.database import Database
+from db.ingest import Ingest
 from db.viewers import Viewer
 from graph.credentials import COOKIE, Credentials
 from graph.live import Hub
@@ -23,6 +24,7 @@ class Surroundings:
         self,
         *,
         database: Database,
+        ingest: Ingest,
         hub: Hub,
         blobs: Blobs,
         credentials: Credentials,
@@ -32,6 +34,7 @@ class Surroundings:
         max_upload_bytes: int,
     ) -> None:
         self.database = database
+        self.ingest = ingest
         self.hub = hub
         self.blobs = blobs
         self.credentials = credentials

@@ -10,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from db import attempts, columns, errors, external_reports, externals, feeds, files, jobs, logs, reporting
+from db import (
+    attempts,
+    columns,
+    errors,
+    external_reports,
+    externals,
+    feeds,
+    files,
+    ingest,
+    jobs,
+    logs,
+    reporting,
+)
 from db.database import Database
 from db.externals import External, ExternalSpec
 from db.jobs import Direction
@@ -46,8 +58,8 @@ async def beat(world: World, job: jobs.Job) -> bool:
 
 async def measure(world: World, job: jobs.Job, number: int = 1) -> tuple[int, bool]:
     column = Column("loss", np.zeros(1, np.int64), np.ones(1))
-    async with world.database.begin() as session:
-        return await reporting.log(session, reporter(job), job.id, 0, "p", number, [column])
+    batch = reporting.Batch(reporter(job), job.id, 0, "p", number, [column])
+    return await ingest.Ingest(world.database).add(batch)
 
 
 async def say(world: World, job: jobs.Job, *texts: str, number: int = 1) -> tuple[int, bool]:

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from db import errors, reporting
+from db import errors
 from db.claims import Launch
 from db.database import Database
+from db.ingest import Ingest
 from db.points import Column
+from db.reporting import Batch
 from db.viewers import Kind, Viewer
 from tests.db.world import World, points_of
 
@@ -33,10 +35,8 @@ async def _log(
 ) -> tuple[int, bool]:
     viewer, producer = given.get("viewer", _token(launch)), given.get("producer", "p")
     column = Column("loss", np.zeros(len(values), np.int64), np.array(values, np.float64))
-    async with world.database.begin() as session:
-        return await reporting.log(
-            session, viewer, launch.job_id, given.get("rank", 0), producer, number, [column]
-        )
+    batch = Batch(viewer, launch.job_id, given.get("rank", 0), producer, number, [column])
+    return await Ingest(world.database).add(batch)
 
 
 async def _kept(world: World, launch: Launch) -> list[float]:
