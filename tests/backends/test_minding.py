@@ -55,9 +55,9 @@ class Losing(Database):
             yield session
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[Transaction]:
+    async def begin(self, *, aside: bool = False) -> AsyncIterator[Transaction]:
         self._lose()
-        async with super().begin() as session:
+        async with super().begin(aside=aside) as session:
             yield session
             self._lose()
         self._lose()

@@ -59,10 +59,10 @@ class Mortal(Database):
     deaths: Iterator[str] = iter(())
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[Transaction]:
+    async def begin(self, *, aside: bool = False) -> AsyncIterator[Transaction]:
         """A transaction, perhaps the last."""
         death = next(self.deaths, "")
-        async with super().begin() as session:
+        async with super().begin(aside=aside) as session:
             yield session
             if death == "before":
                 raise Killed
