@@ -32,9 +32,10 @@ from db.database import Database
 from db.ingest import Ingest
 from graph import content, log_text, pages
 from graph.credentials import Credentials, keep
+from graph.encoding import fault
 from graph.errors import ErrorCode
 from graph.guard import Guard
-from graph.http import Endpoint, fault
+from graph.http import Endpoint
 from graph.live import Hub
 from graph.schema import build, sdl
 from graph.settings import Settings

@@ -8,8 +8,8 @@ from db import files
 from db.errors import DomainError
 from db.viewers import Viewer
 from graph import nodes
+from graph.encoding import fault
 from graph.errors import ErrorCode
-from graph.http import fault
 from graph.surroundings import Surroundings
 
 STATUS = {

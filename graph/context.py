@@ -4,6 +4,7 @@ Loaders batch what one operation needs of one kind into one read. They remember 
 WebSocket, whose connection shares one context among its operations and their events, they only batch.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from copy import copy
 from typing import Any, TypeVar
@@ -22,7 +23,37 @@ from graph.sweeping import current
 K = TypeVar("K")
 V = TypeVar("V")
 
+FROM_NOW = -1
+
 Fetch = Callable[["Context", list[Any]], Awaitable[list[Any]]]
+
+
+class Course:
+    """How far a subscription is to follow its feed, and how far it has come, in places (events.place).
+
+    `resume` is the number to follow past, whatever the operation says, FROM_NOW for the feed's end; `until`
+    is where to stop. `begun` is given the place where it begins. What is told last stands for the events from
+    `first` to `at`. `arrived` says that it stopped because of `until`, all up to there having been told.
+    """
+
+    def __init__(self, resume: int | None = None, until: int | None = None) -> None:
+        self.resume = resume
+        self.until = until
+        self.begun: asyncio.Future[int] | None = None
+        self.first = self.at = 0
+        self.arrived = False
+
+    def beginning(self, after: int | None) -> int | None:
+        """The number to follow past where the operation says `after`; None is the feed's end."""
+        if self.resume is None:
+            return after
+        return None if self.resume == FROM_NOW else self.resume
+
+    def begin(self, at: int) -> None:
+        """The feed is followed past here."""
+        self.first = self.at = at
+        if self.begun is not None:
+            self.begun.set_result(at)
 
 
 class Context:
@@ -36,24 +67,16 @@ class Context:
         self._around = around
         self.request_id = request_id
         self.authenticated: Viewer | None = viewer
-        self.place: int | None = None
-        """Where the event that a subscription is being told stands (events.place)."""
-        self._begun: Callable[[int], None] | None = None
+        self.course = Course()
         self._remember = connection.scope["type"] == "http"
         self._loaders: dict[Any, DataLoader[Any, Any]] = {}
 
-    def twin(self, begun: Callable[[int], None]) -> "Context":
-        """The same surroundings for another operation; `begun` is told from where its feed is followed."""
+    def twin(self, course: "Course") -> "Context":
+        """The same surroundings for another operation, a subscription with a course of its own."""
         made = copy(self)
         made._loaders = {}
-        made._begun = begun
-        made.place = None
+        made.course = course
         return made
-
-    def follows(self, place: int) -> None:
-        """A subscription of this context follows its feed past here."""
-        if self._begun is not None:
-            self._begun(place)
 
     @property
     def viewer(self) -> Viewer:

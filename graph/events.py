@@ -6,7 +6,8 @@ again what was not for them.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import strawberry
@@ -91,39 +92,64 @@ async def follow(
     """
     if feed_id is None:
         raise errors.NotFound("there is no such thing to follow, or you may not see it", path=("id",))
+    course = context.course
+    after = course.beginning(after)
     cursor = await _head(context, feed_id) if after is None else max(after, 0)
-    context.follows(place(cursor))
-    async for at, event in _events(context, feed_id, cursor, told):
-        context.place = at
-        yield event
+    course.begin(place(cursor))
+    async with aclosing(_events(context, feed_id, cursor, told)) as events:
+        async for course.first, course.at, event in events:
+            yield event
 
 
 async def _events(
     context: Context, feed_id: int, cursor: int, told: Callable[[live.Message], Any]
-) -> AsyncIterator[tuple[int, Any]]:
+) -> AsyncGenerator[tuple[int, int, Any], None]:
+    """Events, each with the places of the first and the last of what it tells."""
     said, at = cursor, time.monotonic()
     held = 0.0
-    async for item in context.around.hub.follow(feed_id, cursor, remind_seconds=CURSOR_SECONDS):
-        match item:
-            case live.Message(seq=seq):
-                event = told(item)
-                if event is not None:
-                    began = time.thread_time()
-                    yield place(seq), event
+    course = context.course
+    following = context.around.hub.follow(feed_id, cursor, remind_seconds=CURSOR_SECONDS)
+    async with aclosing(following) as items:
+        async for item in items:
+            if course.until is not None and _is_over(item, course.until):
+                course.arrived = True
+                if said < course.until // 2:
+                    seq = course.until // 2
+                    yield place(seq), course.until, Cursor(seq=Int64(seq))
+                return
+            match item:
+                case live.Message(seq=seq):
+                    event = told(item)
+                    if event is not None:
+                        began = time.thread_time()
+                        yield place(seq), place(seq), event
+                        said, at = seq, time.monotonic()
+                        if item.lines is not None and item.lines.count > _MANY_LINES:
+                            # What it took, and no more of what others did while it was being sent.
+                            held += min(time.thread_time() - began, _SPREE_SECONDS)
+                            await asyncio.sleep(held * _LEFT_ALONE if held >= _SPREE_SECONDS else 0)
+                            held = held if held < _SPREE_SECONDS else 0.0
+                case live.Reached(seq=seq) if seq > said and time.monotonic() - at >= CURSOR_SECONDS:
+                    yield place(seq), place(seq), Cursor(seq=Int64(seq))
                     said, at = seq, time.monotonic()
-                    if item.lines is not None and item.lines.count > _MANY_LINES:
-                        # What it took, and no more of what others did while it was being sent.
-                        held += min(time.thread_time() - began, _SPREE_SECONDS)
-                        await asyncio.sleep(held * _LEFT_ALONE if held >= _SPREE_SECONDS else 0)
-                        held = held if held < _SPREE_SECONDS else 0.0
-            case live.Reached(seq=seq) if seq > said and time.monotonic() - at >= CURSOR_SECONDS:
-                yield place(seq), Cursor(seq=Int64(seq))
-                said, at = seq, time.monotonic()
-            case live.Truncated(resume_from=resume_from):
-                seq = resume_from - 1
-                yield place(seq), FeedTruncated(seq=Int64(seq), resume_from=Int64(resume_from))
-            case live.Ended(seq=seq):
-                yield place(seq, end=True), FeedEnded(seq=Int64(seq))
+                case live.Truncated(resume_from=resume_from):
+                    seq = resume_from - 1
+                    yield (
+                        place(seq),
+                        place(seq),
+                        FeedTruncated(seq=Int64(seq), resume_from=Int64(resume_from)),
+                    )
+                case live.Ended(seq=seq):
+                    end = place(seq, end=True)
+                    course.arrived = course.until is not None
+                    yield end, end, FeedEnded(seq=Int64(seq))
+
+
+def _is_over(item: live.Item, until: int) -> bool:
+    """Whether all up to a place has been told before this."""
+    if isinstance(item, live.Reached):
+        return place(item.seq) >= until
+    return place(item.seq, end=isinstance(item, live.Ended)) > until
 
 
 async def _head(context: Context, feed_id: int) -> int:

@@ -1,4 +1,4 @@
-"""The endpoint: GraphQL over HTTP and graphql-transport-ws.
+"""The endpoint: GraphQL over HTTP, as server-sent events (sse.py), and over WebSockets (sockets.py).
 
 POST of JSON only, answered as the client accepts it, with the status codes that the GraphQL-over-HTTP audit
 asks for: 400 for a request that could not be executed where the client takes application/graphql-response
@@ -8,101 +8,44 @@ no database without a viewer.
 
 import secrets
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
 import orjson
-import structlog
 from cross_web import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketState
-from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError, MissingQueryError
 from strawberry.http import process_result
-from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.schema import Schema
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
-from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
-    BaseGraphQLTransportWSHandler,
-    Operation,
-)
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
-from graph import remembered
+from db.viewers import Viewer
+from graph import remembered, sse
 from graph.context import Context
+from graph.encoding import LEGACY, encode, fault
 from graph.errors import ErrorCode
 from graph.sharing import Topics, shareable
+from graph.sockets import INIT_SECONDS, MOST_OPERATIONS, Adapter, Handler
 from graph.surroundings import Surroundings
-
-log = structlog.get_logger(__name__)
+from graph.topics import Tell
 
 MODERN = "application/graphql-response+json"
-LEGACY = "application/json"
-INIT_SECONDS = 10
-MOST_OPERATIONS = 100
-"""Subscriptions at once on one WebSocket."""
 _MEMBERS: dict[str, type] = {"query": str, "variables": dict, "operationName": str, "extensions": dict}
-
-
-class _Adapter(ASGIWebSocketAdapter):
-    """Text frames, and a close that may come twice."""
-
-    async def send_json(self, message: Mapping[str, object]) -> None:
-        await self.send(encode(message).decode())
-
-    async def send(self, text: str) -> None:
-        """One frame; waits while the peer takes none."""
-        if self.ws.application_state is WebSocketState.DISCONNECTED:
-            raise WebSocketDisconnected
-        try:
-            await self.ws.send_text(text)
-        except (RuntimeError, OSError) as error:
-            # The peer went away between two frames.
-            raise WebSocketDisconnected from error
-
-    async def close(self, code: int, reason: str) -> None:
-        if self.ws.application_state is not WebSocketState.DISCONNECTED:
-            await super().close(code, reason)
-
-
-class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
-    """graphql-transport-ws as strawberry has it; equal subscriptions get the same bytes."""
-
-    async def run_operation(self, operation: Operation[Context, None]) -> None:
-        """Send what a shared subscription gives; what cannot be shared goes the usual way."""
-        assert isinstance(self.view, Endpoint) and isinstance(self.websocket, _Adapter)
-        if not await self.view.admits(self.context):
-            return
-        wanted = shareable(operation.query, operation.variables, operation.operation_name)
-        answers = None if wanted is None else await self.view.topics.open(wanted, self.context)
-        if answers is None:
-            await super().run_operation(operation)
-            return
-        head = f'{{"id":{encode(operation.id).decode()},"type":"next","payload":'
-        try:
-            async with aclosing(answers):
-                async for text in answers:
-                    await self.websocket.send(f"{head}{text}}}")
-        except WebSocketDisconnected:
-            return
-        except Exception as error:
-            # As in strawberry's own handler: the fault is told to the log, the end to the client.
-            log.error("subscription failed", error=repr(error), exc_info=error)
-        # Also after a fault: a client that has not seen FeedEnded resumes where it stands.
-        await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
 
 class Endpoint(GraphQL[Context, None]):
     """The ASGI application at /graphql."""
 
-    websocket_adapter_class = _Adapter
-    graphql_transport_ws_handler_class = _Handler
+    websocket_adapter_class = Adapter
+    graphql_transport_ws_handler_class = Handler
 
     def __init__(self, schema: Schema, around: Surroundings) -> None:
         super().__init__(
@@ -116,13 +59,33 @@ class Endpoint(GraphQL[Context, None]):
         )
         self._around = around
         self._schema = schema
-        self.topics = Topics(self._stream, encode)
+        self.topics = Topics(self.stream, encode)
+        subscriptions = schema._schema.subscription_type
+        assert subscriptions is not None
+        self._resumable = frozenset(
+            name for name, field in subscriptions.fields.items() if "after" in field.args
+        )
 
-    async def _stream(
-        self, query: str, variables: dict[str, Any], name: str | None, context: Context
+    async def watch(
+        self,
+        query: str,
+        variables: dict[str, Any] | None,
+        operation_name: str | None,
+        context: Context,
+        tell: Tell,
+        *,
+        resume: int | None = None,
+    ) -> bool:
+        """Tell every answer to a subscription that is shared (sharing.py); False for what is not."""
+        wanted = shareable(query, variables, operation_name, self._resumable, resume=resume)
+        return wanted is not None and await self.topics.watch(wanted, context, tell)
+
+    async def stream(
+        self, query: str, variables: dict[str, Any] | None, operation_name: str | None, context: Context
     ) -> AsyncGenerator[Any, None]:
+        """The results of any operation: of a subscription many, else one."""
         source: AsyncGenerator[Any, None] = await self.schema.stream(
-            query, variable_values=variables, context_value=context, operation_name=name
+            query, variable_values=variables, context_value=context, operation_name=operation_name
         )
         return source
 
@@ -135,23 +98,26 @@ class Endpoint(GraphQL[Context, None]):
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         """A browser shows its cookie, others a header or {"token": …} in connection_init."""
         if not await self.admits(context):
+            assert isinstance(context.connection, WebSocket)
+            await context.connection.close(4401, "Unauthorized")
             raise ConnectionRejectionError
         accepted: UnsetType = UNSET
         return accepted
 
     async def admits(self, context: Context) -> bool:
-        """Whether a WebSocket's credential is good now, as it may not be for ever; closes it otherwise."""
+        """Whether a connection's credential is good now, as it may not be for ever."""
+        context.authenticated = await self._whose(context)
+        return context.authenticated is not None
+
+    async def is_still(self, context: Context) -> bool:
+        """Whether a connection's credential is still good for what it was when it was admitted."""
+        return context.authenticated is not None and await self._whose(context) == context.authenticated
+
+    async def _whose(self, context: Context) -> Viewer | None:
         token = context.connection_params.get("token")
         if isinstance(token, str) and token:
-            context.authenticated = await self._around.credentials.viewer(token)
-        else:
-            context.authenticated = await self._around.viewer(context.connection)
-        if context.authenticated is None:
-            connection = context.connection
-            assert isinstance(connection, WebSocket)
-            if connection.application_state is not WebSocketState.DISCONNECTED:
-                await connection.close(4401, "Unauthorized")
-        return context.authenticated is not None
+            return await self._around.credentials.viewer(token)
+        return await self._around.viewer(context.connection)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; what was no GraphQL request at all is told as JSON too."""
@@ -160,10 +126,28 @@ class Endpoint(GraphQL[Context, None]):
             return
         request = Request(scope, receive)
         try:
-            response = _refusal(request) or await self._answer(request)
+            response = _refusal(request) or await self._respond(request)
         except HTTPException as error:
             response = fault(error.status_code, ErrorCode.INVALID, error.reason)
         await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> sse.Stream | Response:
+        if sse.is_preferred(request.headers.get("accept", "")):
+            return await self._events(request)
+        return await self._answer(request)
+
+    async def _events(self, request: Request) -> sse.Stream | Response:
+        """The answers as server-sent events."""
+        last = request.headers.get("last-event-id", "")
+        if last and not (last.isdecimal() and int(last) < 2**53):
+            raise HTTPException(400, "Last-Event-ID is the id of an event: the number of a feed")
+        asked = _members(self.parse_json(await request.body()))
+        if not asked.get("query"):
+            raise HTTPException(400, "there is no `query` in this request")
+        context = await self.get_context(request, request)
+        if context.authenticated is None:
+            return fault(401, ErrorCode.UNAUTHENTICATED, "say who asks: send a token")
+        return sse.Stream(self, asked, context, int(last) if last else None)
 
     async def _answer(self, request: Request) -> Response:
         """The answer. A client of the older media type looks into the body, not at the status."""
@@ -187,7 +171,7 @@ class Endpoint(GraphQL[Context, None]):
         except MissingQueryError as error:
             raise HTTPException(400, "there is no `query` in this request") from error
         except InvalidOperationTypeError as error:
-            raise HTTPException(400, "subscriptions go by WebSocket") from error
+            raise HTTPException(400, f"subscriptions go by WebSocket, or accept {sse.MEDIA_TYPE}") from error
         except CannotGetOperationTypeError as error:
             raise HTTPException(400, error.as_http_error_reason()) from error
 
@@ -203,31 +187,6 @@ class Endpoint(GraphQL[Context, None]):
         return encode(data)
 
 
-def encode(data: object) -> bytes:
-    """JSON, with numpy's columns as they are."""
-    return orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY, default=_plain)
-
-
-def fault(status: int, code: ErrorCode, message: str, **headers: str) -> Response:
-    """An answer without data."""
-    body = {"errors": [{"message": message, "extensions": {"code": code.value}}]}
-    return Response(orjson.dumps(body), status, headers, media_type=LEGACY)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):  # a strided or big-endian column
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-def _members(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The members of a request, of the types that GraphQL over HTTP has."""
-    for name, kind in _MEMBERS.items():
-        if not isinstance(body.get(name), kind | None):
-            raise HTTPException(400, f"`{name}` is {'a string' if kind is str else 'an object'} or null")
-    return body
-
-
 def _refusal(request: Request) -> Response | None:
     if request.method != "POST":
         message = "GraphQL is asked by POST; a browser gets the explorer here"
@@ -235,9 +194,9 @@ def _refusal(request: Request) -> Response | None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         return fault(415, ErrorCode.INVALID, "send application/json")
-    accepted = request.headers.get("accept", "*/*")
-    if not any(one in accepted for one in (MODERN, LEGACY, "*/*", "application/*")):
-        return fault(406, ErrorCode.INVALID, f"answers are {MODERN} or {LEGACY}")
+    accepted = request.headers.get("accept", "*/*").lower()
+    if not any(one in accepted for one in (MODERN, LEGACY, sse.MEDIA_TYPE, "*/*", "application/*")):
+        return fault(406, ErrorCode.INVALID, f"answers are {MODERN}, {LEGACY} or {sse.MEDIA_TYPE}")
     return None
 
 

@@ -7,8 +7,8 @@ stands. Nothing queues for a watcher, so a slow one costs no memory, and every s
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -67,6 +67,10 @@ class Ended:
     """Nothing follows `seq`."""
 
     seq: int
+
+
+Item = Message | Reached | Truncated | Ended
+"""What who follows a feed is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ class Hub:
 
     async def follow(
         self, feed_id: int, after: int, *, remind_seconds: float | None = None
-    ) -> AsyncIterator[Message | Reached | Truncated | Ended]:
+    ) -> AsyncGenerator[Item, None]:
         """Everything past `after`, then what comes, until the feed's end.
 
         Reached comes whenever the watcher has caught up, and again after `remind_seconds` in which nothing
@@ -144,8 +148,9 @@ class Hub:
             reader = self._readers[feed_id] = _Reader(self._database, feed_id, self._poll_seconds)
         reader.watchers += 1
         try:
-            async for item in self._follow(reader, after, remind_seconds):
-                yield item
+            async with aclosing(self._follow(reader, after, remind_seconds)) as items:
+                async for item in items:
+                    yield item
         finally:
             reader.watchers -= 1
             if not reader.watchers:
@@ -155,7 +160,7 @@ class Hub:
 
     async def _follow(
         self, reader: "_Reader", cursor: int, remind_seconds: float | None
-    ) -> AsyncIterator[Message | Reached | Truncated | Ended]:
+    ) -> AsyncGenerator[Item, None]:
         await reader.ready.wait()
         while True:
             tick = reader.tick

@@ -21,7 +21,7 @@ from db.paging import Page
 from graph import nodes
 from graph.content import STATUS
 from graph.errors import ErrorCode
-from graph.http import fault
+from graph.encoding import fault
 from graph.log_search import LogFilter, wanted
 from graph.logs import LogStream
 from graph.scalars import Int64

@@ -1,28 +1,28 @@
 """Equal subscriptions are computed once and sent as the same bytes to all who watch.
 
-A topic is a document, its variables without the cursor, and who asks. It follows its feed from the moment it
-is made, executes each event once, encodes the answer once, and keeps the last answers in a bounded window. A
-watcher is a cursor into it. One that stands before the window, because it resumes from long ago or is slow,
-runs the operation for itself until it has caught up. What is unusual is not shared: anything but a
-subscription of one field whose `after` is a variable.
+A topic (topics.py) is a document, its variables without the cursor, and who asks. It follows its feed from the
+moment it is made, executes each event once and encodes the answer once. A watcher is a cursor into it. One
+that stands before the topic's window, because it resumes from long ago or is slow, runs the operation for
+itself until it has caught up. What is unusual is not shared: anything but a subscription of one field that
+takes `after`, and gets it from a variable, as a number, or not at all.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 import orjson
-import structlog
 from graphql import (
     FieldNode,
     GraphQLError,
+    IntValueNode,
+    NullValueNode,
     OperationDefinitionNode,
     OperationType,
+    ValueNode,
     VariableNode,
     parse,
 )
@@ -30,13 +30,10 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
 from graph import cost
-from graph.context import Context
+from graph.context import FROM_NOW, Context, Course
 from graph.events import place
+from graph.topics import Answer, Tell, Topic, Watcher
 
-log = structlog.get_logger(__name__)
-
-WINDOW_MESSAGES = 1000
-WINDOW_BYTES = 4 << 20
 LONGEST_QUERY = 16 << 10
 """Longer ones are not remembered, and so not shared."""
 
@@ -46,54 +43,85 @@ Stream = Callable[[str, dict[str, Any], str | None, Context], Awaitable[AsyncGen
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """An operation that may be shared: `cursor` names the variable that `after` comes from."""
+    """An operation that may be shared: `cursor` names the variable that `after` comes from, if one does.
+
+    `after` is where the watcher stands; None is where the feed ends.
+    """
 
     query: str
     variables: dict[str, Any]
     operation_name: str | None
-    cursor: str
-
-    @property
-    def after(self) -> int | None:
-        """Where the watcher stands; None is where the feed ends."""
-        found: int | None = self.variables.get(self.cursor)
-        return found
+    cursor: str | None
+    after: int | None
 
 
 def shareable(
-    query: str, variables: dict[str, Any] | None, operation_name: str | None
+    query: str,
+    variables: dict[str, Any] | None,
+    operation_name: str | None,
+    fields: Collection[str],
+    *,
+    resume: int | None = None,
 ) -> Subscription | None:
-    """The operation, if it is one whose answers are the same for all who ask it from the same place."""
-    cursor = _cursor_variable(query, operation_name) if len(query) <= LONGEST_QUERY else None
-    if cursor is None:
+    """The operation, if it is one whose answers are the same for all who ask it from the same place.
+
+    `fields` are those that take `after`. `resume` is where the watcher stands, whatever the operation says.
+    """
+    begin = _begin(query, operation_name) if len(query) <= LONGEST_QUERY else None
+    if begin is None or begin.field not in fields:
         return None
-    after = (variables or {}).get(cursor)
+    given = dict(variables or {})
+    after = begin.after if begin.cursor is None or begin.cursor not in given else given[begin.cursor]
+    if resume is not None:
+        after = resume
     if after is not None and (type(after) is not int or not 0 <= after < 2**53):
         return None  # refused, with the right words, where it is executed
-    return Subscription(query, dict(variables or {}), operation_name, cursor)
+    return Subscription(query, given, operation_name, begin.cursor, after)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begin:
+    """Which field is subscribed, which variable says where to begin, and where without that variable."""
+
+    field: str
+    cursor: str | None
+    after: int | None
 
 
 @lru_cache(maxsize=500)
-def _cursor_variable(query: str, operation_name: str | None) -> str | None:
+def _begin(query: str, operation_name: str | None) -> _Begin | None:
     try:
         document = parse(query, max_tokens=cost.TOKENS)
-    except GraphQLError:
+    except (GraphQLError, RecursionError):
         return None
     operations = [d for d in document.definitions if isinstance(d, OperationDefinitionNode)]
     if len(operations) != 1 or operations[0].operation is not OperationType.SUBSCRIPTION:
         return None
-    if operation_name is not None and (name := operations[0].name) and name.value != operation_name:
+    (operation,) = operations
+    if operation_name is not None and (name := operation.name) and name.value != operation_name:
         return None
-    selections = operations[0].selection_set.selections
-    if len(selections) != 1 or not isinstance(selections[0], FieldNode) or selections[0].directives:
+    selections = operation.selection_set.selections
+    field = selections[0]
+    if len(selections) != 1 or not isinstance(field, FieldNode) or field.directives:
         return None
-    arguments = selections[0].arguments or ()
-    if any(argument.name.value == "last" for argument in arguments):
+    arguments = {argument.name.value: argument.value for argument in field.arguments or ()}
+    if "last" in arguments:
         return None  # where it begins is found for each by itself
-    for argument in arguments:
-        if argument.name.value == "after" and isinstance(argument.value, VariableNode):
-            return argument.value.name.value
+    value = arguments.get("after")
+    if not isinstance(value, VariableNode):
+        return _fixed(field.name.value, None, value)
+    cursor = value.name.value
+    for variable in operation.variable_definitions or ():
+        if variable.variable.name.value == cursor:
+            return _fixed(field.name.value, cursor, variable.default_value)
     return None
+
+
+def _fixed(field: str, cursor: str | None, value: ValueNode | None) -> _Begin | None:
+    """A beginning that the document itself says: a number, or none."""
+    if value is None or isinstance(value, NullValueNode):
+        return _Begin(field, cursor, None)
+    return _Begin(field, cursor, int(value.value)) if isinstance(value, IntValueNode) else None
 
 
 class Topics:
@@ -102,174 +130,104 @@ class Topics:
     def __init__(self, stream: Stream, encode: Callable[[object], bytes]) -> None:
         self._stream = stream
         self._encode = encode
-        self._topics: dict[bytes, _Topic] = {}
+        self._topics: dict[bytes, Topic] = {}
 
     @property
     def count(self) -> int:
         """How many different subscriptions are being computed."""
         return len(self._topics)
 
-    async def open(self, wanted: Subscription, context: Context) -> AsyncGenerator[str, None] | None:
-        """The answers to a subscription as JSON texts; None where it must be executed to be refused."""
-        key = self._key(wanted, context)
+    async def watch(self, wanted: Subscription, context: Context, tell: Tell) -> bool:
+        """Tell every answer to a subscription until it ends; False where it must be executed to be refused."""
+        key = _key(wanted, context)
         topic = self._topics.get(key)
         if topic is None:
-            topic = self._topics[key] = _Topic(self._answers(wanted, context, None))
+            topic = self._topics[key] = Topic(self._answers(wanted, context.twin(Course(FROM_NOW))))
         topic.watchers += 1
         try:
             await topic.ready.wait()
-        except asyncio.CancelledError:
-            self._leave(key, topic)
-            raise
-        if topic.failed:
-            self._leave(key, topic)
-            return None
-        return self._watch(key, topic, wanted, context)
-
-    async def _watch(
-        self, key: bytes, topic: "_Topic", wanted: Subscription, context: Context
-    ) -> AsyncGenerator[str, None]:
-        # From now on is before the end, also where that was told already: it has an odd place.
-        cursor = topic.head - topic.head % 2 if wanted.after is None else place(wanted.after)
-        try:
-            while True:
-                if cursor < topic.floor or topic.failed:
-                    # Behind the window, or left alone: by itself, until the window is reached.
-                    async with aclosing(self._answers(wanted, context, cursor)) as answers:
-                        async for at, text in answers:
-                            if at is None or text is None:
-                                continue
-                            yield text
-                            cursor = at
-                            if topic.floor <= cursor and not topic.failed:
-                                break
-                        else:
-                            return
-                tick = topic.tick
-                for at, text in topic.past(cursor):
-                    yield text
-                    cursor = at
-                if cursor < topic.head:
-                    continue  # the window has moved on meanwhile
-                if topic.done:
-                    return
-                await tick.wait()
+            if topic.failed:
+                return False
+            # From now on is before the end, also where that was told already: it has an odd place.
+            cursor = topic.head - topic.head % 2 if wanted.after is None else place(wanted.after)
+            await self._follow(topic, Watcher(cursor, tell), wanted, context)
+            return True
         finally:
-            self._leave(key, topic)
+            topic.watchers -= 1
+            if not topic.watchers:
+                if self._topics.get(key) is topic:
+                    del self._topics[key]
+                topic.stop()
 
-    async def _answers(
-        self, wanted: Subscription, context: Context, after: int | None
-    ) -> AsyncGenerator[tuple[int | None, str | None], None]:
-        """Execute a subscription: first (where it begins, None), then (place, text) of each event.
+    async def _follow(self, topic: Topic, watcher: Watcher, wanted: Subscription, context: Context) -> None:
+        while True:
+            answers = topic.past(watcher.cursor)
+            if (
+                topic.failed
+                or watcher.cursor < topic.floor
+                or (answers and answers[0].first <= watcher.cursor)
+            ):
+                # Left alone, behind the window, or amid what one answer of it tells together.
+                if await self._alone(topic, watcher, wanted, context):
+                    return
+            elif answers:
+                for answer in answers:
+                    await watcher.tell(answer)
+            elif topic.done:
+                return
+            else:
+                await topic.push_to(watcher)
 
-        Without a first item it was refused. `after` None follows from now on.
+    async def _alone(self, topic: Topic, watcher: Watcher, wanted: Subscription, context: Context) -> bool:
+        """Execute the operation for one watcher until it has caught up with its topic; True: to its end."""
+        until = None if topic.failed else topic.head
+        course = Course(watcher.cursor // 2, until)
+        async with aclosing(self._answers(wanted, context.twin(course))) as answers:
+            async for answer in answers:
+                if isinstance(answer, Answer):
+                    await watcher.tell(answer)
+        if until is not None and course.arrived:
+            watcher.cursor = max(watcher.cursor, until)
+        return not course.arrived
+
+    async def _answers(self, wanted: Subscription, own: Context) -> AsyncGenerator[Answer | int, None]:
+        """Execute a subscription: first the place where it begins, then the answer to each event.
+
+        Without a first item it was refused.
         """
-        begun: asyncio.Queue[int] = asyncio.Queue(1)
-        own = context.twin(begun.put_nowait)
-        variables = {**wanted.variables, wanted.cursor: None if after is None else after // 2}
-        source = await self._stream(wanted.query, variables, wanted.operation_name, own)
+        course = own.course
+        begun = course.begun = asyncio.get_running_loop().create_future()
+        source = await self._stream(wanted.query, wanted.variables, wanted.operation_name, own)
         async with aclosing(source):
             results = aiter(source)
             first = asyncio.ensure_future(anext(results, None))
-            beginning = asyncio.ensure_future(begun.get())
             try:
-                await asyncio.wait({first, beginning}, return_when=asyncio.FIRST_COMPLETED)
-                if not beginning.done():
+                await asyncio.wait({first, begun}, return_when=asyncio.FIRST_COMPLETED)
+                if not begun.done():
                     return  # refused, or failed before it followed anything
-                yield beginning.result(), None
+                yield begun.result()
                 result = await first
             finally:
-                beginning.cancel()
                 first.cancel()
             while result is not None:
                 if isinstance(result, PreExecutionError):
                     return
-                yield own.place, self._text(result)
+                yield Answer(course.first, course.at, text(result, self._encode))
                 result = await anext(results, None)
 
-    def _text(self, result: ExecutionResult) -> str:
-        payload: dict[str, Any] = {"data": result.data}
-        if result.errors:
-            payload["errors"] = [error.formatted for error in result.errors]
-        return self._encode(payload).decode()
 
-    def _key(self, wanted: Subscription, context: Context) -> bytes:
-        variables = {name: value for name, value in wanted.variables.items() if name != wanted.cursor}
-        viewer = context.viewer
-        scope = [
-            viewer.kind.value,
-            (viewer.user_id or b"").hex(),
-            (viewer.job_id or b"").hex(),
-            viewer.attempt,
-        ]
-        projects = sorted(project.hex() for project in viewer.projects)
-        named = [wanted.query, wanted.operation_name, variables, scope, projects]
-        return orjson.dumps(named, option=orjson.OPT_SORT_KEYS)
-
-    def _leave(self, key: bytes, topic: "_Topic") -> None:
-        topic.watchers -= 1
-        if not topic.watchers:
-            if self._topics.get(key) is topic:
-                del self._topics[key]
-            topic.stop()
+def text(result: ExecutionResult, encode: Callable[[object], bytes]) -> str:
+    """A result as JSON."""
+    payload: dict[str, Any] = {"data": result.data}
+    if result.errors:
+        payload["errors"] = [error.formatted for error in result.errors]
+    return encode(payload).decode()
 
 
-class _Topic:
-    """One subscription's answers: `floor` < every place of the window <= `head` (events.place)."""
-
-    def __init__(self, answers: AsyncGenerator[tuple[int | None, str | None], None]) -> None:
-        self.watchers = 0
-        self.floor = self.head = 0
-        self.done = self.failed = False
-        self.ready = asyncio.Event()
-        self.tick = asyncio.Event()
-        self._window: deque[tuple[int, str]] = deque()
-        self._bytes = 0
-        self._task = asyncio.create_task(self._run(answers), name="topic")
-
-    def stop(self) -> None:
-        """Nobody watches any more."""
-        self._task.cancel()
-
-    def past(self, cursor: int) -> list[tuple[int, str]]:
-        """The answers of the window past a cursor that is not before its floor."""
-        behind = 0
-        for at, _ in reversed(self._window):
-            if at <= cursor:
-                break
-            behind += 1
-        return list(islice(self._window, len(self._window) - behind, None))
-
-    async def _run(self, answers: AsyncIterator[tuple[int | None, str | None]]) -> None:
-        begun = False
-        try:
-            async for at, text in answers:
-                if at is None:
-                    continue
-                if text is None:
-                    self.floor = self.head = at
-                    begun = True
-                    self.ready.set()
-                else:
-                    self._keep(at, text)
-            self.done, self.failed = begun, not begun
-        except Exception as error:
-            # Whoever watches goes on for itself, and meets the error there if it lasts.
-            log.warning("shared subscription failed", error=repr(error), exc_info=error)
-            self.failed = True
-        finally:
-            self.ready.set()
-            self._tell()
-
-    def _keep(self, at: int, text: str) -> None:
-        self._window.append((at, text))
-        self._bytes += len(text)
-        self.head = at
-        while len(self._window) > WINDOW_MESSAGES or (self._bytes > WINDOW_BYTES and len(self._window) > 1):
-            self.floor, dropped = self._window.popleft()
-            self._bytes -= len(dropped)
-        self._tell()
-
-    def _tell(self) -> None:
-        self.tick.set()
-        self.tick = asyncio.Event()
+def _key(wanted: Subscription, context: Context) -> bytes:
+    variables = {name: value for name, value in wanted.variables.items() if name != wanted.cursor}
+    viewer = context.viewer
+    scope = [viewer.kind.value, (viewer.user_id or b"").hex(), (viewer.job_id or b"").hex(), viewer.attempt]
+    projects = sorted(project.hex() for project in viewer.projects)
+    named = [wanted.query, wanted.operation_name, variables, scope, projects]
+    return orjson.dumps(named, option=orjson.OPT_SORT_KEYS)

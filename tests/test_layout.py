@@ -41,7 +41,8 @@ BARE = ("client/rungraph/__init__.py", "backends/watcher.py")
 # nor in db is in the wrong place or misnamed.
 PLUMBING = {
     "app", "serve", "serving", "settings", "http", "guard", "content", "log_text", "pages", "schema", "context",
-    "credentials", "errors", "paging", "cost", "live", "sharing", "events", "watching", "timeline", "nodes", "scalars",
+    "credentials", "encoding", "errors", "paging", "cost", "live", "sharing", "topics", "sockets", "sse",
+    "events", "watching", "timeline", "nodes", "scalars",
     "functions", "execution", "leaves", "levels", "remembered", "surroundings", "sweeping", "enums", "variables",
 }  # fmt: skip
 

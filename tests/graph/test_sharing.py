@@ -21,6 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WATCH = """subscription Watch($run: ID!, $after: Int64) { run(id: $run, after: $after) {
   __typename ... on FeedEvent { seq } ... on PointsAdded { series { steps values } } } }"""
+FIELDS = ("run", "metrics", "logs")
 PRINTS = """
 import json, time
 for step in range(60):
@@ -155,8 +156,10 @@ async def test_an_unknown_run_is_refused_and_leaves_nothing_behind(server: Serve
     ("query", "variables"),
     [
         ("query { viewer { kind } }", {}),
-        ("subscription { run(id: 1) { __typename } }", {}),
-        ("subscription { run(id: 1, after: 0) { __typename } }", {}),
+        ('subscription { run(id: 1, after: "0") { __typename } }', {}),
+        ('subscription ($a: Int64 = "0") { run(id: 1, after: $a) { __typename } }', {}),
+        ("subscription ($a: Int64) { logs(job: 1, after: $a, last: 3) { __typename } }", {}),
+        ("subscription { runs { __typename } }", {}),
         (
             "subscription ($a: Int64) { a: run(id: 1, after: $a) { __typename } b: run(id: 2) { __typename } }",
             {},
@@ -169,4 +172,22 @@ async def test_an_unknown_run_is_refused_and_leaves_nothing_behind(server: Serve
     ],
 )
 async def test_what_is_unusual_is_executed_by_itself(query: str, variables: dict[str, Any]) -> None:
-    assert shareable(query, variables, None) is None
+    assert shareable(query, variables, None, FIELDS) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "variables", "after"),
+    [
+        ("subscription { run(id: 1) { __typename } }", {}, None),
+        ("subscription { run(id: 1, after: 7) { __typename } }", {}, 7),
+        ("subscription ($a: Int64 = 7) { run(id: 1, after: $a) { __typename } }", {}, 7),
+        ("subscription ($a: Int64 = 7) { run(id: 1, after: $a) { __typename } }", {"a": None}, None),
+        ("subscription ($a: Int64 = 7) { run(id: 1, after: $a) { __typename } }", {"a": 8}, 8),
+    ],
+)
+async def test_where_a_shared_one_begins_is_what_its_document_says(
+    query: str, variables: dict[str, Any], after: int | None
+) -> None:
+    wanted = shareable(query, variables, None, FIELDS)
+    assert wanted is not None
+    assert wanted.after == after

@@ -20,8 +20,8 @@ from strawberry.types import ExecutionResult
 
 from db import errors
 from graph.context import Context
+from graph.encoding import encode
 from graph.execution import Execution
-from graph.http import encode
 from graph.schema import build
 from graph.surroundings import Surroundings
 from tests.db.world import few

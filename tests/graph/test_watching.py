@@ -65,7 +65,7 @@ class Feed:
     async def through_hub(self, after: int, most: int) -> list[int]:
         """The next numbers, as the hub tells them."""
         seen: list[int] = []
-        async with contextlib.aclosing(self.server.around.hub.follow(self.feed_id, after)) as items:  # type: ignore[type-var]
+        async with contextlib.aclosing(self.server.around.hub.follow(self.feed_id, after)) as items:
             async for item in items:
                 if not isinstance(item, live.Message):
                     break
@@ -188,7 +188,7 @@ async def test_a_watcher_that_never_reads_costs_no_memory_and_misses_nothing(
     assert grown < 12_000_000, "of 20,000,000 that were written"
     seen = [item.seq async for item in _until_reached(stalled)]
     assert seen[-1] == await feed.head()
-    await stalled.aclose()  # type: ignore[attr-defined]
+    await stalled.aclose()
 
 
 async def _until_reached(items: AsyncIterator[Any]) -> AsyncIterator[Any]:

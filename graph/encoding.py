@@ -1,0 +1,37 @@
+"""JSON out, and what is answered without any data."""
+
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from graph.errors import ErrorCode
+
+LEGACY = "application/json"
+UNAUTHENTICATED: dict[str, Any] = {
+    "data": None,
+    "errors": [
+        {
+            "message": "this credential is good no longer, or not for the same",
+            "extensions": {"code": ErrorCode.UNAUTHENTICATED.value},
+        }
+    ],
+}
+"""What a subscription is told whose credential was revoked, has expired, or was given another scope."""
+
+
+def encode(data: object) -> bytes:
+    """JSON, with numpy's columns as they are."""
+    return orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY, default=_plain)
+
+
+def fault(status: int, code: ErrorCode, message: str, **headers: str) -> Response:
+    """An answer without data."""
+    body = {"errors": [{"message": message, "extensions": {"code": code.value}}]}
+    return Response(orjson.dumps(body), status, headers, media_type=LEGACY)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # a strided or big-endian column
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")

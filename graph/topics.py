@@ -1,0 +1,184 @@
+"""One shared subscription: its last answers, and the push of each to all who watch.
+
+The topic's own task sends every answer straight into the transport of each watcher that has caught up: a
+thousand watchers are a thousand sends, not a thousand tasks to wake. A send that cannot be done at once,
+because the peer does not read, is left to the watcher's own task; that watcher is pushed nothing more until it
+has caught up, from the window or, further behind, by itself (sharing.py). So one that never reads costs what
+its connection buffers, and holds nobody up.
+"""
+
+import asyncio
+import time
+import types
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import aclosing
+from functools import cached_property
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+WINDOW_ANSWERS = 1000
+WINDOW_BYTES = 4 << 20
+FEW = 16
+"""Answers that a watcher holds on to while it is told them."""
+_TURN_SECONDS = 0.005
+"""How long a push keeps the loop from others."""
+
+
+class Answer:
+    """What is sent for the events of a feed from the place `first` to the place `at` (events.place)."""
+
+    def __init__(self, first: int, at: int, text: str) -> None:
+        self.first = first
+        self.at = at
+        self.text = text
+
+    @cached_property
+    def sse(self) -> bytes:
+        """As a server-sent event, whose id is the feed's number."""
+        return f"id: {self.at // 2}\nevent: next\ndata: {self.text}\n\n".encode()
+
+
+Tell = Callable[[Answer], Coroutine[Any, Any, None]]
+
+
+class Watcher:
+    """A cursor: everything up to it has been told. `left` comes when its own task has to go on with it."""
+
+    def __init__(self, cursor: int, tell: Tell) -> None:
+        self.cursor = cursor
+        self.left: asyncio.Future[Coroutine[Any, Any, None] | None] = _future()
+        self._tell = tell
+
+    async def tell(self, answer: Answer) -> None:
+        """Send an answer, however long the peer takes."""
+        await self._tell(answer)
+        self.cursor = max(self.cursor, answer.at)
+
+    def push(self, answer: Answer) -> None:
+        """Send an answer now, or leave."""
+        if answer.at <= self.cursor or self.left.done():
+            return
+        if answer.first <= self.cursor:
+            self.leave()  # it has seen a part of this
+            return
+        telling = self._tell(answer)
+        try:
+            awaited = telling.send(None)
+        except StopIteration:
+            self.cursor = answer.at
+        except Exception as error:  # noqa: BLE001 - raised where the watcher's own task waits for `left`
+            self.left.set_exception(error)
+        else:
+            self.left.set_result(self._rest(telling, awaited, answer))
+
+    def leave(self) -> None:
+        """Have its own task go on with it."""
+        if not self.left.done():
+            self.left.set_result(None)
+
+    async def _rest(self, telling: Coroutine[Any, Any, None], awaited: Any, answer: Answer) -> None:
+        await _resumed(telling, awaited)
+        self.cursor = answer.at
+
+
+class Topic:
+    """`floor` < every place of the window <= `head`; all up to the floor may be forgotten."""
+
+    def __init__(self, answers: AsyncGenerator[Answer | int, None]) -> None:
+        self.watchers = 0
+        self.floor = self.head = 0
+        self.done = self.failed = False
+        self.ready = asyncio.Event()
+        self._live: dict[Watcher, None] = {}
+        self._window: deque[Answer] = deque()
+        self._bytes = 0
+        self._turn = 0.0
+        self._task = asyncio.create_task(self._run(answers), name="topic")
+
+    def stop(self) -> None:
+        """Nobody watches any more."""
+        self._task.cancel()
+
+    def past(self, cursor: int) -> list[Answer]:
+        """The next few answers past a cursor that is not before the floor."""
+        if not self._window or self._window[-1].at <= cursor:
+            return []
+        found: deque[Answer] = deque(maxlen=FEW)
+        for answer in reversed(self._window):
+            if answer.at <= cursor:
+                break
+            found.appendleft(answer)
+        return list(found)
+
+    async def push_to(self, watcher: Watcher) -> None:
+        """Have a watcher that has caught up be told what comes, until it has to go on by itself."""
+        self._live[watcher] = None
+        try:
+            rest = await watcher.left
+        finally:
+            del self._live[watcher]
+            if watcher.left.done() and not watcher.left.cancelled():
+                watcher.left.exception()  # looked at, also where this task is ended in the same moment
+        watcher.left = _future()
+        if rest is not None:
+            await rest
+
+    async def _run(self, answers: AsyncGenerator[Answer | int, None]) -> None:
+        begun = False
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    if isinstance(answer, int):
+                        self.floor = self.head = answer
+                        begun = True
+                        self.ready.set()
+                    elif answer.at <= self.head:
+                        raise RuntimeError(f"a subscription failed after {answer.at}: {answer.text[:500]}")
+                    else:
+                        self._keep(answer)
+                        await self._push(answer)
+            self.done, self.failed = begun, not begun
+        except Exception as error:
+            # Whoever watches goes on for itself, and meets the error there if it lasts.
+            log.warning("shared subscription failed", error=repr(error), exc_info=error)
+            self.failed = True
+        finally:
+            self.ready.set()
+            for watcher in self._live:
+                watcher.leave()
+
+    def _keep(self, answer: Answer) -> None:
+        self._window.append(answer)
+        self._bytes += len(answer.text)
+        self.head = answer.at
+        while len(self._window) > WINDOW_ANSWERS or (self._bytes > WINDOW_BYTES and len(self._window) > 1):
+            dropped = self._window.popleft()
+            self.floor = dropped.at
+            self._bytes -= len(dropped.text)
+
+    async def _push(self, answer: Answer) -> None:
+        for watcher in tuple(self._live):
+            if watcher in self._live:
+                watcher.push(answer)
+            if time.perf_counter() - self._turn > _TURN_SECONDS:
+                await asyncio.sleep(0)
+                self._turn = time.perf_counter()
+
+
+@types.coroutine
+def _resumed(telling: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any, None]:
+    """The rest of a coroutine that has begun, and waits for what it has awaited."""
+    try:
+        yield awaited
+    except BaseException:
+        telling.close()
+        raise
+    yield from telling.__await__()
+
+
+def _future() -> "asyncio.Future[Any]":
+    return asyncio.get_running_loop().create_future()
