@@ -1,116 +1,97 @@
-"""Hints between processes: "feed X has reached N" and "there is work", nothing else.
+"""Hints: "feed X has reached N" and "there is work", nothing else.
 
 The database is the truth; whoever hears a hint reads from there, so a lost one costs the listener's next
-slow poll and no data. broadcaster carries them on one channel with one subscription a process. It loses
-messages to concurrent first subscribers and hangs silently when its listener dies, hence one subscriber,
-its listener watched, and a new connection with jitter when it ends.
+slow poll and no data. Within a process they are handed on at once, whatever becomes of the rest. Between
+processes broadcaster carries them on one channel with one subscription a process (carrier.py).
 """
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-import orjson
 import structlog
-from broadcaster import Broadcast
+
+from db.carrier import Carrier
 
 log = structlog.get_logger(__name__)
 
 Listener = Callable[[Mapping[int, int], bool], None]
 """Called with the sequence numbers that feeds have reached, and whether there is work for a supervisor."""
 
-_CHANNEL = "rungraph"
-_RETRY_SECONDS = (0.2, 2.0)
+_MEMORY = "memory:"
+
+
+@dataclass(eq=False, slots=True)
+class _Ear:
+    """Who listens; `missed` is called when hints of other processes may have been lost."""
+
+    listener: Listener
+    missed: Callable[[], None] | None
 
 
 class Bus:
     """One process's ear and mouth."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._listeners: list[Listener] = []
+        self._ears: list[_Ear] = []
         self._reached: dict[int, int] = {}
         self._wake = False
-        self._pending = asyncio.Event()
-        self._ready = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_due = False
+        self._carrier = None if url.startswith(_MEMORY) else Carrier(url, self._hear, self._miss)
 
     async def open(self) -> None:
         """Begin to carry hints; returns once connected, or after a moment when the other side is away."""
-        self._task = asyncio.create_task(self._run(), name="bus")
-        waiting = asyncio.create_task(self._ready.wait())
-        await asyncio.wait({waiting}, timeout=2)
-        waiting.cancel()
+        self._loop = asyncio.get_running_loop()
+        self._schedule()
+        if self._carrier is not None:
+            await self._carrier.open()
 
     async def close(self) -> None:
         """Stop carrying hints."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        self._loop = None
+        if self._carrier is not None:
+            await self._carrier.close()
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
+    @property
+    def connected(self) -> bool:
+        """Whether hints go to other processes and come from them, as far as is known."""
+        return self._carrier is None or self._carrier.connected
+
+    def listen(self, listener: Listener, *, missed: Callable[[], None] | None = None) -> Callable[[], None]:
         """Call `listener` for every hint, also those of this process; returns how to stop it."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        ear = _Ear(listener, missed)
+        self._ears.append(ear)
+        return lambda: self._ears.remove(ear)
 
     def publish(self, reached: Mapping[int, int], *, wake: bool = False) -> None:
         """Tell everyone, soon; hints that have not left yet are folded together."""
+        if not reached and not wake:
+            return
         for feed, seq in reached.items():
             self._reached[feed] = max(seq, self._reached.get(feed, 0))
         self._wake = self._wake or wake
-        if self._reached or self._wake:
-            self._pending.set()
+        if self._carrier is not None:
+            self._carrier.send(reached, wake=wake)
+        self._schedule()
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self._connected()
-            except (OSError, ConnectionError, RuntimeError, asyncio.IncompleteReadError) as error:
-                log.warning("bus lost", error=repr(error))
-            except Exception as error:
-                # Drivers have error classes of their own, and broadcaster passes them on as they are.
-                log.warning("bus lost", error=repr(error), exc_info=True)
-            self._ready.clear()
-            await asyncio.sleep(random.uniform(*_RETRY_SECONDS))
+    def _schedule(self) -> None:
+        if self._loop is not None and not self._is_due and (self._reached or self._wake):
+            self._is_due = True
+            self._loop.call_soon(self._deliver)
 
-    async def _connected(self) -> None:
-        broadcast = Broadcast(self._url)
-        await broadcast.connect()
-        try:
-            async with broadcast.subscribe(_CHANNEL) as subscriber:
-                self._ready.set()
-                receiving = asyncio.create_task(self._receive(subscriber.get))
-                sending = asyncio.create_task(self._send(broadcast))
-                ends = {receiving, sending, broadcast._listener_task}
-                try:
-                    done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    receiving.cancel()
-                    sending.cancel()
-                    await asyncio.wait({receiving, sending})
-                for task in done:
-                    if not task.cancelled():
-                        task.result()
-        finally:
-            if broadcast._listener_task.done():
-                # disconnect() would raise what ended its listener, and leave the connection open.
-                await broadcast._backend.disconnect()
-            else:
-                await broadcast.disconnect()
+    def _deliver(self) -> None:
+        self._is_due = False
+        reached, self._reached = self._reached, {}
+        wake, self._wake = self._wake, False
+        self._hear(reached, wake)
 
-    async def _send(self, broadcast: Broadcast) -> None:
-        while True:
-            await self._pending.wait()
-            self._pending.clear()
-            reached, self._reached = self._reached, {}
-            wake, self._wake = self._wake, False
-            message = orjson.dumps([wake, list(reached.items())]).decode()
-            await broadcast.publish(channel=_CHANNEL, message=message)
+    def _hear(self, reached: Mapping[int, int], wake: bool) -> None:
+        for ear in tuple(self._ears):
+            ear.listener(reached, wake)
 
-    async def _receive(self, get: Callable[[], object]) -> None:
-        while True:
-            event = await get()  # type: ignore[misc]
-            wake, reached = orjson.loads(event.message)
-            hints = dict(reached)
-            for listener in tuple(self._listeners):
-                listener(hints, wake)
+    def _miss(self) -> None:
+        for ear in tuple(self._ears):
+            if ear.missed is not None:
+                ear.missed()
+        self._hear({}, True)

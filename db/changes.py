@@ -37,7 +37,7 @@ class Recent:
         """What moved at or before here may be forgotten."""
         self.waiting = 0
         """How many wait for the next move."""
-        self._silence = bus.listen(self._hear)
+        self._silence = bus.listen(self._hear, missed=self._miss)
 
     def close(self) -> None:
         """Hear no more."""
@@ -69,8 +69,17 @@ class Recent:
         while len(self._moved) > REMEMBERED:
             _, self.floor = self._moved.popitem(last=False)
         if reached:
-            self._tick.set()
-            self._tick = asyncio.Event()
+            self._told()
+
+    def _miss(self) -> None:
+        self._moved.clear()
+        self.place += 1
+        self.floor = self.place
+        self._told()
+
+    def _told(self) -> None:
+        self._tick.set()
+        self._tick = asyncio.Event()
 
 
 @dataclass(frozen=True, slots=True)

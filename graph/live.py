@@ -122,7 +122,7 @@ class Hub:
         self._database = database
         self._poll_seconds = poll_seconds
         self._readers: dict[int, _Reader] = {}
-        self._silence = database.bus.listen(self._hear)
+        self._silence = database.bus.listen(self._hear, missed=self._look_everywhere)
         self.recent = Recent(database.bus)
 
     def close(self) -> None:
@@ -194,6 +194,10 @@ class Hub:
             reader = self._readers.get(feed_id)
             if reader is not None and seq > reader.head:
                 reader.wanted.set()
+
+    def _look_everywhere(self) -> None:
+        for reader in self._readers.values():
+            reader.wanted.set()
 
 
 class _Reader:

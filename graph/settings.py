@@ -4,10 +4,13 @@ Every setting is a variable RUNGRAPH_<NAME>; the README documents each, and a te
 """
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_CARRIERS = ("memory", "redis", "rediss", "postgres", "postgresql")
 
 
 def _cores() -> float:
@@ -58,6 +61,16 @@ class Settings(BaseSettings):
     def _known(cls, value: str) -> str:
         if value and not value.startswith(("sqlite:", "postgresql:")):
             raise ValueError("must begin with sqlite: or postgresql:")
+        return value
+
+    @field_validator("broadcast_url")
+    @classmethod
+    def _carried(cls, value: str) -> str:
+        scheme = value.partition(":")[0]
+        if scheme not in _CARRIERS or ":" not in value:
+            raise ValueError(f"must begin with one of {', '.join(f'{one}:' for one in _CARRIERS)}")
+        if scheme.startswith("redis") and find_spec("redis") is None:
+            raise ValueError("needs the Python package redis: install rungraph-server[redis]")
         return value
 
     @property

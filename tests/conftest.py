@@ -21,6 +21,7 @@ from sqlalchemy import make_url
 from db import schema
 from db.bus import Bus
 from db.database import Database
+from tests import brokers
 
 # What is imported is no garbage, and looking for some costs a tenth of the suite; see below for the end of this.
 gc.disable()
@@ -140,6 +141,15 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     left = [pool.checkedout() for pool in opened.pools]  # type: ignore[attr-defined]
     await opened.close()
     assert not any(left), f"connections are still out: {left}"
+
+
+@pytest.fixture
+def redis_server() -> Iterator[brokers.Redis]:
+    """A Redis of the test's own, which may kill it and start it again."""
+    if brokers.COMMAND is None:
+        absent("redis", "there is no redis-server here")
+    with brokers.redis() as server:
+        yield server
 
 
 _ALONE = """

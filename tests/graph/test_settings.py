@@ -15,6 +15,7 @@ from graph import serving
         ("RUNGRAPH_SLOTS", "many", "integer"),
         ("RUNGRAPH_CPUS", "0", "greater than 0"),
         ("RUNGRAPH_DATABASE_URL", "mysql://nowhere", "must begin with sqlite: or postgresql:"),
+        ("RUNGRAPH_BROADCAST_URL", "kafka://nowhere", "must begin with one of memory:, redis:"),
         ("RUNGRAPH_LOG_LEVEL", "loud", "debug, info, warning or error"),
     ],
 )

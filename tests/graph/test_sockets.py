@@ -140,7 +140,7 @@ async def test_a_connection_has_so_many_subscriptions_and_no_more(server: Server
         for number in range(sockets.MOST_OPERATIONS + 1):
             message = {"id": f"n{number}", "type": "subscribe", "payload": asked}
             await socket.send(orjson.dumps(message).decode())
-        answered = set()
+        answered: set[tuple[str, str]] = set()
         while len(answered) <= sockets.MOST_OPERATIONS:
             message = await told(socket)
             answered.add((message["id"], message["type"]))
