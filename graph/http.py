@@ -187,6 +187,14 @@ class Endpoint(GraphQL[Context, None]):
         return encode(data)
 
 
+def _members(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The members of a request, of the types that GraphQL over HTTP has."""
+    for name, kind in _MEMBERS.items():
+        if not isinstance(body.get(name), kind | None):
+            raise HTTPException(400, f"`{name}` is {'a string' if kind is str else 'an object'} or null")
+    return body
+
+
 def _refusal(request: Request) -> Response | None:
     if request.method != "POST":
         message = "GraphQL is asked by POST; a browser gets the explorer here"

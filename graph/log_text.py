@@ -20,8 +20,8 @@ from db.logs import Batch
 from db.paging import Page
 from graph import nodes
 from graph.content import STATUS
-from graph.errors import ErrorCode
 from graph.encoding import fault
+from graph.errors import ErrorCode
 from graph.log_search import LogFilter, wanted
 from graph.logs import LogStream
 from graph.scalars import Int64
