@@ -21,6 +21,7 @@ from db.bus import Bus
 from db.database import Database
 from db.runs import Run
 from tests.bench import million
+from tests.bench.pages import rate_of
 from tests.bench.rows import Row, p
 from tests.bench.server import Server, free_port
 
@@ -85,7 +86,11 @@ async def rows() -> list[Row]:
 
 
 async def _measured(server: Server, count: int) -> list[Row]:
-    found = [Row(f"page of 50 newest, {count:,} runs, p50", await _p50(server, PAGE, {}), "ms", 2, None, "")]
+    newest = f"page of 50 newest, {count:,} runs"
+    found = [
+        Row(f"{newest}, p50", await _p50(server, PAGE, {}), "ms", 2, None, ""),
+        Row(f"{newest}, 8 clients", await rate_of(server, PAGE), "requests/s", 500, None, "", more=True),
+    ]
     for label, filter, sort, goal in CASES:
         measured = await _p50(server, LIST, {"filter": filter, "sort": sort})
         found.append(Row(f"{label}, p50", measured, "ms", goal, None, ""))

@@ -1,14 +1,16 @@
 """Rows read their columns on demand, and equal what SQLAlchemy makes of the same statement."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, create_engine, insert, literal, select
+from sqlalchemy import Float, bindparam, create_engine, func, insert, literal, select, text
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.exc import StatementError
 
 from db import columns, ids, rows
+from db.bus import Bus
 from db.database import Database
 from db.projects import Project
 
@@ -127,3 +129,25 @@ async def _projects_more(database: Database) -> None:
         await session.execute(
             insert(Project), {"id": ids.new(), "name": "more", "created_at": datetime.now(UTC)}
         )
+
+
+async def test_a_connection_on_which_a_query_was_cancelled_is_not_used_again(postgresql_url: str) -> None:
+    slow = rows.Query(select(func.pg_sleep(bindparam("seconds", type_=Float))))
+    busy = text("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep%'")
+    database = Database(postgresql_url, bus=Bus("memory://"), pool_size=2)
+
+    async def ask(seconds: float) -> int:
+        async with database.single() as session:
+            return len(await session.all(Project, slow, {"seconds": seconds}))
+
+    assert [await ask(0), await ask(0)] == [1, 1]
+    asking = asyncio.ensure_future(ask(600))
+    async with asyncio.timeout(30), database.single() as session:
+        while await session.scalar(busy) < 2:  # this question is one
+            pass
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await asyncio.gather(*(ask(0) for _ in range(4))) == [1, 1, 1, 1]
+    assert [pool.checkedout() for pool in database.pools] == [0]  # type: ignore[attr-defined]
+    await database.close()
