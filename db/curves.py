@@ -8,7 +8,7 @@ stand for them.
 
 import asyncio
 import enum
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -48,7 +48,7 @@ class X(enum.Enum):
 class Wanted:
     """What is asked for. `first` and `last` bound x, both included; None of anything: no bound, every one.
 
-    `attempts` None: the latest of each job. `most` points a series.
+    Without `attempts` the latest of each job, or every one if not `latest`. `most` points a series.
     """
 
     runs: Sequence[bytes]
@@ -59,6 +59,7 @@ class Wanted:
     most: int | None = None
     ranks: frozenset[int] | None = None
     attempts: frozenset[int] | None = None
+    latest: bool = True
     aggregate: Aggregate | None = None
 
     @property
@@ -133,10 +134,10 @@ async def find(session: Session, viewer: Viewer, wanted: Wanted, *, every: bool 
     given: dict[str, Any] = {"runs": list(wanted.runs)} | ({} if every else {"names": list(wanted.names)})
     seen = viewers.visible(viewer, Job.project_id, Series.run_id) & viewers.kept(Series.run_id)
     statement = statement.where(seen)
-    if wanted.attempts is None:
-        statement = statement.where(_LATEST)
-    else:
+    if wanted.attempts is not None:
         statement = statement.where(Attempt.number.in_(wanted.attempts))
+    elif wanted.latest:
+        statement = statement.where(_LATEST)
     if wanted.ranks is not None:
         statement = statement.where(Worker.rank.in_(wanted.ranks))
     return [
@@ -292,13 +293,3 @@ def _fit(whole: Placed, most: int | None) -> tuple[int, Placed]:
         size = downsampling.fitting(spans, max(most // 4, 1))
         picked = whole.picked(size)
     return size, picked
-
-
-async def walk(session: Session, found: Found) -> AsyncIterator[Points]:
-    """All that is kept of one series, in order, a chunk at a time: for who hands on more than fits into memory."""
-    if found.thinned:
-        yield _points(found, await summaries.thin(session, found.id, found.thinned), found.thinned_seq)
-    pieces = (await positions.pieces(session, [found.id]))[found.id]
-    ends = {piece.start: piece.end_seq for piece in pieces}
-    async for part in positions.walk(session, pieces):
-        yield _points(found, part, ends[int(part.positions[0])])

@@ -4,7 +4,7 @@ A position counts a series' points from 0, in the order they came. It stays the 
 and when the first points are thinned out: what is kept then begins behind them.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -101,14 +101,6 @@ async def read(session: Session, pieces: Iterable[Piece]) -> dict[int, list[Plac
                 )
             )
     return found
-
-
-async def walk(session: Session, pieces: Iterable[Piece]) -> AsyncIterator[Placed]:
-    """The points of the chunks of one series, in order, a chunk at a time."""
-    for some in _affordable(pieces):
-        for parts in (await read(session, some)).values():
-            for part in sorted(parts, key=lambda part: int(part.positions[0])):
-                yield part
 
 
 def _affordable(pieces: Iterable[Piece]) -> Iterable[Sequence[Piece]]:

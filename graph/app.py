@@ -30,7 +30,7 @@ from db import backends, claims, ids, logs, projects, schema, users
 from db.bus import Bus
 from db.database import Database
 from db.ingest import Ingest
-from graph import content, log_text, pages
+from graph import content, exports, log_text, pages
 from graph.credentials import Credentials, keep
 from graph.encoding import fault
 from graph.errors import ErrorCode
@@ -67,6 +67,9 @@ def _routes() -> list[BaseRoute]:
         Route("/graphql", _Graphql()),
         WebSocketRoute("/graphql", _Graphql()),
         Route("/files/{id}", content.content, methods=["GET", "HEAD", "PUT"]),
+        Route("/metrics.{format}", exports.metrics, methods=["GET", "HEAD"]),
+        Route("/runs/{id}/metrics.{format}", exports.metrics, methods=["GET", "HEAD"]),
+        Route("/runs/{id}/archive.zip", exports.archive, methods=["GET", "HEAD"]),
         Route("/jobs/{id}/log", log_text.log, methods=["GET", "HEAD"]),
         Route("/login", pages.login, methods=["GET"]),
         Route("/health", _health),

@@ -1,5 +1,7 @@
 """File contents over plain HTTP: PUT of an announced upload, GET with ranges, under the API's permissions."""
 
+from collections.abc import Awaitable, Callable
+
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
@@ -12,7 +14,7 @@ from graph.encoding import fault
 from graph.errors import ErrorCode
 from graph.surroundings import Surroundings
 
-STATUS = {
+_STATUS = {
     "FORBIDDEN": 403,
     "NOT_FOUND": 404,
     "INVALID": 422,
@@ -22,19 +24,32 @@ STATUS = {
 }
 
 
-async def content(request: Request) -> Response:
+Answer = Callable[[Request, Surroundings, Viewer], Awaitable[Response]]
+
+
+def guarded(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint for who has credentials; refusals are told with the status they have over plain HTTP."""
+
+    async def endpoint(request: Request) -> Response:
+        around: Surroundings = request.app.state.around
+        viewer = await around.viewer(request)
+        if viewer is None:
+            return fault(401, ErrorCode.UNAUTHENTICATED, "send a token, or open a login link first")
+        try:
+            return await answer(request, around, viewer)
+        except DomainError as error:
+            return fault(_STATUS[error.code], ErrorCode(error.code), str(error))
+
+    return endpoint
+
+
+@guarded
+async def content(request: Request, around: Surroundings, viewer: Viewer) -> Response:
     """GET, HEAD and PUT of /files/{id}."""
-    around: Surroundings = request.app.state.around
-    viewer = await around.viewer(request)
-    if viewer is None:
-        return fault(401, ErrorCode.UNAUTHENTICATED, "send a token, or open a login link first")
-    try:
-        file_id = nodes.key("file", request.path_params["id"], "id")
-        if request.method == "PUT":
-            return await _put(request, around, viewer, file_id)
-        return await _get(request, around, viewer, file_id)
-    except DomainError as error:
-        return fault(STATUS[error.code], ErrorCode(error.code), str(error))
+    file_id = nodes.key("file", request.path_params["id"], "id")
+    if request.method == "PUT":
+        return await _put(request, around, viewer, file_id)
+    return await _get(request, around, viewer, file_id)
 
 
 async def _put(request: Request, around: Surroundings, viewer: Viewer, file_id: bytes) -> Response:

@@ -238,6 +238,10 @@ class Job(OfRow, Node):
         async with info.context.database.read() as session:
             return connect(await logs.of_job(session, self.row.id, page))
 
+    @strawberry.field(description="Where the whole log is as text, for the same credentials.")
+    def log_url(self) -> str:
+        return f"/jobs/{self.id}/log"
+
     @strawberry.field(
         description="What is missing in the middle of `logs`, of each worker that printed much."
     )

@@ -18,10 +18,9 @@ from db.log_levels import LogLevel
 from db.log_search import Wanted
 from db.logs import Batch
 from db.paging import Page
+from db.viewers import Viewer
 from graph import nodes
-from graph.content import STATUS
-from graph.encoding import fault
-from graph.errors import ErrorCode
+from graph.content import guarded
 from graph.log_search import LogFilter, wanted
 from graph.logs import LogStream
 from graph.scalars import Int64
@@ -35,27 +34,27 @@ _PARAMETERS = frozenset(
 )
 
 
-async def log(request: Request) -> Response:
+@guarded
+async def log(request: Request, around: Surroundings, viewer: Viewer) -> Response:
     """GET of /jobs/{id}/log: text/plain in UTF-8; 422 for a parameter that cannot be meant."""
-    around: Surroundings = request.app.state.around
-    viewer = await around.viewer(request)
-    if viewer is None:
-        return fault(401, ErrorCode.UNAUTHENTICATED, "send a token, or open a login link first")
-    try:
-        job_id = nodes.key("job", request.path_params["id"], "id")
-        conditions, times = _asked(request.query_params)
-    except errors.DomainError as error:
-        return fault(STATUS[error.code], ErrorCode(error.code), str(error))
+    job_id = nodes.key("job", request.path_params["id"], "id")
+    conditions, times = _asked(request.query_params)
     async with around.database.read() as session:
         found = await jobs.find_jobs(session, viewer, [job_id])
     if not found:
-        return fault(404, ErrorCode.NOT_FOUND, "there is no such job")
+        raise errors.NotFound("there is no such job")
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-store"}
     if request.method == "HEAD":
         return PlainTextResponse(headers=headers)
     several = found[0].workers > 1 and conditions.ranks is None
     lines = _lines(around, job_id, conditions, times=times, ranks=several)
     return StreamingResponse(lines, media_type="text/plain; charset=utf-8", headers=headers)
+
+
+def whole(around: Surroundings, job_id: bytes, attempt: int, rank: int) -> AsyncIterator[bytes]:
+    """All that one worker of one attempt printed, as text."""
+    conditions = Wanted(attempt=attempt, ranks=frozenset({rank}))
+    return _lines(around, job_id, conditions, times=False, ranks=False)
 
 
 async def _lines(

@@ -12,6 +12,7 @@ import strawberry
 from db import runs, states, suspensions, waiting
 from graph import dataset_versions, enums, fires, jobs, metrics, nodes, paging, pipelines, source_uses, users
 from graph.context import Context, Info
+from graph.export_formats import ExportFormat
 from graph.files import File
 from graph.jobs import Job, of_run
 from graph.metrics import RunMetric
@@ -156,6 +157,19 @@ class Run(OfRow, Node):
         ] = None,
     ) -> list[RunMetric]:
         return found if names is None else [each for each in found if each.name in names]
+
+    @strawberry.field(description="Where all its metrics are as a table, for the same credentials.")
+    def metrics_url(
+        self,
+        format: Annotated[
+            ExportFormat | None, strawberry.argument(description="How it is written; CSV if not given.")
+        ] = None,
+    ) -> str:
+        return f"/runs/{self.id}/metrics.{(format or ExportFormat.CSV).value}"
+
+    @strawberry.field(description="Where everything of it is as a zip file, for the same credentials.")
+    def archive_url(self) -> str:
+        return f"/runs/{self.id}/archive.zip"
 
     @strawberry.field(description="Every change of state, in order.")
     @loading(of_feed, "feed_id")

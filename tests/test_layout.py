@@ -40,9 +40,10 @@ BARE = ("client/rungraph/__init__.py", "backends/watcher.py")
 # What graph has beside aggregates, and the functions, which are a part of modules. A file that is neither here
 # nor in db is in the wrong place or misnamed.
 PLUMBING = {
-    "app", "serve", "serving", "settings", "http", "guard", "content", "log_text", "pages", "schema", "context",
+    "app", "serve", "serving", "settings", "http", "guard", "content", "pages", "schema", "context",
     "credentials", "encoding", "errors", "paging", "cost", "live", "sharing", "topics", "sockets", "sse",
     "events", "watching", "timeline", "nodes", "scalars",
+    "log_text", "archives", "export_formats",
     "functions", "execution", "leaves", "levels", "remembered", "surroundings", "sweeping", "enums", "variables",
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ from rungraph import (
     documents,
     edits,
     exits,
+    exports,
     externals,
     files,
     listing,
@@ -78,6 +79,7 @@ module_versions.add_to(modules.app)
 module_checks.add_to(modules.app)
 suspensions.add_to(runs.app)
 repeats.add_to(runs.app)
+exports.add_to(runs.app)
 edits.add_to(runs.app)
 schedule_changes.add_to(schedules.app)
 externals.add_to(runs.app)

@@ -64,9 +64,13 @@ def raise_refusals(data: Mapping[str, Any]) -> None:
 
 
 def failure(response: httpx.Response) -> ApiError:
-    """What a response that is no GraphQL answer means; its body, when short, is the reason."""
+    """What a response that has no data means: its own first error; else its body, when short, is the reason."""
     status = response.status_code
     body = _json_object(response) or {}
+    try:
+        raise_errors(body, STATUS_CODES.get(status, "INTERNAL"))
+    except ApiError as error:
+        return error
     reason = body.get("message") or (response.text.strip() if len(response.text) <= 300 else "")
     if "<" in reason or not reason:
         reason = response.reason_phrase or "no reason given"

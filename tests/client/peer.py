@@ -56,6 +56,7 @@ class Peer:
         """Root field and variables of every operation that came, in order."""
         self.ranges: list[str | None] = []
         self.init_payloads: list[Any] = []
+        self.exported: list[list[tuple[str, str]]] = []
 
     def app(self) -> Starlette:
         return Starlette(
@@ -64,6 +65,8 @@ class Peer:
                 WebSocketRoute("/graphql", self._socket),
                 Route("/contents/{name}", self._get, methods=["GET"]),
                 Route("/contents/{name}", self._put, methods=["PUT"]),
+                Route("/metrics.{name}", self._export),
+                Route("/runs/{name}/archive.zip", self._export),
                 Route("/health", lambda request: PlainTextResponse("ok")),
             ]
         )
@@ -123,6 +126,12 @@ class Peer:
             return Response(content)
         headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
         return Response(content[start:], 206, headers)
+
+    async def _export(self, request: Request) -> Response:
+        self.exported.append(list(request.query_params.multi_items()))
+        if self.file_faults:
+            return self.file_faults.pop(0)(request)
+        return Response(self.contents[request.path_params["name"]])
 
     async def _put(self, request: Request) -> Response:
         if self.file_faults:

@@ -252,19 +252,6 @@ async def test_more_points_than_an_answer_may_have_are_refused(
     assert len((await life.read(first=1))[0].points.values) == 10
 
 
-async def test_a_series_is_walked_a_chunk_at_a_time(database: Database) -> None:
-    life = await begun(database)
-    for start in range(0, 50, 5):
-        await life.report([1.0] * 5, range(start, start + 5))
-    await life.compact()
-    wanted = Wanted([life.launch.run_id], [])
-    async with database.read() as session:
-        (found,) = await curves.find(session, life.world.viewer, wanted, every=True)
-        parts = [part async for part in curves.walk(session, found)]
-    assert np.concatenate([part.steps for part in parts]).tolist() == list(range(50))
-    assert len(parts) > 1 and [part.seq for part in parts] == sorted(part.seq for part in parts)
-
-
 def test_merging_nothing_gives_nothing() -> None:
     none = np.empty(0, np.int64)
     points = Points(b"", b"", "", 1, 0, "", 0, none, none, np.empty(0))

@@ -1,0 +1,111 @@
+"""All points of series, for who hands them on: read a bounded piece at a time, each in a transaction of its own.
+
+A client may take minutes to fetch millions of points, and no snapshot is held for so long. A series' points are
+counted from its first; that stays the same while chunks are compacted, so reading goes on by position.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from db import curves, downsampling, positions, summaries
+from db.curves import Found, Wanted
+from db.database import Database
+from db.downsampling import Placed
+from db.points import Points
+from db.positions import Piece
+from db.viewers import Viewer
+
+_PART_POINTS = 1 << 17
+"""Points that are handed on together, about: 3 MB."""
+_MOST_TOGETHER = 500
+
+
+async def found(database: Database, viewer: Viewer, wanted: Wanted, *, every: bool) -> list[Found]:
+    """The series that are wanted, of any name where `every` is, that may be seen."""
+    async with database.scan() as session:
+        return await curves.find(session, viewer, wanted, every=every)
+
+
+async def parts(database: Database, series: Sequence[Found]) -> AsyncIterator[list[Points]]:
+    """All that is kept of these series, in order, so many points at a time, each part of one series."""
+    for some in _groups(series):
+        if len(some) > 1:
+            yield await _together(database, some)
+        else:
+            async for part in _alone(database, some[0]):
+                yield [part]
+
+
+def _groups(series: Sequence[Found]) -> Iterator[list[Found]]:
+    """Small series together, large ones each alone."""
+    some: list[Found] = []
+    points = 0
+    for each in series:
+        if some and (points + each.points > _PART_POINTS or len(some) == _MOST_TOGETHER):
+            yield some
+            some, points = [], 0
+        some.append(each)
+        points += each.points
+    if some:
+        yield some
+
+
+async def _together(database: Database, some: Sequence[Found]) -> list[Points]:
+    async with database.read() as session:
+        pieces = await positions.pieces(session, [each.id for each in some])
+        read = await positions.read(session, [piece for own in pieces.values() for piece in own])
+        thin = {
+            each.id: await summaries.thin(session, each.id, each.thinned) for each in some if each.thinned
+        }
+    made = []
+    for each in some:
+        whole = [*([thin[each.id]] if each.id in thin else []), *read.get(each.id, [])]
+        if whole:
+            made.append(_points(each, sorted(whole, key=_start)))
+    return made
+
+
+async def _alone(database: Database, series: Found) -> AsyncIterator[Points]:
+    """One series, which may be larger than memory."""
+    if series.thinned:
+        async with database.read() as session:
+            yield _points(series, [await summaries.thin(session, series.id, series.thinned)])
+    at = series.thinned
+    listed: list[Piece] = []
+    while True:
+        async with database.read() as session:
+            if not listed:
+                pieces = (await positions.pieces(session, [series.id]))[series.id]
+                listed = [piece for piece in pieces if piece.stop > at][::-1]
+                if not listed:
+                    return
+            some: list[Piece] = []
+            while listed and sum(piece.stop - piece.start for piece in some) < _PART_POINTS:
+                some.append(listed.pop())
+            read = (await positions.read(session, some)).get(series.id, [])
+        if len(read) < len(some):
+            listed = []  # chunks were compacted since they were listed
+            continue
+        for part in sorted(read, key=_start):
+            left = part.at(part.positions >= at)
+            yield _points(series, [left])
+        at = some[-1].stop
+
+
+def _start(placed: Placed) -> int:
+    return int(placed.positions[0])
+
+
+def _points(of: Found, parts: list[Placed]) -> Points:
+    whole = downsampling.joined(parts)
+    return Points(
+        run_id=of.run_id,
+        job_id=of.job_id,
+        step=of.step,
+        attempt=of.attempt,
+        rank=of.rank,
+        name=of.name,
+        seq=0,
+        steps=whole.steps,
+        times=whole.times,
+        values=whole.values,
+    )
