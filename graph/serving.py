@@ -1,14 +1,16 @@
 """Serving: the process around the application (serve.py is the entrance)."""
 
 import asyncio
+import errno
 import fcntl
 import gc
 import ipaddress
 import logging
 import os
+import socket
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
 import uvicorn
@@ -18,6 +20,8 @@ from db import schema
 from graph.app import close_home, create_app
 from graph.settings import Settings
 
+IN_USE = 6
+"""The exit code for what is another's: a port, a home."""
 PING_SECONDS = 20.0
 """A WebSocket whose peer does not answer a ping within this time is closed."""
 SETTLED_SECONDS = 10.0
@@ -34,6 +38,8 @@ def serve(host: str, port: int) -> None:
     with _lock(settings):
         if not _is_loopback(host):
             sys.stderr.write(_EXPOSED.format(host=host, home=settings.home))
+        listeners = _listen(host, port)
+        port = listeners[0].getsockname()[1]
         url = settings.public_url or f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
         app = create_app(settings, url=url, hosts=frozenset({host}))
         config = uvicorn.Config(
@@ -52,7 +58,11 @@ def serve(host: str, port: int) -> None:
             server_header=False,
             timeout_graceful_shutdown=3,
         )
-        _Server(config, settings, url).run()
+        server = _Server(config, settings, url)
+        with suppress(SystemExit):  # uvicorn's codes mean something else here
+            server.run(listeners)
+        if not server.started:
+            raise SystemExit(1)
 
 
 def migrate() -> None:
@@ -108,9 +118,39 @@ def _lock(settings: Settings) -> TextIO:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise SystemExit(f"rungraph: another server uses {settings.home}") from None
+        sys.stderr.write(f"rungraph: another server uses {settings.home}\n")
+        raise SystemExit(IN_USE) from None
     os.set_inheritable(file.fileno(), False)
     return file
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets at every address of a host, before anything is opened: nobody is answered before that is done."""
+    made: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in _addresses(host, port):
+            listener = socket.socket(family, kind, protocol)
+            made.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((address[0], made[0].getsockname()[1] if len(made) > 1 else port, *address[2:]))
+    except OSError as error:
+        for listener in made:
+            listener.close()
+        if error.errno == errno.EADDRINUSE:
+            sys.stderr.write(
+                f"rungraph: something listens on port {port} of {host} already: give --port another\n"
+            )
+            raise SystemExit(IN_USE) from None
+        raise SystemExit(f"rungraph: cannot listen on {host}:{port}: {error.strerror or error}") from None
+    return made
+
+
+def _addresses(host: str, port: int) -> list[Any]:
+    flags = socket.AI_PASSIVE
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+    return list(dict.fromkeys(found))
 
 
 def _is_loopback(host: str) -> bool:
@@ -140,4 +180,13 @@ def _log(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr)
+    logging.getLogger("uvicorn.error").addFilter(_in_words)
     logging.getLogger("strawberry.execution").setLevel(logging.CRITICAL)  # Masking logs faults, once
+
+
+def _in_words(record: logging.LogRecord) -> bool:
+    """What ended a start in words (SystemExit) is told without the trace that uvicorn logs."""
+    _, refused, words = record.getMessage().partition("\nSystemExit: ")
+    if refused:
+        record.msg, record.args = words.strip(), ()
+    return True

@@ -35,6 +35,7 @@ from rungraph import (
     schedules,
     secrets,
     server,
+    showing,
     sources,
     suspensions,
     syncing,
@@ -85,6 +86,7 @@ schedule_changes.add_to(schedules.app)
 externals.add_to(runs.app)
 syncing.add_to(runs.app)
 documents.add_to(pipelines.app)
+showing.add_to(runs.app, pipelines.app)
 
 
 @app.callback()

@@ -6,6 +6,7 @@
 3  there is no such thing, or it may not be seen
 4  no server answers, or it cannot at the moment
 5  no valid token, or it does not allow this
+6  a server cannot start here: its port or its home is another's
 130  interrupted by Ctrl-C
 """
 
@@ -17,6 +18,7 @@ USAGE = 2
 NOT_FOUND = 3
 UNAVAILABLE = 4
 FORBIDDEN = 5
+IN_USE = 6  # graph/serving.py has the same number
 INTERRUPTED = 130
 
 _CODES = {

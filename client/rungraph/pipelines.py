@@ -82,16 +82,16 @@ async def create(client: Client, name: str, steps: Sequence[Step], description: 
     return pipeline
 
 
-async def find(client: Client, word: str) -> dict[str, Any] | None:
-    """The pipeline of an id or a name, if there is one."""
+async def find(client: Client, word: str, query: str = FIND) -> dict[str, Any] | None:
+    """The pipeline of an id or a name, if there is one, with what this query asks for."""
     variables = {"id" if values.is_id("pipeline", word) else "name": word}
-    pipeline: dict[str, Any] | None = (await client.execute(FIND, variables))["pipeline"]
+    pipeline: dict[str, Any] | None = (await client.execute(query, variables))["pipeline"]
     return pipeline
 
 
-async def get(client: Client, word: str) -> dict[str, Any]:
+async def get(client: Client, word: str, query: str = FIND) -> dict[str, Any]:
     """The pipeline of an id or a name; raises ApiError NOT_FOUND."""
-    if pipeline := await find(client, word):
+    if pipeline := await find(client, word, query):
         return pipeline
     raise ApiError("NOT_FOUND", f"there is no pipeline “{word}”: see `rungraph pipeline list`")
 
