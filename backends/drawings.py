@@ -15,7 +15,7 @@ from backends.manifest_documents import CoreDumper, Node, Problems, parse
 from db import errors
 from db.errors import Problem
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 256 << 10
 MAX_NODES = 100_000
 
 
@@ -47,9 +47,12 @@ def _inner(node: Node, part: str) -> Node | None:
 
 
 def read(text: str) -> Drawing:
-    """The document in a text; raises Invalid with every place where it is no such document."""
+    """The document in a text; raises LimitExceeded, or Invalid with every place where it is no such document."""
     problems = Problems("")
     content = text.encode("utf-8", "replace")
+    if len(content) > MAX_BYTES:
+        message = f"a pipeline's text is at most {MAX_BYTES >> 10} KiB, this one has {len(content) >> 10}"
+        raise errors.LimitExceeded(message)
     root = parse(content, problems, most_bytes=MAX_BYTES, most_nodes=MAX_NODES)
     if root is None or problems.found:
         raise errors.Invalid(problems=[_told(found) for found in problems.sorted()])

@@ -18,7 +18,7 @@ class ImportPipelineInput:
     """Input of importPipeline."""
 
     yaml: str = strawberry.field(
-        description="At most 1 MiB: name, description, steps, as `yaml` of one has it."
+        description="At most 256 KiB: name, description, steps, as `yaml` of one has it."
     )
     name: str | None = strawberry.field(default=None, description="In place of the one in the text.")
     replace: bool = strawberry.field(
@@ -114,6 +114,8 @@ class DocumentMutation:
 async def _import(context: Context, input: ImportPipelineInput, project: bytes | None) -> bytes:
     try:
         drawing = await asyncio.to_thread(drawings.read, input.yaml)
+    except errors.LimitExceeded as refused:
+        raise errors.LimitExceeded(str(refused), path=("yaml",)) from refused
     except errors.Invalid as refused:
         raise errors.Invalid(problems=[_below(problem) for problem in refused.problems]) from refused
     named = drawing.document

@@ -210,7 +210,7 @@ def test_a_missing_file_and_a_pipe_are_told_apart_from_mistakes(folder: Path) ->
         ("env: {A: [x]}", "env.A", "not-text"),
         ("description: !!python/name:os.system x", "description", "tag"),
         ("<<: {workers: 2}", "", "key"),
-        ('description: "\\ud800"', "description", "character"),
+        ('description: "\\0"', "description", "character"),
     ],
 )
 def test_each_rule_of_a_function_is_kept(folder: Path, rest: str, path: str, rule: str) -> None:

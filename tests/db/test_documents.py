@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -145,6 +146,19 @@ def test_a_document_survives_its_text(document: dict[str, Any]) -> None:
 def test_every_mistake_in_writing_is_told_where_it_is(value: Any, paths: list[str]) -> None:
     _, problems = documents.read(value)
     assert [".".join(problem.path) for problem in problems] == paths
+
+
+def test_a_text_that_costs_more_than_it_is_worth_is_refused_before_it_is_read() -> None:
+    with pytest.raises(errors.LimitExceeded, match="at most 256 KiB, this one has 257"):
+        drawings.read("x" * (257 << 10))
+    doubling = "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise("abcdefghij"))
+    for text, rule in (
+        ("[" * 200_000, "nested deeper than 32 levels"),
+        ("a: &a [*a]", "nested deeper than 32 levels"),
+        ("a: &a [1]\n" + doubling, "more than 100000 values, aliases counted"),
+    ):
+        with pytest.raises(errors.Invalid, match=rule):
+            drawings.read(text)
 
 
 def test_a_mistake_is_told_with_the_line_it_stands_in() -> None:
