@@ -51,7 +51,12 @@ def test_a_run_is_shown_as_json_and_an_unknown_one_not_found(peer: Peer, command
 
 
 def test_a_pipeline_is_shown_with_its_steps_and_last_runs(peer: Peer, command: Command) -> None:
-    step = {"name": "train", "address": "ml/train", "arguments": {"epochs": 5}, "needs": ["load"]}
+    step: dict[str, Any] = {
+        "name": "train",
+        "address": "ml/train",
+        "arguments": {"epochs": 5},
+        "needs": ["load"],
+    }
     step |= {"cache": True, "matrix": {"rate": [0.1, 1]}, "when": None}
     revision = {"id": "r", "number": 4, "createdAt": objects.AT, "steps": [step]}
     runs = objects.connection([objects.run("SUCCEEDED")])
