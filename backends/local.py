@@ -258,6 +258,7 @@ class Local:
             "PYTHONUNBUFFERED": "1",
             "RUNGRAPH_INPUT": str(folder / "input"),
             "RUNGRAPH_OUTPUT": str(folder / "output"),
+            "RUNGRAPH_SPOOL": str(folder / "spool"),
             **self._visible(spec.devices),
             **spec.environment,
         }

@@ -1,6 +1,7 @@
 """The composition root: one application from settings, and everything it opens and closes."""
 
 import asyncio
+import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from backends import manifest_schema
 from backends.blobs import Blobs
+from backends.brought import bring
 from backends.compactor import Compactor
 from backends.janitor import Janitor
 from backends.outside import Policy
@@ -232,8 +234,11 @@ def _supervisor(
     url: str,
     host: str,
 ) -> Supervisor:
+    brought = _client(settings.home / "local" / "client")
+
     def environment(launch: claims.Launch) -> dict[str, str]:
         return {
+            **brought,
             "RUNGRAPH_URL": url,
             "RUNGRAPH_TOKEN": credentials.job_token(launch),
             "RUNGRAPH_RUN_ID": ids.encode("run", launch.run_id),
@@ -260,6 +265,14 @@ def _supervisor(
         environment=environment,
         vault=vault,
     )
+
+
+def _client(folder: Path) -> dict[str, str]:
+    """What lets jobs of this machine import `rungraph`; nothing where the server runs without the client."""
+    found = importlib.util.find_spec("rungraph")
+    if found is None or found.origin is None:
+        return {}
+    return {"PYTHONPATH": str(bring(Path(found.origin).parent, folder))}
 
 
 def _host_name(home: Path) -> str:

@@ -9,9 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rungraph import modules, pipelines, runs
 from rungraph.api import Client
+from rungraph.module_sources import Wanted
+from rungraph.output import Output
 from tests.conftest import SQLITE_FIRST
 from tests.processes import Server, serving, until
+from tests.telling import watched
 
 ROOT = Path(__file__).parents[1]
 TRAINING = """
@@ -154,6 +158,61 @@ async def test_what_no_process_could_send_is_sent_by_the_command(database_url: s
         run = await the_run(client)
         assert run["state"] == "SUCCEEDED" and said.stdout.split("\t")[0] == run["id"]
         assert not list((server.home / "spool").iterdir())
+
+
+MANIFEST = """\
+name: reporting
+functions:
+  main:
+    command: [python, report.py]
+    options: {signs: str}
+"""
+REPORT = """\
+import json, os, pathlib, time
+import rungraph
+given = json.loads(pathlib.Path(os.environ["RUNGRAPH_INPUT"], "input.json").read_text())
+signs = pathlib.Path(given["options"]["signs"])
+with rungraph.run("the job's own"):
+    for step in range(2000):
+        rungraph.log({"loss": 1 / (step + 1), "accuracy": step}, step=step)
+        rungraph.log(plain=step)
+        time.sleep(0.0005)
+        if step == 1000:
+            (signs / os.environ["RANK"]).touch()
+rungraph.log(after=1)
+"""
+OF_WORKERS = """query($run: ID!) {
+  run(id: $run) { state jobs { message outputs { name } } }
+  series(runs: [$run], names: ["loss", "accuracy", "plain", "after"]) { rank name steps values } }"""
+
+
+@SQLITE_FIRST
+async def test_the_workers_of_a_job_report_each_through_a_death_of_the_server(
+    database_url: str, tmp_path: Path
+) -> None:
+    signs, module = tmp_path / "signs", tmp_path / "reporting"
+    for folder in (signs, module):
+        folder.mkdir()
+    (module / "rungraph.yaml").write_text(MANIFEST)
+    (module / "report.py").write_text(REPORT)
+    async with serving(tmp_path / "home", database_url) as server, server.client() as client:
+        await modules.install(client, Output(as_json=True), Wanted(str(module)))
+        step = {"name": "only", "function": "reporting/main", "arguments": {"signs": str(signs)}}
+        pipeline = (await pipelines.create(client, "reporting", [step]))["id"]
+        wanted = {"pipeline": pipeline, "resources": [{"step": "only", "workers": 2}]}
+        run = (await runs.start(client, wanted, ""))["id"]
+        async with watched(client, run):
+            await until(lambda: len(list(signs.iterdir())) == 2, "both have logged half")
+            server.kill()
+            await server.again()
+        story = await client.execute(OF_WORKERS, {"run": run})
+        assert story["run"] == {"state": "SUCCEEDED", "jobs": [{"message": None, "outputs": []}]}
+        for rank in (0, 1):
+            found = {
+                one["name"]: (one["steps"], one["values"]) for one in story["series"] if one["rank"] == rank
+            }
+            assert found.pop("after") == ([0], [1.0])
+            assert_whole(found, 2000)
 
 
 async def test_a_run_that_is_cancelled_hears_of_it(sqlite_url: str, tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ from rungraph.spool import Spool
 TICK_SECONDS = 0.2
 LINGER_SECONDS = 1.0
 """Batches are larger, and fewer, while the server does not keep up."""
-EXIT_SECONDS = 15.0
-"""What an ending process gives its last points; a fifth of it to a server that never answered."""
+EXIT_SECONDS, JOB_EXIT_SECONDS = 15.0, 60.0
+"""What an ending process gives its last points; a fifth of it to a server that never answered. More in a job, whose
+spool ends with it."""
 TERMINATED_SECONDS = 4.0
 """After SIGTERM: less than the grace that is usual before SIGKILL."""
 MOST_TOLD = 100
@@ -102,7 +103,7 @@ class Reporter:
         """Close a run that was made here, as it ended; a job ends when its process does, and is only flushed."""
         if self.target.create is not None:
             return self.close(seconds, ending)
-        return self.flush(EXIT_SECONDS if seconds is None else seconds)
+        return self.flush(self._patience() if seconds is None else seconds)
 
     def close(self, seconds: float | None = None, ending: dict[str, Any] | None = None) -> bool:
         """Send what is left, and how the run ended; False when the server did not get it all in time."""
@@ -114,7 +115,7 @@ class Reporter:
             self._closed = True
             return True
         if seconds is None:
-            seconds = EXIT_SECONDS if self.sender.reached or not self._owns else EXIT_SECONDS / 5
+            seconds = self._patience()
         deadline = time.monotonic() + seconds
         self.add = self._too_late
         self._drained(deadline)
@@ -166,6 +167,13 @@ class Reporter:
         self._calls.put(None)
         while self._answered < asked and time.monotonic() < deadline and self._threads[0].is_alive():
             time.sleep(0.001)
+
+    def _patience(self) -> float:
+        seconds = JOB_EXIT_SECONDS if self._is_launched() else EXIT_SECONDS
+        return seconds if self.sender.reached or not self._owns else seconds / 5
+
+    def _is_launched(self) -> bool:
+        return self.target.create is None and self.target.heartbeat_seconds is None and self._owns
 
     def _tell_rest(self) -> bool:
         left = sum(map(len, list(self.sender.spools)))

@@ -3,12 +3,13 @@
 import asyncio
 import sys
 
-from tests.bench import launching, lists, logs, metrics, pages, watching
+from tests.bench import launching, lists, logging, logs, metrics, pages, watching
 from tests.bench.rows import show
 
 BENCHES = {
     "launching": launching.rows,
     "lists": lists.rows,
+    "logging": logging.rows,
     "logs": logs.rows,
     "metrics": metrics.rows,
     "pages": pages.rows,

@@ -1,0 +1,34 @@
+"""The client's package where jobs find it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from backends.brought import bring
+
+PACKAGE = Path(__file__).parents[2] / "client" / "rungraph"
+
+
+def test_the_package_stands_alone_in_its_folder(tmp_path: Path) -> None:
+    found = bring(PACKAGE, tmp_path / "client")
+    assert [path.name for path in found.iterdir()] == ["rungraph"]
+    code = "import rungraph, rungraph.adapters; print(rungraph.__file__)"
+    ended = subprocess.run(
+        [sys.executable, "-S", "-c", code], env={"PYTHONPATH": str(found)}, capture_output=True, text=True
+    )
+    assert ended.stdout == f"{found}/rungraph/__init__.py\n", ended.stderr
+
+
+def test_it_is_copied_once_and_again_when_it_has_changed(tmp_path: Path) -> None:
+    package = tmp_path / "rungraph"
+    (package / "below").mkdir(parents=True)
+    (package / "__init__.py").write_text("one")
+    (package / "below" / "__init__.py").write_text("two")
+    first = bring(package, tmp_path / "client")
+    made = (first / "rungraph").stat().st_mtime_ns
+    assert bring(package, tmp_path / "client") == first and (first / "rungraph").stat().st_mtime_ns == made
+    (package / "__init__.py").write_text("another")
+    second = bring(package, tmp_path / "client")
+    assert second != first and (second / "rungraph" / "__init__.py").read_text() == "another"
+    assert (first / "rungraph" / "__init__.py").read_text() == "one"
+    assert sorted(path.name for path in (tmp_path / "client").iterdir()) == sorted([first.name, second.name])
