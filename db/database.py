@@ -126,9 +126,6 @@ class Alone(Session):
         pooled = await greenlet_spawn(self._engine.sync_engine.raw_connection)
         try:
             return cast("Sequence[Any]", await pooled.driver_connection.fetch(text, *values))  # type: ignore[union-attr]
-        except asyncio.CancelledError:
-            await greenlet_spawn(pooled.invalidate)  # the server may still be at work for it
-            raise
         finally:
             await greenlet_spawn(pooled.close)
 

@@ -131,7 +131,7 @@ async def _projects_more(database: Database) -> None:
         )
 
 
-async def test_a_connection_on_which_a_query_was_cancelled_is_not_used_again(postgresql_url: str) -> None:
+async def test_a_query_that_is_cancelled_leaves_its_connection_to_others(postgresql_url: str) -> None:
     slow = rows.Query(select(func.pg_sleep(bindparam("seconds", type_=Float))))
     busy = text("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep%'")
     database = Database(postgresql_url, bus=Bus("memory://"), pool_size=2)
