@@ -165,6 +165,11 @@ async def read(session: Session, viewer: Viewer, wanted: Wanted) -> list[Curve]:
     found = await find(session, viewer, wanted)
     if wanted.is_whole:
         _require_few(sum(min(each.points, wanted.most or each.points) for each in found))
+    return await of_series(session, found, wanted)
+
+
+async def of_series(session: Session, found: Sequence[Found], wanted: Wanted) -> list[Curve]:
+    """These series, as `read` gives them."""
     made: list[Curve] = []
     count = 0
     for some in _groups(found, wanted):

@@ -14,6 +14,7 @@ from graph.context import Context, Info
 from graph.files import File
 from graph.log_search import LogFilter
 from graph.logs import LogGap, LogLine, connect
+from graph.metrics import JobMetric, headlines_of_jobs
 from graph.nodes import Node, found, loading, loads, public
 from graph.paging import Connection
 from graph.rows import OfRow
@@ -214,6 +215,19 @@ class Job(OfRow, Node):
     @loading(_outputs_of)
     def outputs(self, found: list[File]) -> list[File]:
         return found
+
+    @strawberry.field(
+        description="Its own headline values, the first hundred by name; of these names if given."
+    )
+    @loading(headlines_of_jobs)
+    def metrics(
+        self,
+        found: list[JobMetric],
+        names: Annotated[
+            list[str] | None, strawberry.argument(description="Only these; all when not given.")
+        ] = None,
+    ) -> list[JobMetric]:
+        return found if names is None else [each for each in found if each.name in names]
 
     @strawberry.field(
         description="What it printed, of all attempts, oldest first. With a filter a page may have fewer lines than "

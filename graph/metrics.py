@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import strawberry
 
-from db import curves, errors, headlines, texts
+from db import curves, errors, headlines, job_metrics, texts
 from db.curves import Curve
 from db.merging import Aggregate
 from db.points import Floats, Points
@@ -164,6 +164,42 @@ class RunMetric:
     minimum_step: Int64 | None = strawberry.field(name="minStep", description="The step of min.")
     maximum: float | None = strawberry.field(name="max", description="The greatest finite value.")
     maximum_step: Int64 | None = strawberry.field(name="maxStep", description="The step of max.")
+
+
+@strawberry.type(description="A job's own headline value: of rank 0, its latest attempt.")
+class JobMetric:
+    """A headline value of a job."""
+
+    name: str = strawberry.field(description="The metric.")
+    last: float | None = strawberry.field(description="At the highest step; null where that is not finite.")
+    last_step: Int64 = strawberry.field(description="The highest step.")
+    minimum: float | None = strawberry.field(name="min", description="The least finite value.")
+    minimum_step: Int64 | None = strawberry.field(name="minStep", description="The step of min.")
+    maximum: float | None = strawberry.field(name="max", description="The greatest finite value.")
+    maximum_step: Int64 | None = strawberry.field(name="maxStep", description="The step of max.")
+
+    @classmethod
+    def of(cls, found: job_metrics.JobMetric) -> "JobMetric":
+        return cls(
+            name=found.name,
+            last=found.last,
+            last_step=Int64(found.last_step),
+            minimum=found.minimum,
+            minimum_step=_step(found.minimum_step),
+            maximum=found.maximum,
+            maximum_step=_step(found.maximum_step),
+        )
+
+
+def _step(given: int | None) -> Int64 | None:
+    return None if given is None else Int64(given)
+
+
+async def headlines_of_jobs(context: Context, keys: list[bytes]) -> list[list[JobMetric]]:
+    """The headline values of jobs, by name."""
+    async with context.database.scan() as session:
+        rows = await job_metrics.of_jobs(session, context.viewer, set(keys))
+    return nodes.by_owner(keys, rows, attrgetter("job_id"), JobMetric.of)
 
 
 async def headlines_of(context: Context, keys: list[bytes], columns: Columns = None) -> list[list[RunMetric]]:

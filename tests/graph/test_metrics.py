@@ -132,3 +132,24 @@ async def test_the_token_of_a_job_that_has_ended_is_nobodys(server: Server) -> N
     run = await server.play("import os; print(os.environ['RUNGRAPH_TOKEN'])")
     token = run["jobs"][0]["logs"]["nodes"][0]["text"]
     assert (await server.post("{ viewer { kind } }", Authorization=f"Bearer {token}")).status_code == 401
+
+
+async def test_a_job_tells_its_own_headlines_where_the_run_has_those_of_the_last(server: Server) -> None:
+    code = "import json\nfor n, v in enumerate({}): print(json.dumps({{'metric': {{'loss': v}}, 'step': n}}))"
+    quiet = "pass"
+    many = f"[float((n * 7) % 1000) for n in range(5000)] + [{float('nan')!r}]".replace("nan", "float('nan')")
+    pipeline = await server.pipeline(
+        {"first": code.format("[3.0, 1.0, 2.0]"), "second": code.format(many), "third": quiet}
+    )
+    run = await server.finish((await server.start(pipeline))["id"])
+    asked = """query ($id: ID!, $names: [String!]) { run(id: $id) {
+      jobs { step metrics(names: $names) { name last lastStep min minStep max maxStep } } } }"""
+    first, second, third = (await server.ask(asked, id=run["id"]))["jobs"]
+    told = {"name": "loss", "last": 2.0, "lastStep": 2, "min": 1.0, "minStep": 1, "max": 3.0, "maxStep": 0}
+    assert first["metrics"] == [told]
+    (loss,) = second["metrics"]
+    assert (loss["last"], loss["lastStep"], loss["min"], loss["max"]) == (None, 5000, 0.0, 999.0)
+    assert (loss["minStep"] * 7 % 1000, loss["maxStep"] * 7 % 1000) == (0, 999)
+    assert third["metrics"] == []
+    none = (await server.ask(asked, id=run["id"], names=["other"]))["jobs"]
+    assert [job["metrics"] for job in none] == [[], [], []]
