@@ -239,12 +239,17 @@ async def _read(session: Session, some: Sequence[Found], wanted: Wanted) -> list
 
 async def _apart(session: Session, some: Sequence[Found], wanted: Wanted) -> list[Curve]:
     """These series, each by itself."""
-    pieces = await positions.pieces(session, [each.id for each in some])
-    picked = [each.id for each in some if each.summarised and (_needs_picks(each, wanted))]
+    plain = [each.id for each in some if not _draws_picks(each, wanted)]
+    pieces = await positions.pieces(session, plain) if plain else {}
+    rest = [each.id for each in some if each.id not in pieces]
+    pieces |= await positions.pieces(session, rest, behind=True) if rest else {}
+    picked = [each.id for each in some if each.summarised and _looks_at_picks(each, wanted)]
     blocks = await summaries.blocks(session, picked) if picked else {}
     stretches = []
     for each in some:
         stretch = Stretch(each.id, _bounds(each, wanted), wanted.most, pieces[each.id])
+        if each.id in rest:
+            blocks.setdefault(each.id, summaries.whole_blocks(each.id, each.summarised))
         stretch.cover(blocks.get(each.id, []), each.thinned)
         stretches.append(stretch)
     found = await reading.read(session, stretches)
@@ -261,8 +266,19 @@ async def _apart(session: Session, some: Sequence[Found], wanted: Wanted) -> lis
     ]
 
 
-def _needs_picks(found: Found, wanted: Wanted) -> bool:
-    return wanted.most is not None or found.thinned > 0 or not wanted.is_whole
+def _draws_picks(found: Found, wanted: Wanted) -> bool:
+    """Whether picks serve all of it, so that only what is behind them is read of the points."""
+    if wanted.most is None or not wanted.is_whole or not found.summarised or found.thinned:
+        return False
+    if found.points <= wanted.most:
+        return False
+    sizes = (downsampling.fitting([(0, found.points)], max(wanted.most // parts, 1)) for parts in (3, 4))
+    return all(downsampling.level_of(size) for size in sizes)
+
+
+def _looks_at_picks(found: Found, wanted: Wanted) -> bool:
+    """Whether it must be known what each block has."""
+    return found.thinned > 0 or not wanted.is_whole
 
 
 def _bounds(found: Found, wanted: Wanted) -> Bounds:

@@ -7,7 +7,9 @@ size is a multiple of theirs. That is what summaries.py keeps. numpy's reduceat 
 points for drawing know neither holes nor picks of picks. Pure.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -43,7 +45,7 @@ _NONE = np.empty(0, np.int64)
 NOTHING = Placed(_NONE, _NONE, _NONE, np.empty(0, np.float64))
 
 
-def joined(parts: list[Placed]) -> Placed:
+def joined(parts: Sequence[Placed]) -> Placed:
     """Parts put together, in the order of their positions; none may overlap another."""
     parts = sorted((part for part in parts if len(part.positions)), key=lambda part: int(part.positions[0]))
     if len(parts) < 2:
@@ -54,7 +56,7 @@ def joined(parts: list[Placed]) -> Placed:
         np.concatenate([part.times for part in parts]),
         np.concatenate([part.values for part in parts]),
     )
-    if (np.diff(whole.positions) > 0).all():
+    if all(one.positions[-1] < other.positions[0] for one, other in pairwise(parts)):
         return whole
     return whole.at(np.argsort(whole.positions, kind="stable"))
 
@@ -81,7 +83,8 @@ def pick(positions: Integers, values: Floats, size: int) -> Integers:
         chosen.append(_firsts(hits, groups))
     if not whole:
         chosen.append(_firsts(np.flatnonzero(~finite), groups))
-    return np.unique(np.concatenate(chosen))
+    found = np.sort(np.concatenate(chosen))
+    return found[np.concatenate(([True], found[1:] != found[:-1]))]
 
 
 def _firsts(hits: Integers, groups: Integers) -> Integers:
@@ -95,13 +98,13 @@ def _firsts(hits: Integers, groups: Integers) -> Integers:
 def size_for(points: int, buckets: int) -> int:
     """The least size of buckets that this many points need, of the sizes that kept picks can serve."""
     size = -(-points // buckets)
-    cell = max((cell for cell in CELLS if 2 * cell <= size), default=1)
+    cell = max((cell for cell in CELLS if 3 * cell <= 2 * size), default=1)
     return -(-size // cell) * cell
 
 
 def level_of(size: int) -> int:
     """Which level of kept picks serves buckets of a size; 0: none, they are picked from the points."""
-    return sum(2 * cell <= size for cell in CELLS)
+    return sum(size % cell == 0 for cell in CELLS)
 
 
 def count(stretches: list[tuple[int, int]], size: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from db import curves, downsampling, positions, summaries
 from db.curves import Found, Wanted
 from db.database import Database
-from db.downsampling import Placed
+from db.downsampling import NOTHING, Placed
 from db.points import Points
 from db.positions import Piece
 from db.viewers import Viewer
@@ -58,9 +58,9 @@ async def _together(database: Database, some: Sequence[Found]) -> list[Points]:
         }
     made = []
     for each in some:
-        whole = [*([thin[each.id]] if each.id in thin else []), *read.get(each.id, [])]
-        if whole:
-            made.append(_points(each, sorted(whole, key=_start)))
+        parts = [source[each.id] for source in (thin, read) if each.id in source]
+        if parts:
+            made.append(_points(each, parts))
     return made
 
 
@@ -79,20 +79,14 @@ async def _alone(database: Database, series: Found) -> AsyncIterator[Points]:
                 if not listed:
                     return
             some: list[Piece] = []
-            while listed and sum(piece.stop - piece.start for piece in some) < _PART_POINTS:
+            while listed and sum(piece.points for piece in some) < _PART_POINTS:
                 some.append(listed.pop())
-            read = (await positions.read(session, some)).get(series.id, [])
-        if len(read) < len(some):
+            read = (await positions.read(session, some)).get(series.id, NOTHING)
+        if len(read.positions) < sum(piece.points for piece in some):
             listed = []  # chunks were compacted since they were listed
             continue
-        for part in sorted(read, key=_start):
-            left = part.at(part.positions >= at)
-            yield _points(series, [left])
+        yield _points(series, [read.at(read.positions >= at)])
         at = some[-1].stop
-
-
-def _start(placed: Placed) -> int:
-    return int(placed.positions[0])
 
 
 def _points(of: Found, parts: list[Placed]) -> Points:

@@ -37,8 +37,9 @@ from db.points import Added, Points
 class Series(Base):
     """A metric of one worker of one attempt. `points` counts them; the next default step.
 
-    Of the first `summarised` points there are picks (summaries.py). Of the first `thinned`, which came up to
-    `thinned_seq`, nothing else is kept (retention.py).
+    Of the first `summarised` points there are picks (summaries.py); what follows is in the chunks that end at
+    `summarised_seq` or later. Of the first `thinned`, which came up to `thinned_seq`, nothing else is kept
+    (retention.py).
     """
 
     __tablename__ = "series"
@@ -52,6 +53,7 @@ class Series(Base):
     attempt_id: Mapped[bytes] = mapped_column(Id, ForeignKey("attempts.id"), index=True)
     points: Mapped[int] = mapped_column(BigInteger, default=0)
     summarised: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    summarised_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     thinned: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     thinned_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 

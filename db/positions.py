@@ -6,15 +6,17 @@ and when the first points are thinned out: what is kept then begins behind them.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import bindparam, func, select, tuple_
 
+from db import columns, downsampling
 from db.database import Session
 from db.downsampling import Placed
 from db.metrics import Chunk, Series
+from db.points import Integers
 
 MOST_POINTS = 1 << 20
 """Points that one statement reads, about: 24 MB."""
@@ -47,60 +49,85 @@ class Piece:
     stop: int
     reach: Reach | None
 
+    @property
+    def points(self) -> int:
+        """How many there are."""
+        return self.stop - self.start
 
+
+_LAST = func.coalesce(Chunk.end_seq, Chunk.last_seq)
 _HEADS = (
     select(
         Chunk.series_id,
         Chunk.first_seq,
-        func.coalesce(Chunk.end_seq, Chunk.last_seq).label("end_seq"),
+        _LAST.label("end_seq"),
         Chunk.points,
         Chunk.least_step,
         Chunk.greatest_step,
         Chunk.least_time,
         Chunk.greatest_time,
-        Series.thinned,
+        Series.points.label("stop"),
     )
     .join(Series, Series.id == Chunk.series_id)
-    .where(Chunk.first_seq > Series.thinned_seq)
+    .where(columns.Among(Chunk.series_id, "series"), Chunk.first_seq > Series.thinned_seq)
     .order_by(Chunk.series_id, Chunk.first_seq)
 )
-_POINTS = select(Chunk.series_id, Chunk.first_seq, Chunk.steps, Chunk.times, Chunk.values.label("packed"))
+_BEHIND = _HEADS.where(Series.summarised_seq <= _LAST)
+_POINTS = (
+    select(
+        Chunk.series_id, Chunk.first_seq, Chunk.points, Chunk.steps, Chunk.times, Chunk.values.label("packed")
+    )
+    .where(tuple_(Chunk.series_id, Chunk.first_seq).in_(bindparam("keys", expanding=True)))
+    .order_by(Chunk.series_id, Chunk.first_seq)
+)
 
 
-async def pieces(session: Session, series: Collection[int]) -> dict[int, list[Piece]]:
-    """The chunks of these series, in order."""
+async def pieces(
+    session: Session, series: Collection[int], *, behind: bool = False
+) -> dict[int, list[Piece]]:
+    """The chunks of these series, in order; `behind`: only those behind what is summarised, and the last one."""
     found: dict[int, list[Piece]] = {key: [] for key in series}
     keys = list(series)
+    statement = _BEHIND if behind else _HEADS
     for at in range(0, len(keys), _MOST_KEYS):
-        statement = _HEADS.where(Chunk.series_id.in_(keys[at : at + _MOST_KEYS]))
-        rows = (await session.execute(statement)).all()
+        rows = (await session.execute(statement, {"series": keys[at : at + _MOST_KEYS]})).all()
         for series_id, group in groupby(rows, lambda row: row.series_id):
-            start: int | None = None
-            for row in group:
-                begin = row.thinned if start is None else start
-                start = begin + row.points
+            of = list(group)
+            start = of[0].stop - sum(row.points for row in of)  # chunks go to the end of their series
+            for row in of:
                 reach = None if row.least_step is None else reach_of(row)
-                found[series_id].append(Piece(series_id, row.first_seq, row.end_seq, begin, start, reach))
+                stop = start + row.points
+                found[series_id].append(Piece(series_id, row.first_seq, row.end_seq, start, stop, reach))
+                start = stop
     return found
 
 
-async def read(session: Session, pieces: Iterable[Piece]) -> dict[int, list[Placed]]:
-    """The points of these chunks, by series, a part a chunk."""
+async def read(session: Session, pieces: Iterable[Piece]) -> dict[int, Placed]:
+    """The points of these chunks, by series; none of a chunk that was compacted since it was listed."""
     found: dict[int, list[Placed]] = {}
     for some in _affordable(pieces):
         at = {(piece.series_id, piece.first_seq): piece for piece in some}
-        statement = _POINTS.where(tuple_(Chunk.series_id, Chunk.first_seq).in_(list(at)))
-        for row in (await session.execute(statement)).all():
-            piece = at[row.series_id, row.first_seq]
-            found.setdefault(row.series_id, []).append(
-                Placed(
-                    np.arange(piece.start, piece.stop),
-                    np.frombuffer(row.steps, "<i8"),
-                    np.frombuffer(row.times, "<i8"),
-                    np.frombuffer(row.packed, "<f8"),
-                )
+        rows = (await session.execute(_POINTS, {"keys": list(at)})).all()
+        for series_id, group in groupby(rows, lambda row: row.series_id):
+            of = [row for row in group if row.points == at[row.series_id, row.first_seq].points]
+            if not of:
+                continue
+            where = [at[row.series_id, row.first_seq] for row in of]
+            placed = Placed(
+                _positions(where),
+                np.frombuffer(b"".join([row.steps for row in of]), "<i8"),
+                np.frombuffer(b"".join([row.times for row in of]), "<i8"),
+                np.frombuffer(b"".join([row.packed for row in of]), "<f8"),
             )
-    return found
+            found.setdefault(series_id, []).append(placed)
+    return {series_id: downsampling.joined(parts) for series_id, parts in found.items()}
+
+
+def _positions(pieces: Sequence[Piece]) -> Integers:
+    """The positions of the points of chunks of one series, in order."""
+    if all(one.stop == other.start for one, other in pairwise(pieces)):
+        return np.arange(pieces[0].start, pieces[-1].stop)
+    return np.concatenate([np.arange(piece.start, piece.stop) for piece in pieces])
 
 
 def _affordable(pieces: Iterable[Piece]) -> Iterable[Sequence[Piece]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from db import downsampling, positions, summaries
 from db.database import Session
-from db.downsampling import CELLS, Placed
+from db.downsampling import CELLS, NOTHING, Placed
 from db.positions import Piece, Reach
 from db.summaries import Block
 
@@ -82,7 +82,7 @@ class Stretch:
     pieces: Sequence[Piece]
     inside: list[Segment] = field(default_factory=list)
     unsure: list[Segment] = field(default_factory=list)
-    looked_at: Placed = downsampling.NOTHING
+    looked_at: Placed = NOTHING
     size: int = 1
 
     def cover(self, blocks: Sequence[Block], thinned: int) -> None:
@@ -147,28 +147,27 @@ async def read(session: Session, stretches: Sequence[Stretch]) -> list[Placed]:
 async def _read(session: Session, wanted: Sequence[tuple[Stretch, Sequence[Segment], int]]) -> list[Placed]:
     """What these segments have of points, or of picks of this level."""
     pieces: list[Piece] = []
-    keys: dict[int, list[tuple[int, int]]] = {}
+    keys: dict[int, dict[int, list[int]]] = {}
     raw: list[list[Segment]] = []
     for stretch, segments, level in wanted:
-        points = []
+        rest = []
         for segment in segments:
             if segment.block is not None and (level or segment.is_thin):
-                keys.setdefault(max(level, 1), []).append((stretch.series_id, segment.block.number))
+                of = keys.setdefault(max(level, 1), {}).setdefault(stretch.series_id, [])
+                of.append(segment.block.number)
             else:
-                points.append(segment)
-        raw.append(points)
-        pieces += _over(stretch.pieces, points)
-    found = await positions.read(session, pieces)
+                rest.append(segment)
+        raw.append(rest)
+        pieces += _over(stretch.pieces, rest)
+    points = await positions.read(session, pieces)
+    picks: dict[int, Placed] = {}
     for level, blocks in keys.items():
-        for series_id, picks in (await summaries.of_blocks(session, level, blocks)).items():
-            found.setdefault(series_id, [])
-            picked = found[series_id]
-            picked.append(picks)
+        picks |= await summaries.of_blocks(session, level, blocks)
     made = []
-    for (stretch, segments, _), points in zip(wanted, raw, strict=True):
-        parts = found.get(stretch.series_id, [])
-        whole = downsampling.joined(parts)
-        made.append(whole if _is_whole(stretch, points) else _inside(whole, segments))
+    for (stretch, _, _), segments in zip(wanted, raw, strict=True):
+        found = points.get(stretch.series_id, NOTHING)
+        inside = found if _is_whole(stretch, segments) else _inside(found, segments)
+        made.append(downsampling.joined([picks.get(stretch.series_id, NOTHING), inside]))
     return made
 
 
@@ -196,7 +195,7 @@ def _is_whole(stretch: Stretch, segments: Sequence[Segment]) -> bool:
 def _inside(whole: Placed, segments: Sequence[Segment]) -> Placed:
     """The points at the positions of these segments, which are in order and apart."""
     if not len(whole.positions) or not segments:
-        return downsampling.NOTHING
+        return NOTHING
     starts = np.array([segment.start for segment in segments])
     stops = np.array([segment.stop for segment in segments])
     of = np.searchsorted(starts, whole.positions, side="right") - 1

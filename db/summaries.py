@@ -8,15 +8,15 @@ one of several servers write each piece.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, delete, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 
-from db import downsampling, positions
+from db import columns, downsampling, positions
 from db.database import Session, Transaction
 from db.downsampling import BLOCK, CELLS, NOTHING, Placed
 from db.metrics import Series, Summary
@@ -27,6 +27,8 @@ LEAST_POINTS = 1 << 16
 _PIECE = 16 * BLOCK
 """Points that one step picks from."""
 _MOST_KEYS = 500
+_MOST_SERIES = 100
+"""Of picks, which are large, in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Piece:
 
     due: Due
     upto: int
+    seq: int
     rows: list[dict[str, Any]]
 
     @property
@@ -80,26 +83,23 @@ async def piece(session: Session, due: Due, *, ended: bool) -> Piece | None:
     before, reach = NOTHING, None
     if due.summarised > start:
         last = start // BLOCK
-        before = (await of_blocks(session, 1, [(due.series_id, last)]))[due.series_id]
+        before = (await of_blocks(session, 1, {due.series_id: [last]}))[due.series_id]
         reach = (await blocks(session, [due.series_id]))[due.series_id][last].reach
-    raw = await _between(session, due, upto)
-    return Piece(due, upto, await asyncio.to_thread(_rows, due.series_id, before, reach, raw))
-
-
-async def _between(session: Session, due: Due, upto: int) -> Placed:
-    """The points from where a series is summarised."""
-    pieces = (await positions.pieces(session, [due.series_id]))[due.series_id]
+    pieces = (await positions.pieces(session, [due.series_id], behind=True))[due.series_id]
     wanted = [piece for piece in pieces if piece.stop > due.summarised and piece.start < upto]
-    found = downsampling.joined((await positions.read(session, wanted)).get(due.series_id, []))
+    found = (await positions.read(session, wanted))[due.series_id]
     edges = np.searchsorted(found.positions, (due.summarised, upto))
-    return found.at(slice(int(edges[0]), int(edges[1])))
+    raw = found.at(slice(int(edges[0]), int(edges[1])))
+    rows = await asyncio.to_thread(_rows, due.series_id, before, reach, raw)
+    return Piece(due, upto, wanted[-1].first_seq, rows)
 
 
 async def write(session: Transaction, piece: Piece) -> bool:
     """Keep them; False where somebody else was faster, or the series is no more."""
     due = piece.due
     ours = (Series.id == due.series_id) & (Series.summarised == due.summarised)
-    if not await session.change(update(Series).where(ours).values(summarised=piece.upto)):
+    upto = {"summarised": piece.upto, "summarised_seq": piece.seq}
+    if not await session.change(update(Series).where(ours).values(upto)):
         return False
     first = due.summarised // BLOCK
     if due.summarised % BLOCK:
@@ -169,7 +169,16 @@ class Block:
     start: int
     stop: int
     picks: int
-    reach: Reach
+    reach: Reach | None
+
+
+def whole_blocks(series_id: int, summarised: int) -> list[Block]:
+    """The blocks that there are of a series, for who need not know how far they reach, nor how many picks they have."""
+    starts = range(0, summarised, BLOCK)
+    return [
+        Block(series_id, number, start, min(start + BLOCK, summarised), BLOCK, None)
+        for number, start in enumerate(starts)
+    ]
 
 
 _BLOCKS = (
@@ -201,44 +210,62 @@ async def blocks(session: Session, series: Collection[int]) -> dict[int, list[Bl
     return found
 
 
-_PICKS = select(
-    Summary.series_id,
-    Summary.block,
-    Summary.positions,
-    Summary.steps,
-    Summary.times,
-    Summary.values.label("packed"),
+_PICKS = (
+    select(
+        Summary.series_id,
+        Summary.block,
+        Summary.picks,
+        Summary.positions,
+        Summary.steps,
+        Summary.times,
+        Summary.values.label("packed"),
+    )
+    .where(
+        columns.Among(Summary.series_id, "series"),
+        Summary.level == bindparam("level"),
+        Summary.block.between(bindparam("first"), bindparam("last")),
+    )
+    .order_by(Summary.series_id, Summary.block)
 )
 
 
-async def of_blocks(session: Session, level: int, wanted: Sequence[tuple[int, int]]) -> dict[int, Placed]:
-    """The picks of a level of these blocks (series, number), by series."""
-    parts: dict[int, list[Placed]] = {}
-    for at in range(0, len(wanted), _MOST_KEYS):
-        keys = [(series_id, level, block) for series_id, block in wanted[at : at + _MOST_KEYS]]
-        of = tuple_(Summary.series_id, Summary.level, Summary.block).in_(keys)
-        for row in (await session.execute(_PICKS.where(of))).all():
-            part = Placed(
-                np.frombuffer(row.positions, "<u2").astype(np.int64) + row.block * BLOCK,
-                np.frombuffer(row.steps, "<i8"),
-                np.frombuffer(row.times, "<i8"),
-                np.frombuffer(row.packed, "<f8"),
-            )
-            parts.setdefault(row.series_id, []).append(part)
-    return {series_id: downsampling.joined(found) for series_id, found in parts.items()}
+async def of_blocks(session: Session, level: int, wanted: Mapping[int, Sequence[int]]) -> dict[int, Placed]:
+    """The picks of a level of some blocks of series, by series."""
+    found: dict[int, Placed] = {}
+    series = [key for key, numbers in wanted.items() if numbers]
+    for at in range(0, len(series), _MOST_SERIES):
+        some = series[at : at + _MOST_SERIES]
+        first, last = min(wanted[key][0] for key in some), max(wanted[key][-1] for key in some)
+        given = {"series": some, "level": level, "first": first, "last": last}
+        rows = (await session.execute(_PICKS, given)).all()
+        for series_id, group in groupby(rows, lambda row: row.series_id):
+            numbers = set(wanted[series_id])
+            found[series_id] = _placed([row for row in group if row.block in numbers])
+    return found
+
+
+def _placed(rows: Sequence[Any]) -> Placed:
+    """The picks of blocks of one series, in order."""
+    starts = np.repeat([row.block * BLOCK for row in rows], [row.picks for row in rows])
+    offsets = np.frombuffer(b"".join([row.positions for row in rows]), "<u2")
+    return Placed(
+        starts + offsets,
+        np.frombuffer(b"".join([row.steps for row in rows]), "<i8"),
+        np.frombuffer(b"".join([row.times for row in rows]), "<i8"),
+        np.frombuffer(b"".join([row.packed for row in rows]), "<f8"),
+    )
 
 
 async def thin(session: Session, series_id: int, thinned: int) -> Placed:
     """The small picks that are all that is kept of the first points of a series."""
     if not thinned:
         return NOTHING
-    numbers = [(series_id, block.number) for block in (await blocks(session, [series_id]))[series_id]]
-    wanted = [(key, number) for key, number in numbers if number * BLOCK < thinned]
-    return (await of_blocks(session, 1, wanted)).get(series_id, NOTHING)
+    numbers = range(-(-thinned // BLOCK))
+    return (await of_blocks(session, 1, {series_id: numbers})).get(series_id, NOTHING)
 
 
 async def kept(session: Session, series_id: int, thinned: int) -> Placed:
     """Everything that is kept of a series."""
     pieces = (await positions.pieces(session, [series_id]))[series_id]
-    behind = (await positions.read(session, pieces)).get(series_id, [])
-    return downsampling.joined([await thin(session, series_id, thinned), *behind])
+    behind = (await positions.read(session, pieces)).get(series_id, NOTHING)
+    return downsampling.joined([await thin(session, series_id, thinned), behind])

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from tests.bench import launching, lists, logging, logs, metrics, pages, watching
+from tests.bench import launching, lists, logging, logs, metrics, pages, series, watching
 from tests.bench.rows import show
 
 BENCHES = {
@@ -13,6 +13,7 @@ BENCHES = {
     "logs": logs.rows,
     "metrics": metrics.rows,
     "pages": pages.rows,
+    "series": series.rows,
     "watching": watching.rows,
 }
 

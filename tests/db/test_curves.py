@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from backends.compactor import Compactor
-from db import batches, compaction, curves, downsampling, errors, feeds, merging, stretches, summaries
+from db import (
+    batches,
+    compaction,
+    curves,
+    downsampling,
+    errors,
+    feeds,
+    merging,
+    stretches,
+    summaries,
+)
 from db.claims import Launch
 from db.curves import Curve, Wanted, X
 from db.database import Database
