@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from backends import manifest_schema
+from backends.aging import Aging
 from backends.blobs import Blobs
 from backends.brought import bring
 from backends.compactor import Compactor
@@ -198,6 +199,9 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     compactor = Compactor(database)
     compactor.open()
     stack.push_async_callback(compactor.close)
+    aging = Aging(database)
+    aging.open()
+    stack.push_async_callback(aging.close)
     scheduler = Scheduler(database)
     scheduler.open()
     stack.push_async_callback(scheduler.close)

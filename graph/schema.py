@@ -57,6 +57,7 @@ from graph.nodes import NodeQuery
 from graph.pipelines import PipelineMutation, PipelineQuery
 from graph.remembered import Remembering
 from graph.reporting import MetricMutation
+from graph.retention import RetentionMutation
 from graph.retries import RetryMutation
 from graph.runs import RunQuery
 from graph.scalars import SCALARS
@@ -149,6 +150,7 @@ class Mutation(
     StartMutation,
     SuspensionMutation,
     RetryMutation,
+    RetentionMutation,
     EditMutation,
     ViewMutation,
     DocumentMutation,

@@ -38,10 +38,22 @@ class Project(Node):
     """A project."""
 
     name: str = strawberry.field(description="Unique.")
+    metrics_days: int | None = strawberry.field(
+        default=None,
+        description="For how many days every point of ended runs is kept; null: for ever (setRetention).",
+    )
+    logs_days: int | None = strawberry.field(
+        default=None, description="For how many days the lines of ended runs are kept; null: for ever."
+    )
 
     @classmethod
     def of(cls, row: projects.Project) -> "Project":
-        return cls(id=public("project", row.id), name=row.name)
+        return cls(
+            id=public("project", row.id),
+            name=row.name,
+            metrics_days=row.metrics_days,
+            logs_days=row.logs_days,
+        )
 
 
 @strawberry.type(description="Who asks.")

@@ -30,6 +30,7 @@ from rungraph import (
     modules,
     pipelines,
     repeats,
+    retention,
     runs,
     schedule_changes,
     schedules,
@@ -75,6 +76,7 @@ app.add_typer(files.app, name="file")
 app.add_typer(datasets.app, name="dataset")
 app.add_typer(secrets.app, name="secret")
 app.add_typer(sources.app, name="source")
+app.add_typer(retention.app, name="retention")
 server.add_to(app)
 module_versions.add_to(modules.app)
 module_checks.add_to(modules.app)

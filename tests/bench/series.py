@@ -98,7 +98,7 @@ async def _measured(
     one, ten, many = [_ids(made[:1]), _ids(made[1:2]), _ids(made[2:])]
     names = [f"m{n}" for n in range(4)]
     postgresql = not url.startswith("sqlite")
-    drawn = {"n": names, "most": BUCKETS}
+    drawn: dict[str, Any] = {"n": names, "most": BUCKETS}
     zoomed = {"from": 4_321_000, "to": 5_320_999}
     return [
         Row(
