@@ -45,7 +45,8 @@ async def test_what_is_old_is_thinned_and_who_resumes_before_it_is_told(server: 
     told = [event["run"] async for event in server.client.subscribe(FOLLOW, {"id": run["id"]})]
     seq = told[0]["seq"]
     assert told[0] == {"__typename": "FeedTruncated", "seq": seq, "resumeFrom": seq + 1}
-    assert told[1:] == [{"__typename": "FeedEnded", "seq": seq}]
+    assert told[-1] == {"__typename": "FeedEnded", "seq": seq}
+    assert {event["__typename"] for event in told[1:-1]} <= {"Cursor"}
     assert (await keep(server, metricsDays=None, logsDays=None))["project"]["logsDays"] is None
 
 
