@@ -120,10 +120,14 @@ class PrepareSpec:
 
 
 class Stream(enum.IntEnum):
-    """Where a piece of output came from."""
+    """Where a piece of output came from.
+
+    USAGE is not the user's: the adapter says there what the worker uses, as lines of metrics are printed.
+    """
 
     STDOUT = 1
     STDERR = 2
+    USAGE = 3
 
 
 @dataclass(frozen=True, slots=True)

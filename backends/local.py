@@ -26,7 +26,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from pathlib import Path
 from typing import Any
 
-from backends import attempts, backlog, base, cgroups, folders, nvml
+from backends import attempts, backlog, base, cgroups, folders, gpus, nvml
 from backends.environments import build
 from backends.following import Following
 from backends.zygote import INTERPRETER, Zygote
@@ -51,7 +51,7 @@ class Local:
     """The backend of this machine, keeping everything below `home`, which belongs to one server.
 
     Not `grouped`, it makes no control groups also where it may. `library` knows the GPUs. Jobs are as `nice` to
-    others as nice(1) has it.
+    others as nice(1) has it. What workers use is looked at every `usage_seconds`; 0 never does.
     """
 
     def __init__(
@@ -61,8 +61,9 @@ class Local:
         inherit: tuple[str, ...] = INHERITED,
         prepare: Build = build,
         grouped: bool = True,
-        library: str = nvml.LIBRARY,
+        library: str = gpus.LIBRARY,
         nice: int = 0,
+        usage_seconds: float = 0.0,
     ) -> None:
         self._home = home.absolute()
         self._jobs = self._home / "jobs"
@@ -70,6 +71,7 @@ class Local:
         self._grouped = grouped
         self._library = library
         self._nice = nice
+        self._usage_seconds = usage_seconds
         self._devices: tuple[base.Device, ...] = ()
         self._environment = {name: os.environ[name] for name in inherit if name in os.environ}
         self._path = _without_ours(self._environment.get("PATH", os.defpath))
@@ -236,6 +238,11 @@ class Local:
             "environment": self._variables(spec, folder),
             "limits": self._limits(spec.resources),
             "nice": self._nice,
+            "usage": {
+                "seconds": self._usage_seconds,
+                "devices": spec.devices,
+                "library": self._library,
+            },
             "backlog_bytes": backlog.MOST_BYTES if self._frees else None,
         }
         try:
@@ -352,7 +359,7 @@ def _parse(data: bytes, offset: int, limit: int) -> base.Output:
     while at + attempts.FRAME.size <= len(data):
         stream, flags, length, time_us = attempts.FRAME.unpack_from(data, at)
         end = at + attempts.FRAME.size + length
-        if end > len(data) or stream not in (base.Stream.STDOUT, base.Stream.STDERR):
+        if end > len(data) or stream not in tuple(base.Stream):
             break
         if pieces and end > limit:
             break

@@ -1,29 +1,15 @@
 """The GPUs of this machine, as NVIDIA's management library has them.
 
-By ctypes, so that nothing need be installed where there are none: without the library there is none, and
-finding that out takes a fraction of a millisecond. Only the few calls that name and measure devices; the
-numbers are those of the PCI bus, which jobs are told to count by (CUDA_DEVICE_ORDER).
+Only the few calls that name devices (gpus.py has how they are made, and what measures them); the numbers are those
+of the PCI bus, which jobs are told to count by (CUDA_DEVICE_ORDER).
 """
 
 import ctypes
-from typing import Any
 
 from backends.base import Device
+from backends.gpus import LIBRARY, Memory, Refused, call
 
-LIBRARY = "libnvidia-ml.so.1"
 _TEXT_BYTES = 96
-
-
-class _Memory(ctypes.Structure):
-    _fields_ = (
-        ("total", ctypes.c_ulonglong),
-        ("free", ctypes.c_ulonglong),
-        ("used", ctypes.c_ulonglong),
-    )
-
-
-class _Refused(Exception):
-    """A call did not succeed: no driver is loaded, or a device has fallen off the bus."""
 
 
 def devices(visible: str | None = None, *, library: str = LIBRARY) -> tuple[Device, ...]:
@@ -33,12 +19,12 @@ def devices(visible: str | None = None, *, library: str = LIBRARY) -> tuple[Devi
     """
     try:
         nvml = ctypes.CDLL(library)
-        _call(nvml, "nvmlInit_v2")
-    except (OSError, AttributeError, _Refused):
+        call(nvml, "nvmlInit_v2")
+    except (OSError, AttributeError, Refused):
         return ()
     try:
         found = [_device(nvml, index) for index in range(_count(nvml))]
-    except (AttributeError, _Refused):
+    except (AttributeError, Refused):
         return ()
     finally:
         nvml.nvmlShutdown()
@@ -48,27 +34,22 @@ def devices(visible: str | None = None, *, library: str = LIBRARY) -> tuple[Devi
 
 def _count(nvml: ctypes.CDLL) -> int:
     count = ctypes.c_uint()
-    _call(nvml, "nvmlDeviceGetCount_v2", ctypes.byref(count))
+    call(nvml, "nvmlDeviceGetCount_v2", ctypes.byref(count))
     return count.value
 
 
 def _device(nvml: ctypes.CDLL, index: int) -> tuple[str, Device] | None:
     """A device with its UUID; None for one that does not answer, which must not hide the others."""
-    handle, memory = ctypes.c_void_p(), _Memory()
+    handle, memory = ctypes.c_void_p(), Memory()
     name, uuid = (ctypes.create_string_buffer(_TEXT_BYTES) for _ in range(2))
     try:
-        _call(nvml, "nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(handle))
-        _call(nvml, "nvmlDeviceGetName", handle, name, ctypes.c_uint(_TEXT_BYTES))
-        _call(nvml, "nvmlDeviceGetUUID", handle, uuid, ctypes.c_uint(_TEXT_BYTES))
-        _call(nvml, "nvmlDeviceGetMemoryInfo", handle, ctypes.byref(memory))
-    except _Refused:
+        call(nvml, "nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(handle))
+        call(nvml, "nvmlDeviceGetName", handle, name, ctypes.c_uint(_TEXT_BYTES))
+        call(nvml, "nvmlDeviceGetUUID", handle, uuid, ctypes.c_uint(_TEXT_BYTES))
+        call(nvml, "nvmlDeviceGetMemoryInfo", handle, ctypes.byref(memory))
+    except Refused:
         return None
     return uuid.value.decode(), Device(index, name.value.decode(), memory.total)
-
-
-def _call(nvml: ctypes.CDLL, name: str, *arguments: Any) -> None:
-    if code := getattr(nvml, name)(*arguments):
-        raise _Refused(f"{name}: {code}")
 
 
 def _chosen(there: dict[str, Device], visible: str) -> tuple[Device, ...]:

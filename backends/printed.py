@@ -37,6 +37,9 @@ def parse(pieces: Iterable[Piece]) -> Printed:
     broken = {Stream.STDOUT: False, Stream.STDERR: False}
     for piece in pieces:
         stream, time_us, data, continued = piece.stream, piece.time_us, piece.data, piece.continued
+        if stream is Stream.USAGE:
+            gathered.take(data, time_us)
+            continue
         ends = broken[stream]
         broken[stream] = continued
         if ends and (not continued or b"\n" in data):

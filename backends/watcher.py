@@ -17,7 +17,7 @@ import signal
 import socket
 import time
 
-from backends import attempts, backlog, bounds, workers
+from backends import attempts, backlog, bounds, usage, workers
 
 HINTS = f"../../{attempts.HINTS}"  # seen from an attempt's folder: a socket's address holds 108 bytes
 HINT_SECONDS = 0.005  # between two hints of one attempt
@@ -182,6 +182,7 @@ class Attempt:
         self.backlog = backlog.Backlog(self.poll, self.spec.get("backlog_bytes"))
         self.nice = self.spec.get("nice", 0)
         self.yields = not self.nice
+        self.usage = usage.Usage(**spec.get("usage", {}))
         self.burst = 0
         self.read_at = 0.0
         self.decisive: workers.Worker | None = None
@@ -217,6 +218,7 @@ class Attempt:
             at_us = attempts.now_us()
             started.append({"rank": rank, "pid": born.pid, "start": born.start, "at_us": at_us})
         attempts.write_record(attempts.STARTED, {"node": os.uname().nodename, "workers": started})
+        self.usage.begin(self._running())
         self.hints.waiting = True
         self.hints.send()
         self.oom_kills = attempts.oom_kills()
@@ -229,6 +231,7 @@ class Attempt:
             self._read(self._patience())
             self._look()
             self._keep()
+            self._measure()
             self.hints.send(burst=self.burst > BURST_READS)
         for end in list(self.pipes):
             self._drain(end)
@@ -265,7 +268,10 @@ class Attempt:
         if self.suspended and not self.still:
             return KILL_SECONDS
         tick = backlog.LOOK_SECONDS if self.backlog.waits else TICK_SECONDS
-        return max(0.0, min(tick, self.kill_at - now, self.hints.due - now, self.bounds.patience))
+        return max(
+            0.0,
+            min(tick, self.kill_at - now, self.hints.due - now, self.bounds.patience, self.usage.patience),
+        )
 
     def _read(self, seconds: float) -> None:
         largest = 0
@@ -330,10 +336,21 @@ class Attempt:
         if self.suspended and not self.still:
             self.still = self.bounds.freeze()
         if self.starved is None and not self.stopping:
-            running = {worker.rank: worker.pid for worker in self.workers if worker.code is None}
-            self.starved = self.bounds.starved(running, at_once=at_once)
+            self.starved = self.bounds.starved(self._running(), at_once=at_once)
             if self.starved is not None:
                 self.stop(0.0)
+
+    def _measure(self) -> None:
+        """Write down what the workers use, now and then; not of those that stand still."""
+        if self.suspended:
+            return
+        for rank, line in self.usage.look(self._running()):
+            self.workers[rank].write(workers.USAGE, line, attempts.now_us())
+            self.hints.waiting = True
+
+    def _running(self) -> dict[int, int]:
+        """The processes of the workers that have not ended, by rank."""
+        return {worker.rank: worker.pid for worker in self.workers if worker.code is None}
 
     def _resume(self) -> None:
         self.suspended = False

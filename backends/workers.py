@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from backends import attempts
 
-STDOUT, STDERR = 1, 2
+STDOUT, STDERR, USAGE = 1, 2, 3
 PIPE_BYTES = 1 << 20  # so that who prints much need not wait for us between two lines
 CATCHABLE = [each for each in signal.valid_signals() if each not in (signal.SIGKILL, signal.SIGSTOP)]
 
@@ -30,6 +30,12 @@ class Worker:
         self.pid = 0
         self.code: int | None = None
         self.frames = os.open(f"{rank}.frames", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+
+    def write(self, stream: int, data: bytes, at_us: int, flags: int = 0) -> None:
+        """Add a frame to what the server reads."""
+        frame = attempts.FRAME.pack(stream, flags, len(data), at_us) + data
+        if os.write(self.frames, frame) != len(frame):
+            raise OSError("no space left for what the job prints")
 
     def spawn(
         self,
@@ -106,10 +112,7 @@ class Pipe:
     def _write(self, pieces: Iterable[tuple[bytes, bool]]) -> None:
         at_us = attempts.now_us()
         for data, continued in pieces:
-            flags = attempts.CONTINUED if continued else 0
-            frame = attempts.FRAME.pack(self.stream, flags, len(data), at_us) + data
-            if os.write(self.worker.frames, frame) != len(frame):
-                raise OSError("no space left for what the job prints")
+            self.worker.write(self.stream, data, at_us, attempts.CONTINUED if continued else 0)
 
 
 def _fork(

@@ -253,7 +253,9 @@ def _supervisor(
     configuration = Configuration(
         name=BACKEND,
         kind="local",
-        adapter=construct("local", settings.home / "local", nice=settings.job_nice),
+        adapter=construct(
+            "local", settings.home / "local", nice=settings.job_nice, usage_seconds=settings.usage_seconds
+        ),
         slots=settings.slots,
         cpus=settings.cpus,
         memory_bytes=settings.memory_bytes,

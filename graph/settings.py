@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     cpus: float = Field(default_factory=_cores, gt=0, description="cores that jobs may ask for together")
     memory_bytes: int = Field(default_factory=_memory_bytes, gt=0, description="memory for jobs together")
     gpus: int | None = Field(default=None, ge=0, description="GPUs for jobs together; those found here")
+    usage_seconds: float = Field(
+        default=10.0, ge=0, le=3600, description="how often it is looked at what workers use; 0 never"
+    )
     job_nice: int = Field(default=10, ge=0, le=19, description="how far jobs give way when cores are short")
     max_upload_bytes: int = Field(default=64 << 30, gt=0, description="the largest file taken")
     log_head_bytes: int = Field(default=16 << 20, ge=0, description="what is kept of a log's beginning")

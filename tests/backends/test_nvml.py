@@ -33,6 +33,12 @@ int nvmlDeviceGetUUID(long *handle, char *uuid, unsigned size) {
 }
 int nvmlDeviceGetMemoryInfo(long *handle, struct memory *memory) {
     memory->total = (*handle + 1) << 30;
+    memory->used = memory->total / 2;
+    return 0;
+}
+struct utilization { unsigned gpu, memory; };
+int nvmlDeviceGetUtilizationRates(long *handle, struct utilization *found) {
+    found->gpu = 42;
     return 0;
 }
 """
