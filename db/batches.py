@@ -17,7 +17,7 @@ from db.columns import Base, Id
 from db.database import Transaction
 from db.headlines import Headline
 from db.metrics import Chunk, Series
-from db.points import Column, Integers, Origin
+from db.points import Column, Integers, Origin, has_headline
 
 
 class Producer(Base):
@@ -107,7 +107,7 @@ class _Held:
 
     def tell(self, origin: Origin, column: Column, steps: Integers) -> None:
         """Take what a batch adds to a series into the headline of its run."""
-        if origin.rank != 0:
+        if origin.rank != 0 or not has_headline(column.name):
             return
         key = origin.run_id, column.name
         headline = headlines.merge(self.headlines.get(key), origin, column, steps)

@@ -13,6 +13,8 @@ Integers = NDArray[np.int64]
 
 MOST_POINTS = 1_000_000
 MOST_SERIES = 1_000
+USAGE = "system/"
+"""So begin the names of what workers use, which adapters measure: series as any other, but no headline of a run."""
 MAX_INT64 = 2**53 - 1
 """Steps and times travel as JSON numbers, which are exact up to here."""
 
@@ -62,6 +64,11 @@ class Added:
 
     parts: list[Points]
     upto: int | None
+
+
+def has_headline(name: str) -> bool:
+    """Whether runs keep a headline value of a metric."""
+    return not name.startswith(USAGE)
 
 
 def check(given: Sequence[Column], path: Sequence[str] = ()) -> None:

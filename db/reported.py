@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import bindparam, select
 
-from db import summaries
+from db import points, summaries
 from db.attempts import Attempt, Worker
 from db.database import Session
 from db.downsampling import Placed
@@ -78,7 +78,8 @@ async def of_jobs(
         )
     for series in (await session.execute(_SERIES, {"runs": list(runs), "jobs": list(jobs)})).all():
         key = (series.job_id, series.name)
-        if key not in found and (names is None or series.name in names):
+        is_wanted = points.has_headline(series.name) and (names is None or series.name in names)
+        if key not in found and is_wanted:
             found[key] = _of(await summaries.kept(session, series.id, series.thinned))
     return {key: value for key, value in found.items() if names is None or key[1] in names}
 

@@ -106,11 +106,10 @@ def test_only_what_the_server_may_see_is_found(tmp_path: Path, visible: str, see
 async def test_where_there_are_gpus_a_job_sees_only_those_it_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nvml, "LIBRARY", build(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
     code = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
     async with localground.stand(tmp_path) as ground:
-        ground.make = lambda: Local(tmp_path / "home", library=nvml.LIBRARY)
+        ground.make = lambda: Local(tmp_path / "home", library=build(tmp_path))
         adapter = await ground.open()
         assert adapter.capabilities.devices == ALL[1:]
         async with Witness(adapter) as witness:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from backends import gpus, printed
+from backends import gpus, printed, usage
 from backends.base import Backend, Handle, Piece, Stream
 from backends.local import Local
+from db import points
 from tests.backends import localground, test_nvml
 from tests.backends.grounds import Ground, Witness, eventually, pieces
 
@@ -111,3 +112,7 @@ def test_usage_becomes_points_and_no_line(stream: Stream) -> None:
     assert b"".join(block.data for block in told.blocks) == b"half a line and its end"
     ((column,),) = told.points
     assert (column.name, column.values.tolist(), column.times.tolist()) == ("system/cpu_cores", [0.5], [2])
+
+
+def test_usage_is_named_as_the_database_knows_it() -> None:
+    assert usage.PREFIX == points.USAGE
