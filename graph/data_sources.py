@@ -76,14 +76,9 @@ class DataSourceQuery:
     async def data_source(
         self, info: Info, id: nodes.ById = None, name: nodes.ByName = None
     ) -> DataSource | None:
-        wanted, name = nodes.id_or_name(info.context, "data_source", id, name)
-        if wanted is None and name is None:
-            return None
-        if wanted is not None:
-            return await info.context.load(load_sources, wanted)
-        async with info.context.database.read() as session:
-            row = await data_sources.find_named(session, info.context.viewer, name or "")
-        return None if row is None else DataSource.of(row)
+        return await nodes.by_id_or_name(
+            info.context, "data_source", id, name, data_sources.find_named, DataSource.of
+        )
 
     @strawberry.field(description="Data sources that are not deleted, newest first.")
     async def data_sources(

@@ -85,12 +85,7 @@ class DatasetQuery:
         description="The dataset of this id, or of this name: one of both; null if there is none."
     )
     async def dataset(self, info: Info, id: nodes.ById = None, name: nodes.ByName = None) -> Dataset | None:
-        wanted, name = nodes.id_or_name(info.context, "dataset", id, name)
-        if wanted is None and name is None:
-            return None
-        async with info.context.database.read() as session:
-            row = await datasets.find_dataset(session, info.context.viewer, dataset_id=wanted, name=name)
-        return None if row is None else Dataset.of(row)
+        return await nodes.by_id_or_name(info.context, "dataset", id, name, datasets.find_dataset, Dataset.of)
 
     @strawberry.field(description="Datasets that are not deleted, newest first.")
     async def datasets(

@@ -99,12 +99,7 @@ class ModuleQuery:
         description="The module of this id, or of this name: one of both; null if there is none."
     )
     async def module(self, info: Info, id: nodes.ById = None, name: nodes.ByName = None) -> Module | None:
-        wanted, name = nodes.id_or_name(info.context, "module", id, name)
-        if wanted is None and name is None:
-            return None
-        async with info.context.database.read() as session:
-            row = await modules.find_module(session, info.context.viewer, module_id=wanted, name=name)
-        return None if row is None else Module.of(row)
+        return await nodes.by_id_or_name(info.context, "module", id, name, modules.find_module, Module.of)
 
     @strawberry.field(description="Installed modules, newest first.")
     async def modules(

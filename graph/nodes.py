@@ -16,6 +16,7 @@ from db import errors, ids, texts
 from graph.context import Context, Info
 from graph.rows import Batch
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 Load = Callable[[Context, list[bytes]], Awaitable[list[Any]]]
@@ -110,16 +111,26 @@ def found(context: Context, kind: str, text: str) -> bytes | None:
         return None
 
 
-def id_or_name(
-    context: Context, kind: str, id: str | None, name: str | None
-) -> tuple[bytes | None, str | None]:
-    """The key or the name that a lookup was given, exactly one of both; neither where it can be of nothing."""
+async def by_id_or_name(
+    context: Context,
+    kind: str,
+    id: str | None,
+    name: str | None,
+    find: Callable[..., Awaitable[R | None]],
+    make: Callable[[R], T],
+) -> T | None:
+    """What a lookup by an id or by a name gives: exactly one of both. `find` knows the row of a `name`."""
     context.require_viewer()
     if (id is None) is (name is None):
         raise errors.Invalid("give either id or name", path=("id",))
     if id is not None:
-        return found(context, kind, id), None
-    return None, name if texts.is_storable(name or "") else None
+        seen: T | None = await get(context, kind, found(context, kind, id))
+        return seen
+    if not texts.is_storable(name or ""):
+        return None
+    async with context.database.read() as session:
+        row = await find(session, context.viewer, name=name)
+    return None if row is None else make(row)
 
 
 def by_key(keys: Iterable[Any], rows: Iterable[Any], make: Callable[[Any], T]) -> list[T | None]:

@@ -143,12 +143,9 @@ class PipelineQuery:
         description="The pipeline of this id, or of this name: one of both; null if there is none."
     )
     async def pipeline(self, info: Info, id: nodes.ById = None, name: nodes.ByName = None) -> Pipeline | None:
-        wanted, name = nodes.id_or_name(info.context, "pipeline", id, name)
-        if wanted is None and name is None:
-            return None
-        async with info.context.database.read() as session:
-            row = await pipelines.find_pipeline(session, info.context.viewer, pipeline_id=wanted, name=name)
-        return None if row is None else Pipeline.of(row)
+        return await nodes.by_id_or_name(
+            info.context, "pipeline", id, name, pipelines.find_pipeline, Pipeline.of
+        )
 
     @strawberry.field(description="Pipelines, newest first.")
     async def pipelines(

@@ -217,14 +217,9 @@ class ScheduleQuery:
         description="The schedule of this id, or of this name: one of both; null if there is none."
     )
     async def schedule(self, info: Info, id: nodes.ById = None, name: nodes.ByName = None) -> Schedule | None:
-        wanted, name = nodes.id_or_name(info.context, "schedule", id, name)
-        if wanted is None and name is None:
-            return None
-        if wanted is not None:
-            return await info.context.load(load_schedules, wanted)
-        async with info.context.database.read() as session:
-            row = await schedules.find_schedule(session, info.context.viewer, name or "")
-        return None if row is None else Schedule.of(row)
+        return await nodes.by_id_or_name(
+            info.context, "schedule", id, name, schedules.find_schedule, Schedule.of
+        )
 
     @strawberry.field(description="Schedules, newest first; of this pipeline if given.")
     async def schedules(
