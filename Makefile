@@ -13,11 +13,15 @@ COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit
 PROJECTS := pyproject.toml client/pyproject.toml
 SERVER := $(VENV)/server.stamp
 TOOLS := $(VENV)/tools.stamp
+# Training libraries beside the tools, so that no other target sees them. torch is pinned here and not in the lock:
+# which of its builds fits, for which accelerator and of what size, is for the machine to say.
+ADAPTERS := $(VENV)/adapters
+TORCH := torch==2.13.0
 EXPLORER := graph/static/index.html
 EXPLORER_SOURCES := $(shell find graph/explorer -name node_modules -prune -o -type f -print)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow lint bench schema explorer requirements
+.PHONY: help demo serve test test-slow test-adapters lint bench schema explorer requirements
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +37,9 @@ test: $(TOOLS) $(EXPLORER) ## the tests, without the slow ones
 
 test-slow: $(TOOLS) $(EXPLORER) ## the slow tests, and those by example with all of their examples
 	$(BIN)/pytest -m "slow or hypothesis" --hypothesis-profile=whole
+
+test-adapters: $(ADAPTERS)/stamp ## the adapters with the real training libraries, which it installs (1.4 GB)
+	RUNGRAPH_TEST_REQUIRE=adapters $(ADAPTERS)/bin/python -m pytest -n 2 tests/client/adapters
 
 lint: $(TOOLS) ## style, types, import directions, and that schema.graphql is what the code says
 	$(BIN)/ruff check .
@@ -52,6 +59,8 @@ explorer: $(EXPLORER) ## the explorer page, into graph/static
 requirements: $(SERVER) ## pin the requirements anew; UPGRADE=1 takes newer versions where they fit
 	$(COMPILE) $(if $(UPGRADE),--upgrade) $(PROJECTS) --extra cli -o requirements.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group test -c requirements.txt -o requirements-test.txt
+	echo torch | $(COMPILE) $(if $(UPGRADE),--upgrade) --group adapters -c requirements.txt -c requirements-test.txt \
+		--excludes /dev/stdin -o requirements-adapters.txt
 	$(COMPILE) --no-annotate graph/explorer/requirements.in -o graph/explorer/requirements.txt
 
 # pyvenv.cfg, because bin/python is a link and as old as what it points to.
@@ -67,6 +76,15 @@ $(SERVER): requirements.txt $(PROJECTS) | $(VENV)/pyvenv.cfg
 
 $(TOOLS): requirements-test.txt $(SERVER)
 	$(PIP) install --require-hashes -r requirements-test.txt
+	@touch $@
+
+$(ADAPTERS)/stamp: requirements-adapters.txt $(TOOLS)
+	$(BIN)/python -m venv $(ADAPTERS)
+	tools=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+		own=$$($(ADAPTERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+		echo "import site; site.addsitedir('$$tools')" > "$$own/tools.pth"
+	$(ADAPTERS)/bin/python -m pip --disable-pip-version-check --quiet install $(TORCH)
+	$(ADAPTERS)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r $<
 	@touch $@
 
 $(EXPLORER): $(EXPLORER_SOURCES) | $(VENV)/pyvenv.cfg
