@@ -96,7 +96,13 @@ class Alone(Session):
         """Run a statement."""
         if self._opened is None:
             self._opened = Session(await self._stack.enter_async_context(_connected(self._engine)))
-        return await self._opened.execute(statement, parameters)
+        connection = self._opened._connection
+        try:
+            return await self._opened.execute(statement, parameters)
+        except Exception:
+            if isinstance(connection, AsyncConnection):
+                await connection.invalidate()  # as below; no transaction's end sets it right here
+            raise
 
     async def all(
         self,
@@ -126,6 +132,11 @@ class Alone(Session):
         pooled = await greenlet_spawn(self._engine.sync_engine.raw_connection)
         try:
             return cast("Sequence[Any]", await pooled.driver_connection.fetch(text, *values))  # type: ignore[union-attr]
+        except Exception:
+            # When asyncpg refuses a value, it has sent half of an exchange and not its end, and the
+            # server takes no BEGIN.
+            await greenlet_spawn(pooled.invalidate)
+            raise
         finally:
             await greenlet_spawn(pooled.close)
 

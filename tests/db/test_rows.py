@@ -77,6 +77,7 @@ async def _projects(database: Database, count: int) -> list[dict[str, Any]]:
     return made
 
 
+POOLED = 8
 OF_KEYS = select(Project).where(columns.Among(Project.id, "keys")).order_by(Project.name)
 
 
@@ -120,6 +121,9 @@ async def test_what_the_driver_refuses_is_told_by_sqlalchemy(database: Database)
     async with database.single() as session:
         with pytest.raises(StatementError):
             await session.all(Project, query, {"name": object()})
+    for _ in range(POOLED):
+        async with database.read() as session:
+            assert len(await session.all(Project, select(Project))) == 1, "whichever connection it is"
     async with database.single() as session:
         assert await session.all(Project, query, {"name": "p00"})
 
