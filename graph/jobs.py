@@ -217,7 +217,8 @@ class Job(OfRow, Node):
         return found
 
     @strawberry.field(
-        description="Its own headline values, the first hundred by name; of these names if given."
+        description="Its own headline values, the first hundred by name; of these names if given. One that was "
+        "reused has none of its own: ask `reusedFrom`."
     )
     @loading(headlines_of_jobs)
     def metrics(
