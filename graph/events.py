@@ -14,8 +14,8 @@ import strawberry
 
 from db import errors
 from db.logs import Batch
-from graph import live
-from graph.context import Context
+from graph import live, pacing
+from graph.context import Context, Course
 from graph.logs import LogGap, LogLine, records
 from graph.scalars import Int64
 
@@ -85,10 +85,13 @@ async def follow(
     feed_id: int | None,
     after: int | None,
     told: Callable[[live.Message], Any],
+    *,
+    paced: pacing.Pace | None = None,
+    keep: Callable[[live.Message], live.Message | None] = lambda message: message,
 ) -> AsyncIterator[Any]:
     """The events of a feed past `after` (None: from now on): what `told` makes of each, None to leave it out.
 
-    Raises NotFound for no feed.
+    At a pace `keep` says first what of each message is wanted. Raises NotFound for no feed.
     """
     if feed_id is None:
         raise errors.NotFound("there is no such thing to follow, or you may not see it", path=("id",))
@@ -96,19 +99,27 @@ async def follow(
     after = course.beginning(after)
     cursor = await _head(context, feed_id) if after is None else max(after, 0)
     course.begin(place(cursor))
-    async with aclosing(_events(context, feed_id, cursor, told)) as events:
+    until = None if course.until is None else course.until // 2
+    hub, remind = context.around.hub, CURSOR_SECONDS
+    following = (
+        hub.follow(feed_id, cursor, remind_seconds=remind)
+        if paced is None
+        else pacing.follow(hub, feed_id, cursor, paced, keep, until=until, remind_seconds=remind)
+    )
+    async with aclosing(_events(course, following, cursor, told)) as events:
         async for course.first, course.at, event in events:
             yield event
 
 
 async def _events(
-    context: Context, feed_id: int, cursor: int, told: Callable[[live.Message], Any]
+    course: Course,
+    following: AsyncGenerator[live.Item, None],
+    cursor: int,
+    told: Callable[[live.Message], Any],
 ) -> AsyncGenerator[tuple[int, int, Any], None]:
     """Events, each with the places of the first and the last of what it tells."""
     said, at = cursor, time.monotonic()
     held = 0.0
-    course = context.course
-    following = context.around.hub.follow(feed_id, cursor, remind_seconds=CURSOR_SECONDS)
     async with aclosing(following) as items:
         async for item in items:
             if course.until is not None and _is_over(item, course.until):
@@ -122,7 +133,7 @@ async def _events(
                     event = told(item)
                     if event is not None:
                         began = time.thread_time()
-                        yield place(seq), place(seq), event
+                        yield place(item.first or seq), place(seq), event
                         said, at = seq, time.monotonic()
                         if item.lines is not None and item.lines.count > _MANY_LINES:
                             # What it took, and no more of what others did while it was being sent.

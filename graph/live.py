@@ -7,7 +7,7 @@ stands. Nothing queues for a watcher, so a slow one costs no memory, and every s
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -33,12 +33,18 @@ _POLL_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What happened under one number: one of a state event, the points of a batch, a batch of lines."""
+    """What happened under one number: one of a state event, the points of a batch, a batch of lines.
+
+    Points that are told together (pacing.py) have those of all numbers from `first` to `seq`, and in `counts`
+    how many were added to each series.
+    """
 
     seq: int
     event: Event | None = None
     points: tuple[Points, ...] = ()
     lines: Batch | None = None
+    first: int | None = None
+    counts: tuple[int, ...] = ()
 
     @property
     def weight(self) -> int:
@@ -136,7 +142,7 @@ class Hub:
         return len(self._readers)
 
     async def follow(
-        self, feed_id: int, after: int, *, remind_seconds: float | None = None
+        self, feed_id: int, after: int, *, remind_seconds: float | Callable[[], float] | None = None
     ) -> AsyncGenerator[Item, None]:
         """Everything past `after`, then what comes, until the feed's end.
 
@@ -159,7 +165,7 @@ class Hub:
                 reader.stop()
 
     async def _follow(
-        self, reader: "_Reader", cursor: int, remind_seconds: float | None
+        self, reader: "_Reader", cursor: int, remind_seconds: float | Callable[[], float] | None
     ) -> AsyncGenerator[Item, None]:
         await reader.ready.wait()
         while True:
@@ -176,8 +182,9 @@ class Hub:
                 return
             if cursor >= reader.head:
                 yield Reached(cursor)
+                seconds = remind_seconds() if callable(remind_seconds) else remind_seconds
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(remind_seconds):
+                    async with asyncio.timeout(seconds):
                         await tick.wait()
 
     async def _past(self, reader: "_Reader", cursor: int) -> tuple[list[Message], int, int, bool]:

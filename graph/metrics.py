@@ -122,25 +122,31 @@ class Series:
         return found
 
 
-@strawberry.type(description="What a batch added to one series.")
+@strawberry.type(description="What a batch, or those of a while, added to one series.")
 class PointsOfSeries:
     """Points."""
 
     points: strawberry.Private[Points]
+    step: str = strawberry.field(description="The job's step.")
     name: str = strawberry.field(description="The metric.")
     rank: int = strawberry.field(description="The worker's rank.")
     attempt: int = strawberry.field(description="The attempt's number.")
+    count: Int64 = strawberry.field(
+        description="How many were added: more than are listed where `maxPoints` left some out."
+    )
     steps: list[Int64] = strawberry.field(description="In parallel with values.")
     times: list[Int64] = strawberry.field(description="Microseconds since the epoch.")
     values: list[float | None] = strawberry.field(description="Null where nonFinite says what was there.")
 
     @classmethod
-    def of(cls, points: Points) -> "PointsOfSeries":
+    def of(cls, points: Points, count: int | None = None) -> "PointsOfSeries":
         return cls(
             points=points,
+            step=points.step,
             name=points.name,
             rank=points.rank,
             attempt=points.attempt,
+            count=Int64(len(points.values) if count is None else count),
             steps=points.steps,  # type: ignore[arg-type]
             times=points.times,  # type: ignore[arg-type]
             values=points.values,  # type: ignore[arg-type]

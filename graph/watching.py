@@ -5,6 +5,7 @@ gets every one past it, once and in order, whatever happened to the connection i
 """
 
 from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
 from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ import strawberry
 
 from db import errors, feeds, logs, states
 from db.paging import Page
-from graph import live, nodes
+from graph import live, nodes, pacing
 from graph.context import Context, Info
 from graph.events import (
     Cursor,
@@ -95,11 +96,11 @@ class WorkerChanged(FeedEvent):
         return found
 
 
-@strawberry.type(description="A batch of points was committed.")
+@strawberry.type(description="A batch of points was committed, or with `maxHz` those of a while.")
 class PointsAdded(FeedEvent):
     """Points."""
 
-    step: str = strawberry.field(description="The job's step.")
+    step: str = strawberry.field(description="The job's step, of the first of the series.")
     series: list[PointsOfSeries] = strawberry.field(description="What was added to which series.")
 
 
@@ -114,6 +115,21 @@ RunEvent = Annotated[
     | FeedTruncated
     | FeedEnded,
     strawberry.union("RunEvent", description="What happens to a run."),
+]
+
+MaxHz = Annotated[
+    float | None,
+    strawberry.argument(
+        description="Points at most so often, from 0.1 to 60 a second: those of a while are told together, and "
+        "sooner when something else is to be told or a megabyte has gathered. Nothing else is held back."
+    ),
+]
+MaxPoints = Annotated[
+    int | None,
+    strawberry.argument(
+        description="At most so many points of a series in a message, from 4 to 100,000: the least, the greatest "
+        "and the last of every so many stand for the rest, and `count` says how many there were."
+    ),
 ]
 
 _ALL = frozenset(RunEventKind)
@@ -139,9 +155,12 @@ class RunSubscription:
             list[RunEventKind] | None,
             strawberry.argument(description="Only these kinds; all when not given."),
         ] = None,
+        max_hz: MaxHz = None,
+        max_points: MaxPoints = None,
     ) -> AsyncIterator[RunEvent]:
         kinds = _ALL if include is None else frozenset(include)
-        async for event in _follow(info.context, id, after, kinds):
+        paced = pacing.pace(max_hz, max_points)
+        async for event in _follow(info.context, id, after, kinds, paced=paced):
             yield event
 
     @strawberry.subscription(description="The points of a run past `after`, of these metrics if given.")
@@ -156,9 +175,13 @@ class RunSubscription:
             Int64 | None,
             strawberry.argument(description="The `seq` of the last event seen; from now on when not given."),
         ] = None,
+        max_hz: MaxHz = None,
+        max_points: MaxPoints = None,
     ) -> AsyncIterator[RunEvent]:
         wanted = None if names is None else frozenset(names)
-        async for event in _follow(info.context, run, after, {RunEventKind.POINTS}, names=wanted):
+        paced = pacing.pace(max_hz, max_points)
+        kinds = {RunEventKind.POINTS}
+        async for event in _follow(info.context, run, after, kinds, names=wanted, paced=paced):
             yield event
 
     @strawberry.subscription(
@@ -213,6 +236,7 @@ async def _follow(
     names: frozenset[str] | None = None,
     job: bytes | None = None,
     begin: tuple[int, int] = (0, 0),
+    paced: pacing.Pace | None = None,
 ) -> AsyncIterator[Any]:
     row: Run | None = await nodes.get(context, "run", found(context, "run", run))
     if row is None:
@@ -233,7 +257,15 @@ async def _follow(
             return lines_added(message.seq, steps.get(owner or b"", ""), message.lines, first)
         return _added(message, names) if RunEventKind.POINTS in kinds else None
 
-    async for event in follow(context, row.row.feed_id, after, told):
+    def keep(message: live.Message) -> live.Message | None:
+        if message.event is not None:
+            return message if RunEventKind.STATES in kinds else None
+        if message.lines is not None:
+            return message if RunEventKind.LINES in kinds else None
+        wanted = tuple(each for each in message.points if names is None or each.name in names)
+        return replace(message, points=wanted) if wanted and RunEventKind.POINTS in kinds else None
+
+    async for event in follow(context, row.row.feed_id, after, told, paced=paced, keep=keep):
         yield event
 
 
@@ -270,8 +302,10 @@ def _changed(event: feeds.Event) -> Any:
 
 
 def _added(message: live.Message, names: frozenset[str] | None) -> PointsAdded | None:
-    wanted = [points for points in message.points if names is None or points.name in names]
-    if not wanted:
-        return None
-    series = [PointsOfSeries.of(points) for points in wanted]
-    return PointsAdded(seq=Int64(message.seq), step=wanted[0].step, series=series)
+    counts = message.counts or [len(points.values) for points in message.points]
+    wanted = [
+        PointsOfSeries.of(points, count)
+        for points, count in zip(message.points, counts, strict=True)
+        if names is None or points.name in names
+    ]
+    return PointsAdded(seq=Int64(message.seq), step=wanted[0].step, series=wanted) if wanted else None

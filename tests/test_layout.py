@@ -41,7 +41,7 @@ BARE = ("client/rungraph/__init__.py", "backends/watcher.py")
 # nor in db is in the wrong place or misnamed.
 PLUMBING = {
     "app", "serve", "serving", "settings", "http", "guard", "content", "pages", "schema", "context",
-    "credentials", "encoding", "errors", "paging", "cost", "live", "sharing", "topics", "sockets", "sse",
+    "credentials", "encoding", "errors", "paging", "cost", "live", "sharing", "topics", "pacing", "sockets", "sse",
     "events", "watching", "timeline", "nodes", "scalars",
     "log_text", "archives", "export_formats",
     "functions", "execution", "leaves", "levels", "remembered", "surroundings", "sweeping", "enums", "variables",
