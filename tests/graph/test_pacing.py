@@ -96,14 +96,14 @@ async def test_who_resumes_amid_points_that_others_get_together_gets_only_the_re
         await log(feed, [float(number)])
         if number % 5 == 4:
             cursor = after + chance.randrange(number)
-            late.append((cursor - after, take_until(feed, METRICS, after + 30, after=cursor, hz=1.0)))
-            late[-1] = (late[-1][0], asyncio.create_task(late[-1][1]))  # type: ignore[arg-type]
+            resumed = take_until(feed, METRICS, after + 30, after=cursor, hz=1.0)
+            late.append((cursor - after, asyncio.create_task(resumed)))
             await asyncio.sleep(0.1)
     assert endpoint(server).topics.count == 1
     for watching in whole:
         assert values_of(await watching) == [float(number) for number in range(30)]
-    for seen, resumed in late:
-        assert values_of(await resumed) == [float(number) for number in range(seen, 30)]
+    for seen, resuming in late:
+        assert values_of(await resuming) == [float(number) for number in range(seen, 30)]
 
 
 async def test_most_points_keep_the_least_the_greatest_and_the_last(feed: Feed) -> None:
