@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, select
 from db import curves, downsampling
 from db.database import Session
 from db.jobs import Job
-from db.points import Points
+from db.points import Points, has_headline
 from db.viewers import Viewer
 
 MOST = 100
@@ -45,7 +45,7 @@ async def of_jobs(session: Session, viewer: Viewer, jobs: Collection[bytes]) -> 
     runs = (await session.execute(_RUNS, {"jobs": list(jobs)})).scalars().all()
     wanted = curves.Wanted(runs=runs, names=(), most=downsampling.LEAST, ranks=frozenset({0}))
     found = await curves.find(session, viewer, wanted, every=True)
-    mine = [each for each in found if each.job_id in jobs and each.points]
+    mine = [each for each in found if each.job_id in jobs and each.points and has_headline(each.name)]
     chosen = [each for _, of in groupby(mine, lambda each: each.job_id) for each in list(of)[:MOST]]
     drawn = await curves.of_series(session, chosen, wanted)
     return [_headline(curve.points) for curve in drawn]

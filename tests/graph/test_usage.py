@@ -11,7 +11,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 USED = """query ($run: ID!) {
   series(runs: [$run], names: ["system/cpu_cores", "system/memory_bytes", "loss"]) { name steps values rank }
-  run(id: $run) { metrics { name } } }"""
+  run(id: $run) { metrics { name } jobs { metrics { name } } } }"""
 CODE = """import time
 print('{"metric": {"loss": 1}}')
 held = bytearray(b"x") * (64 << 20)
@@ -36,4 +36,4 @@ async def test_what_a_job_uses_is_kept_as_series_without_headlines(serve: Serve)
         await server.finish(run["id"])
     assert series.keys() == {"system/cpu_cores", "system/memory_bytes", "loss"}
     assert series["system/memory_bytes"]["steps"][:2] == [0, 1]
-    assert told["run"]["metrics"] == [{"name": "loss"}]
+    assert told["run"] == {"metrics": [{"name": "loss"}], "jobs": [{"metrics": [{"name": "loss"}]}]}
