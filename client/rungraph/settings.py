@@ -46,8 +46,12 @@ def home(environ: Mapping[str, str] = os.environ) -> Path:
 def normal_url(text: str) -> str:
     """An address as the client wants it: with scheme and host, without `/graphql` or a slash at the end."""
     url = text.strip().rstrip("/").removesuffix("/graphql")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not match, a port that is no number
+        sound = False
+    if not sound:
         raise BadUsage(f"“{text}” is not the address of a server: write it like {DEFAULT_URL}")
     return url
 

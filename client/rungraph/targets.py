@@ -48,6 +48,11 @@ def reporter(
     except BadUsage as error:
         log.warning("rungraph: nothing is kept: %s", error)
         return Silence()
+    if found.token is None:
+        log.warning(
+            "rungraph: nothing is kept: there is no token for %s (RUNGRAPH_TOKEN, or token=)", found.url
+        )
+        return Silence()
     folder = _digest(found.url, key) if key else secrets.token_hex(16)
     wanted = {**wanted, "idempotencyKey": key or folder}
     beat = wanted["heartbeatSeconds"]

@@ -16,6 +16,8 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 MOST_BYTES = 16 << 20
 """Of an answer."""
+_BROKEN = (OSError, http.client.HTTPException, ValueError)
+"""What a connection raises; ValueError is about an address that is none."""
 _LATER = frozenset({"UNAVAILABLE", "INTERNAL"})
 
 
@@ -74,14 +76,14 @@ class Wire:
         kept = self._connection is not None
         try:
             return self._exchange(body, headers)
-        except (OSError, http.client.HTTPException) as error:
+        except _BROKEN as error:
             self.close()
             # A kept connection may have been closed for its idleness, which says nothing about the server.
             if not kept or isinstance(error, TimeoutError):
                 raise Away(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
         try:
             return self._exchange(body, headers)
-        except (OSError, http.client.HTTPException) as error:
+        except _BROKEN as error:
             self.close()
             raise Away(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
 
@@ -130,10 +132,11 @@ def _payload(status: int, text: bytes, strange: str) -> dict[str, Any]:
     if not isinstance(data, dict) or len(data) != 1:
         raise Away(strange)
     (payload,) = data.values()
+    if not isinstance(payload, dict):
+        raise Away(strange)
     for refusal in payload.get("errors") or ():
         _raise(refusal["code"], refusal["message"], refusal["path"], refusal)
-    found: dict[str, Any] = payload
-    return found
+    return payload
 
 
 def _raise(code: str, message: str, path: list[Any], told: Mapping[str, Any]) -> None:

@@ -98,6 +98,23 @@ def test_without_a_server_training_goes_on_and_is_told_once(caplog: pytest.LogCa
     assert len(caplog.records) == 1 and "RUNGRAPH_URL and RUNGRAPH_TOKEN" in caplog.text
 
 
+def test_a_run_without_a_token_keeps_nothing_and_says_so(
+    caplog: pytest.LogCaptureFixture, home: Path
+) -> None:
+    with rungraph.run("one") as run:
+        run.log(loss=1)
+        assert run.id is None and not run.cancel_requested
+    assert len(caplog.records) == 1 and "RUNGRAPH_TOKEN" in caplog.text and not list(home.iterdir())
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://host:port", "http://\x00", "ftp://host"])
+def test_an_address_that_is_none_costs_training_nothing(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    run = rungraph.run("one", url=url, token=TOKEN)
+    run.log(loss=1)
+    run.finish(seconds=0.5)
+    assert caplog.records
+
+
 def test_points_arrive_with_their_steps_times_and_rank(
     job: list[Json], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from rungraph import points, sender
 from rungraph.points import Batch
@@ -95,8 +95,10 @@ def test_batches_go_in_order_under_their_numbers(peer: Peer, sending: Sending) -
         PlainTextResponse("", 404),
         error_response(200, "UNAVAILABLE", "not now"),
         error_response(200, "INTERNAL", "a fault"),
+        JSONResponse({"data": {"logMetrics": None}}),
+        JSONResponse(["another API"]),
     ],
-    ids=["bad gateway", "a page", "too many", "not found", "unavailable", "internal"],
+    ids=["bad gateway", "a page", "too many", "not found", "unavailable", "internal", "nothing", "a list"],
 )
 def test_a_server_that_is_away_is_asked_the_same_again(peer: Peer, sending: Sending, fault: Response) -> None:
     kept = keeping(peer)

@@ -55,8 +55,3 @@ class LightningLogger(Logger):
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **given: Any) -> None:
         """Not kept."""
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Before a checkpoint is written, what it was reached with is on its way."""
-        run_of(self._run).flush(seconds=1.0)

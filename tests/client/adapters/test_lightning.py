@@ -53,6 +53,13 @@ def test_what_a_module_logs_is_logged_by_step(train: Any, logged: Logged) -> Non
     assert trainer.logger.experiment.id == logged.run.id
 
 
+def test_no_step_waits_for_the_server(train: Any, logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(type(logged.run), "flush", lambda run, seconds=30.0: waited.append(seconds))
+    train()
+    assert not waited
+
+
 def test_it_logs_to_its_run_under_its_prefix(train: Any, logged: Logged) -> None:
     train(run=logged.run, prefix="line/")
     assert {"line/loss", "line/val_loss", "line/epoch"} == set(logged.series())
