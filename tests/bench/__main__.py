@@ -1,4 +1,7 @@
-"""`python -m tests.bench [WORD…]`: run the benchmarks whose name has one of the words, or all."""
+"""`python -m tests.bench [WORD…]`: run the benchmarks whose name has one of the words, or all.
+
+`python -m tests.bench soak --minutes 10`: the server's memory over a while.
+"""
 
 import asyncio
 import sys
@@ -20,6 +23,10 @@ BENCHES = {
 
 def main() -> None:
     """Run and print."""
+    if sys.argv[1:2] == ["soak"]:
+        minutes = float(sys.argv[3]) if sys.argv[2:3] == ["--minutes"] else 10.0
+        show(asyncio.run(watching.soak(minutes)))
+        return
     words = [word for word in sys.argv[1:] if word.isalpha()]
     for name, bench in BENCHES.items():
         if not words or any(word in name for word in words):

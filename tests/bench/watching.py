@@ -1,57 +1,154 @@
-"""Watching: fifty points a second written to one run, a hundred watchers."""
+"""Watching: points written to one run, a hundred or a thousand watchers, beside bare WebSockets; and a soak.
+
+The cost is the server's whole process, the writing included; `alone` is what that takes with one watcher.
+"""
 
 import asyncio
 import contextlib
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
 import orjson
+import psutil
 from websockets import Subprotocol
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.bench.listeners import WATCH
 from tests.bench.metrics import LOG_POINT
 from tests.bench.rows import Row, p
 from tests.bench.server import Server, limiting, serving
 
-WATCH = """subscription($r: ID!, $a: Int64) { metrics(run: $r, after: $a) {
-  ... on FeedEvent { seq } ... on PointsAdded { step series { name steps values } } } }"""
-WATCHERS = 100
 RATE = 50
 SECONDS = 6
+SIZES = ((100, 3, 10), (1000, None, 50))
+"""Watchers, and the goals for the delay's p50 and p99 in milliseconds."""
+
+
+class Listeners:
+    """The process of listeners.py."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def delays(self) -> list[float]:
+        """End it; what it has noted, in order."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        found: list[float] = orjson.loads(await self._process.stdout.read())
+        return found
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    count: int, url: str, token: str = "", run: str = "", *, stalled: int = 0
+) -> AsyncIterator[Listeners]:
+    """So many watchers, subscribed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.listeners", str(count), str(stalled)),
+        *(url, *filter(None, (token, run))),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+        yield Listeners(process)
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        await process.wait()
 
 
 async def rows() -> list[Row]:
     """Delays and cost, of the server and of bare WebSockets."""
-    bare, bare_cost = await _bare()
+    found: list[Row] = []
     async with serving() as server:
         job, run = await server.running_job()
-        delays, cost = await _watched(server, job, run)
-    label = f"{RATE} points/s to one run, {WATCHERS} watchers"
-    limited = "the same bytes over bare WebSockets"
-    return [
-        Row(f"{label}: delay p50", p(delays, 50) * 1e3, "ms", 3, p(bare, 50) * 1e3, limited),
-        Row(f"{label}: delay p99", p(delays, 99) * 1e3, "ms", 10, p(bare, 99) * 1e3, limited),
-        Row(f"{label}: server CPU s per 1,000 deliveries", cost, "s", bare_cost * 1.5, bare_cost, limited),
-    ]
+        _, alone, _ = await _watched(server, job, run, 1)
+        for watchers, p50, p99 in SIZES:
+            bare, bare_cost, _ = await _bare(watchers)
+            delays, cost, share = await _watched(server, job, run, watchers)
+            label, limited = (
+                f"{RATE} points/s to one run, {watchers:,} watchers",
+                "the same over bare WebSockets",
+            )
+            pushing = cost - alone / watchers
+            found += [
+                Row(f"{label}: delay p50", p(delays, 50) * 1e3, "ms", p50, p(bare, 50) * 1e3, limited),
+                Row(f"{label}: delay p99", p(delays, 99) * 1e3, "ms", p99, p(bare, 99) * 1e3, limited),
+                Row(f"{label}: CPU s per 1,000 deliveries", cost, "s", bare_cost * 1.5, bare_cost, limited),
+                Row("    of which not for writing and one watcher", pushing, "s", None, bare_cost, limited),
+                Row(f"{label}: of a core", share, "cores", 1, None, ""),
+            ]
+    return found
 
 
-async def _watched(server: Server, job: str, run: str) -> tuple[list[float], float]:
-    delays: list[float] = []
-    async with contextlib.AsyncExitStack() as stack:
-        sockets = [await stack.enter_async_context(follow(server, run)) for _ in range(WATCHERS)]
-        readers = [asyncio.create_task(read(socket, delays)) for socket in sockets]
-        used = server.cpu_seconds()
-        for _ in range(RATE * SECONDS):
-            server.number += 1
-            variables = {"j": job, "p": "watched", "n": server.number, "v": time.time()}
-            await asyncio.gather(server.ask(LOG_POINT, **variables), asyncio.sleep(1 / RATE))
+async def _watched(server: Server, job: str, run: str, watchers: int) -> tuple[list[float], float, float]:
+    async def write() -> None:
+        server.number += 1
+        variables = {"j": job, "p": "watched", "n": server.number, "v": time.time()}
+        await server.ask(LOG_POINT, **variables)
+
+    async with listening(watchers, f"{server.url}/graphql", server.token, run) as listeners:
         await asyncio.sleep(0.5)
-        cost = (server.cpu_seconds() - used) / len(delays) * 1000
-        for reader in readers:
-            reader.cancel()
-    return delays, cost
+        return await _measured(listeners, write, server.cpu_seconds)
+
+
+async def _bare(watchers: int) -> tuple[list[float], float, float]:
+    """The same messages by a server that does nothing else, at the same rate, to as many sockets."""
+    async with limiting() as bare, httpx.AsyncClient(trust_env=False) as http:
+
+        async def write() -> None:
+            body = orjson.dumps({"at": time.time(), "padding": "x" * 150})
+            await http.post(f"{bare.url}/push", content=body)
+
+        async with listening(watchers, f"{bare.url}/listen") as listeners:
+            return await _measured(listeners, write, lambda: sum(bare.process.cpu_times()[:2]))
+
+
+async def _measured(
+    listeners: Listeners, write: Callable[[], Awaitable[None]], used: Callable[[], float]
+) -> tuple[list[float], float, float]:
+    """The delays, the CPU seconds per 1,000 deliveries, and the share of a core that the rate takes."""
+    before, began = used(), time.perf_counter()
+    for number in range(RATE * SECONDS):
+        await write()
+        await asyncio.sleep(max(0.0, began + (number + 1) / RATE - time.perf_counter()))
+    await asyncio.sleep(1)
+    cost = used() - before
+    delays = await listeners.delays()
+    return delays, cost / len(delays) * 1000, cost / SECONDS
+
+
+async def soak(minutes: float) -> list[Row]:
+    """The server's memory while it is written to and watched, also by ten that never read; a line a sample."""
+    samples: list[tuple[float, float]] = []
+    async with serving() as server:
+        job, run = await server.running_job()
+        async with listening(100, f"{server.url}/graphql", server.token, run, stalled=10) as listeners:
+            assert server.process is not None
+            process, began = psutil.Process(server.process.pid), time.monotonic()
+            while (now := time.monotonic() - began) < minutes * 60:
+                if not samples or now - samples[-1][0] >= minutes * 3:
+                    samples.append((now, process.memory_full_info().uss / 1e6))
+                    sys.stdout.write(f"{samples[-1][0]:6.0f} s  {samples[-1][1]:7.1f} MB\n")
+                    sys.stdout.flush()
+                server.number += 1
+                variables = {"j": job, "p": "watched", "n": server.number, "v": time.time()}
+                await asyncio.gather(server.ask(LOG_POINT, **variables), asyncio.sleep(1 / RATE))
+            delays = await listeners.delays()
+    half = [size for _, size in samples[len(samples) // 2 :]]
+    label = f"soak of {minutes:g} minutes, 100 watchers and 10 that never read"
+    return [
+        Row(f"{label}: memory at the end", samples[-1][1], "MB", None, samples[1][1], "after a twentieth"),
+        Row(f"{label}: growth in the second half", half[-1] - half[0], "MB", 5, None, ""),
+        Row(f"{label}: deliveries", len(delays), "", None, None, ""),
+        Row(f"{label}: delay p99", p(delays, 99) * 1e3, "ms", 10, None, ""),
+    ]
 
 
 @contextlib.asynccontextmanager
@@ -79,29 +176,3 @@ async def read(socket: ClientConnection, delays: list[float]) -> None:
         message = orjson.loads(text)
         if message["type"] == "next" and "series" in message["payload"]["data"]["metrics"]:
             delays.append(now - message["payload"]["data"]["metrics"]["series"][0]["values"][0])
-
-
-async def _bare() -> tuple[list[float], float]:
-    """The same messages by a server that does nothing else, at the same rate, to as many sockets."""
-    delays: list[float] = []
-
-    async def read(socket: ClientConnection) -> None:
-        async for text in socket:
-            delays.append(time.time() - orjson.loads(text)["at"])
-
-    async with limiting() as bare, contextlib.AsyncExitStack() as stack, httpx.AsyncClient() as http:
-        process = bare.process
-        listen = bare.url.replace("http", "ws") + "/listen"
-        readers = []
-        for _ in range(WATCHERS):
-            socket = await stack.enter_async_context(connect(listen, compression=None, proxy=None))
-            readers.append(asyncio.create_task(read(socket)))
-        used = sum(process.cpu_times()[:2])
-        for _ in range(RATE * SECONDS):
-            body = orjson.dumps({"at": time.time(), "padding": "x" * 150})
-            await asyncio.gather(http.post(f"{bare.url}/push", content=body), asyncio.sleep(1 / RATE))
-        await asyncio.sleep(0.5)
-        cost = (sum(process.cpu_times()[:2]) - used) / len(delays) * 1000
-        for reader in readers:
-            reader.cancel()
-    return delays, cost
