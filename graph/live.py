@@ -98,10 +98,14 @@ async def read(session: Session, feed_id: int, after: int, *, most: int = _PAGE)
     after = max(after, head.floor)
     if head.seq <= after:
         return Page([], after, head.seq, head.floor, head.ended)
-    events = await feeds.events(session, feed_id, after, most=most)
     points = await metrics.since(session, feed_id, after, most=most)
     few = min(most, _PAGE_CHUNKS)
-    lines = await logs.since(session, feed_id, after, most=few)
+    events: list[Event] = []
+    lines: list[Batch] = []
+    # Each number is of one message: where points have them all, there is nothing else to look for.
+    if len({one.seq for one in points.parts}) < head.seq - after:
+        events = await feeds.events(session, feed_id, after, most=most)
+        lines = await logs.since(session, feed_id, after, most=few)
     # A list that was cut says nothing about what lies past its end.
     ends = [events[-1].seq] if len(events) >= most else []
     ends += [] if points.upto is None else [points.upto]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-WATCH = """subscription($r: ID!, $a: Int64) { metrics(run: $r, after: $a) {
+WATCH = """subscription($r: ID!, $a: Int64) { metrics(run: $r, after: $a, names: ["loss"]) {
   ... on FeedEvent { seq } ... on PointsAdded { step series { name steps values } } } }"""
 
 
