@@ -84,7 +84,7 @@ class Aging:
             due = list(await retention.unpicked(session, run))
         for series in due:
             await self._pick(series)
-        async with self._database.begin() as session:
+        async with self._database.begin(aside=True) as session:
             thinned = await retention.thin(session, run)
         if thinned:
             await self._until_done(lambda session: retention.drop_points(session, run))
@@ -96,7 +96,7 @@ class Aging:
                 piece = await summaries.piece(session, at, ended=True)
             if piece is None:
                 return
-            async with self._database.begin() as session:
+            async with self._database.begin(aside=True) as session:
                 at = piece.then if await summaries.write(session, piece) else None
             await asyncio.sleep(0)
 
@@ -105,6 +105,6 @@ class Aging:
         left = True
         while left:
             began = time.monotonic()
-            async with self._database.begin() as session:
+            async with self._database.begin(aside=True) as session:
                 left = await work(session)
             await asyncio.sleep(time.monotonic() - began)

@@ -55,7 +55,7 @@ class Compactor:
                 page = await compaction.due(session, after, most=_PAGE)
             done = [each for each in page if self._is_time(each) and await self._look_at(each)]
             if done:
-                async with self._database.begin() as session:
+                async with self._database.begin(aside=True) as session:
                     await compaction.settle(session, done)
                 for each in done:
                     self._looked.pop(each.feed_id, None)
@@ -94,7 +94,7 @@ class Compactor:
                 break
             at = compaction.again(at)
         if not due.ended and at != due:
-            async with self._database.begin() as session:
+            async with self._database.begin(aside=True) as session:
                 await compaction.record(session, at)
 
     async def _pass(self, at: Due) -> Due:
@@ -111,7 +111,7 @@ class Compactor:
 
     async def _put(self, at: Due, window: Window, rows: Sequence[dict[str, object]]) -> Due:
         began = time.monotonic()
-        async with self._database.begin() as session:
+        async with self._database.begin(aside=True) as session:
             at = await compaction.put(session, at, window, list(rows))
         await asyncio.sleep(time.monotonic() - began)
         return at
@@ -131,7 +131,7 @@ class Compactor:
         if piece is None:
             return None
         began = time.monotonic()
-        async with self._database.begin() as session:
+        async with self._database.begin(aside=True) as session:
             if not await summaries.write(session, piece):
                 return None
         await asyncio.sleep(time.monotonic() - began)

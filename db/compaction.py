@@ -22,9 +22,9 @@ from db.database import Session, Transaction
 from db.feeds import Feed, Kind
 from db.metrics import Chunk, Compaction
 
-MOST_POINTS = 1 << 16
-"""Of a window: 1.5 MB, which a transaction writes in a few milliseconds."""
-MOST_ROWS = 2048
+MOST_POINTS = 1 << 15
+"""Of a window: 0.8 MB, which a transaction writes in a few milliseconds."""
+MOST_ROWS = 1024
 _AGAIN = 32
 """After so many windows those that are not full are put together."""
 _LARGE = 8192
