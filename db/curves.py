@@ -48,7 +48,8 @@ class X(enum.Enum):
 class Wanted:
     """What is asked for. `first` and `last` bound x, both included; None of anything: no bound, every one.
 
-    Without `attempts` the latest of each job, or every one if not `latest`. `most` points a series.
+    Without `attempts` the latest of each job, or every one if not `latest`. `most` points a series. Who looks at
+    no times says so by `timed`, and pays for none.
     """
 
     runs: Sequence[bytes]
@@ -61,6 +62,7 @@ class Wanted:
     attempts: frozenset[int] | None = None
     latest: bool = True
     aggregate: Aggregate | None = None
+    timed: bool = True
 
     @property
     def is_whole(self) -> bool:
@@ -252,7 +254,8 @@ async def _apart(session: Session, some: Sequence[Found], wanted: Wanted) -> lis
             blocks.setdefault(each.id, summaries.whole_blocks(each.id, each.summarised))
         stretch.cover(blocks.get(each.id, []), each.thinned)
         stretches.append(stretch)
-    found = await reading.read(session, stretches)
+    by_time = wanted.x is not X.STEP and not wanted.is_whole
+    found = await reading.read(session, stretches, timed=wanted.timed or by_time)
     return [
         Curve(
             points=_points(each, placed, stretch.pieces[-1].end_seq if stretch.pieces else each.thinned_seq),

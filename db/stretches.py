@@ -133,18 +133,23 @@ class Stretch:
         return sorted([*spans, *downsampling.spans(self.looked_at)])
 
 
-async def read(session: Session, stretches: Sequence[Stretch]) -> list[Placed]:
-    """The points of these stretches, which are covered, at most as many of each as it may have."""
-    unsure = await _read(session, [(each, each.unsure, 0) for each in stretches])
+async def read(session: Session, stretches: Sequence[Stretch], *, timed: bool) -> list[Placed]:
+    """The points of these stretches, which are covered, at most as many of each as it may have.
+
+    Unless they are `timed`, their times mean nothing.
+    """
+    unsure = await _read(session, [(each, each.unsure, 0) for each in stretches], timed)
     for stretch, found in zip(stretches, unsure, strict=True):
         stretch.looked_at = stretch.bounds.of(found)
         stretch.choose()
     wanted = [(each, each.inside, downsampling.level_of(each.size)) for each in stretches]
-    inside = await _read(session, wanted)
+    inside = await _read(session, wanted, timed)
     return [stretch.picked(found) for stretch, found in zip(stretches, inside, strict=True)]
 
 
-async def _read(session: Session, wanted: Sequence[tuple[Stretch, Sequence[Segment], int]]) -> list[Placed]:
+async def _read(
+    session: Session, wanted: Sequence[tuple[Stretch, Sequence[Segment], int]], timed: bool
+) -> list[Placed]:
     """What these segments have of points, or of picks of this level."""
     pieces: list[Piece] = []
     keys: dict[int, dict[int, list[int]]] = {}
@@ -159,7 +164,7 @@ async def _read(session: Session, wanted: Sequence[tuple[Stretch, Sequence[Segme
                 rest.append(segment)
         raw.append(rest)
         pieces += _over(stretch.pieces, rest)
-    points = await positions.read(session, pieces)
+    points = await positions.read(session, pieces, timed=timed)
     picks: dict[int, Placed] = {}
     for level, blocks in keys.items():
         picks |= await summaries.of_blocks(session, level, blocks)

@@ -4,12 +4,14 @@ Points leave as numpy arrays (execution.Execution passes them through). JSON has
 null stands for what is not finite, and `nonFinite` says what was there.
 """
 
+from collections.abc import Collection, Iterable
 from enum import Enum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import strawberry
+from strawberry.types.nodes import SelectedField, Selection
 
 from db import curves, errors, headlines, job_metrics, texts
 from db.curves import Curve
@@ -254,6 +256,14 @@ class SeriesRange:
     last: Int64 | None = strawberry.field(name="to", default=None, description="The greatest x.")
 
 
+def _asks(selections: Iterable[Selection], names: Collection[str]) -> bool:
+    """Whether any field of these names is asked for, however deep in fragments."""
+    return any(
+        (isinstance(each, SelectedField) and each.name in names) or _asks(each.selections, names)
+        for each in selections
+    )
+
+
 @strawberry.type
 class MetricQuery:
     """Reading metrics."""
@@ -304,6 +314,7 @@ class MetricQuery:
             ranks=None if workers is None else frozenset(workers),
             attempts=None if attempts is None else frozenset(attempts),
             aggregate=aggregate,
+            timed=_asks(info.selected_fields, {"times"} if over is curves.X.STEP else {"times", "x"}),
         )
         async with context.database.scan() as session:
             seen = await curves.read(session, context.viewer, wanted)

@@ -92,6 +92,18 @@ for n in range(1000):
     assert await server.ask(DRAWN, runs=[run["id"]], attempts=[2]) == []
 
 
+@pytest.mark.parametrize(
+    "asked", ["times", "...T", "... on Series { at: times }", "values x", "steps ...T @include(if: true)"]
+)
+async def test_times_are_there_however_they_are_asked_for(server: Server, asked: str) -> None:
+    run = await server.play('print(\'{"metric": {"loss": 1.5}, "step": 3}\')')
+    query = f"""query ($runs: [ID!]!) {{ series(runs: $runs, names: ["loss"], x: TIME) {{ {asked} }} }}
+      {"fragment T on Series { times }" if "...T" in asked else ""}"""
+    (loss,) = await server.ask(query, runs=[run["id"]])
+    (found,) = next(loss[name] for name in ("times", "at", "x") if name in loss)
+    assert found > 1_700_000_000_000_000
+
+
 async def test_what_cannot_be_drawn_is_refused_with_a_reason(server: Server) -> None:
     run = await server.play("print()")
     for wrong, code in (({"most": 3}, "INVALID"), ({"range": {"from": 2, "to": 1}}, "INVALID")):
