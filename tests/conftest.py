@@ -40,7 +40,14 @@ SQLITE_FIRST = pytest.mark.parametrize(
 """For what takes seconds and asks little of the database: with PostgreSQL it belongs to the slow tests."""
 MEMORY, MEMORY_BYTES = Path("/dev/shm"), 1 << 29
 """A folder in memory, for databases: no test cuts the power. How much room must be there."""
-LONGEST = ("test_deaths.py", "test_crashes.py", "test_browser.py", "test_flow.py", "test_minding.py")
+LONGEST = (
+    "test_deaths.py",
+    "test_crashes.py",
+    "test_browser.py",
+    "test_flow.py",
+    "test_minding.py",
+    "test_reporting.py",
+)
 """Files that take longest, to be begun first, so that at the end no process works alone."""
 
 

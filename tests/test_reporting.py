@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rungraph import modules, pipelines, runs
 from rungraph.api import Client
 from rungraph.module_sources import Wanted
@@ -102,7 +104,7 @@ async def test_nothing_is_lost_nor_doubled_when_the_server_is_killed(
         (training.signs / "flush").touch()
         training.start(0, 4000)
         await until(lambda: list((server.home / "spool").glob("*/run.json")), "the run is made")
-        for _ in range(3):
+        for _ in range(2):
             await asyncio.sleep(0.4)
             server.kill()
             await asyncio.sleep(0.2)
@@ -112,7 +114,7 @@ async def test_nothing_is_lost_nor_doubled_when_the_server_is_killed(
         assert (await the_run(client))["state"] == "SUCCEEDED"
 
 
-@SQLITE_FIRST
+@pytest.mark.slow
 async def test_what_a_killed_process_had_on_disk_is_sent_by_the_next(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -140,7 +142,7 @@ async def test_what_a_killed_process_had_on_disk_is_sent_by_the_next(
         assert not list((server.home / "spool").iterdir())
 
 
-@SQLITE_FIRST
+@pytest.mark.slow
 async def test_what_no_process_could_send_is_sent_by_the_command(database_url: str, tmp_path: Path) -> None:
     async with serving(tmp_path / "home", database_url) as server, server.client() as client:
         server.kill()
@@ -186,7 +188,7 @@ OF_WORKERS = """query($run: ID!) {
   series(runs: [$run], names: ["loss", "accuracy", "plain", "after"]) { rank name steps values } }"""
 
 
-@SQLITE_FIRST
+@pytest.mark.slow
 async def test_the_workers_of_a_job_report_each_through_a_death_of_the_server(
     database_url: str, tmp_path: Path
 ) -> None:
