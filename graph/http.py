@@ -6,6 +6,7 @@ asks for: 400 for a request that could not be executed where the client takes ap
 no database without a viewer.
 """
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
@@ -60,11 +61,17 @@ class Endpoint(GraphQL[Context, None]):
         self._around = around
         self._schema = schema
         self.topics = Topics(self.stream, encode)
+        self.closing = asyncio.Event()
         subscriptions = schema._schema.subscription_type
         assert subscriptions is not None
         self._resumable = frozenset(
             name for name, field in subscriptions.fields.items() if "after" in field.args
         )
+
+    def end_streams(self) -> None:
+        """End what is streamed as events now: whoever follows resumes elsewhere. WebSockets the server closes."""
+        self.closing.set()
+        self.closing = asyncio.Event()
 
     async def watch(
         self,

@@ -109,6 +109,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         with suppress(FileNotFoundError):
             self._file.unlink()
+        self.config.app.state.endpoint.end_streams()  # type: ignore[union-attr]
         await super().shutdown(sockets)  # type: ignore[arg-type]
 
 

@@ -72,23 +72,22 @@ class Stream:
         self._sent = asyncio.get_running_loop().time()
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await self._write(b":\n\n")
-        telling, minding, going = tasks = [
-            asyncio.ensure_future(coroutine) for coroutine in (self._tell_all(), self._mind(), _gone(receive))
-        ]
+        ends = (self._tell_all(), self._mind(), _gone(receive), self._endpoint.closing.wait())
+        _, minding, going, closing = tasks = [asyncio.ensure_future(one) for one in ends]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        if going.cancelled():
-            if minding.cancelled():
-                telling.result()
-            else:
-                minding.result()
-                await self._write(_event(UNAUTHENTICATED))
+        if not going.cancelled():
+            return
+        if not minding.cancelled():
+            minding.result()
+            await self._write(_event(UNAUTHENTICATED))
+        if closing.cancelled():  # else it is cut off, and resumed elsewhere
             await self._write(_COMPLETE)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _tell_all(self) -> None:
         asked, course = self._asked, self._context.course

@@ -193,3 +193,11 @@ async def test_a_quiet_stream_shows_that_it_lives(server: Server, monkeypatch: p
             beats += line == ":"
             if beats == 4:
                 break
+
+
+async def test_a_server_that_stops_cuts_streams_off_so_that_they_are_resumed(server: Server) -> None:
+    async with streaming(server, "subscription { runs { __typename } }") as answer:
+        lines = answer.aiter_lines()
+        assert await anext(lines) == ":"
+        endpoint(server).end_streams()
+        assert [line async for line in lines if line] == []
