@@ -68,7 +68,8 @@ async def _alone(database: Database, series: Found) -> AsyncIterator[Points]:
     """One series, which may be larger than memory."""
     if series.thinned:
         async with database.read() as session:
-            yield _points(series, [await summaries.thin(session, series.id, series.thinned)])
+            thin = await summaries.thin(session, series.id, series.thinned)
+        yield _points(series, [thin])  # whoever takes it may take minutes, and no session is held for so long
     at = series.thinned
     listed: list[Piece] = []
     while True:

@@ -1,11 +1,13 @@
 """Finding lines in a log: by worker, stream, level, time, substring and regular expression, from either end.
 
 Lines lie deflated in chunks and have no index: a search reads the chunks in their order and takes the lines out.
-So it is bounded: past so many bytes of text it ends with the lines it has met, and says where to go on. The reading
-(`chunks`) and the sifting, which is for a thread, take turns. Regular expressions are RE2's, which are matched in
-time linear in the text, whatever the pattern. What is searched is what a terminal shows, without colours.
+So it is bounded: past so many bytes of text, or so long a sifting, it ends with the lines it has met, and says where
+to go on. The reading (`chunks`) and the sifting, which is for a thread, take turns. Regular expressions are RE2's,
+which are matched in time linear in the text, if up to ten microseconds a byte. What is searched is what a terminal
+shows, without colours.
 """
 
+import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ from db.paging import Page, Slice
 
 MOST_SEARCHED_BYTES = 32 << 20
 """Of text in one search; a page then has fewer lines than were asked for, and `resume` says where it goes on."""
+MOST_SECONDS = 2.0
+"""Of a thread's time in one search, likewise: `(a|b)*a(a|b){400}c` takes a minute for as many bytes."""
 MOST_PATTERN = 1000
 _BYTES_AT_ONCE = 4 << 20
 _CHUNKS_AT_ONCE = 256
@@ -68,6 +72,7 @@ class Search:
         self.done = False
         self._found: list[Placed] = []
         self._searched = 0
+        self._seconds = 0.0
         self._cut = False
         edge = page.after or page.before
         self._edge: int | None = edge[0] if edge else None
@@ -75,15 +80,14 @@ class Search:
     def add(self, batches: Sequence[Batch], *, more: bool) -> None:
         """Sift chunks that follow those before, in the page's direction; `more` says that others follow."""
         for batch in batches:
-            self.at = batch.seq
-            # What the page before ended in is read again, and must not end this one too.
-            self._searched += batch.size if batch.seq != self._edge else 0
-            placed = [line for line in sift(batch, self.wanted) if self._is_inside(line)]
-            self._found += placed[::-1] if self.page.backward else placed
+            if self._is_long():
+                more = True
+                break
+            self._add(batch)
             if len(self._found) > self.page.size:
                 break
         self.done = not more or len(self._found) > self.page.size
-        if not self.done and self._searched >= MOST_SEARCHED_BYTES:
+        if not self.done and self._is_long():
             self.done = self._cut = True
 
     def slice(self) -> Slice[Placed]:
@@ -105,6 +109,20 @@ class Search:
                 backward=True,
             )
         return Slice(kept, has_next=more, has_previous=page.after is not None, resume=resume)
+
+    def _add(self, batch: Batch) -> None:
+        begun = time.thread_time()
+        self.at = batch.seq
+        placed = [line for line in sift(batch, self.wanted) if self._is_inside(line)]
+        self._found += placed[::-1] if self.page.backward else placed
+        if (
+            batch.seq != self._edge
+        ):  # what the page before ended in is read again, and must not end this one too
+            self._searched += batch.size
+            self._seconds += time.thread_time() - begun
+
+    def _is_long(self) -> bool:
+        return self._searched >= MOST_SEARCHED_BYTES or self._seconds > MOST_SECONDS
 
     def _is_inside(self, line: Placed) -> bool:
         at = (line.seq, line.position)

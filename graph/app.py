@@ -47,7 +47,7 @@ from graph.surroundings import Surroundings
 log = structlog.get_logger(__name__)
 
 BACKEND = "local"
-NOBODYS_BYTES = 64 << 10
+NOBODYS_BYTES = 8 << 10
 
 
 def create_app(settings: Settings, *, url: str, hosts: frozenset[str] = frozenset()) -> Starlette:

@@ -31,7 +31,14 @@ from db import logs, paging
 from graph.paging import DEFAULT
 
 DEPTH, TOKENS, ALIASES, COST = 15, 5_000, 100, 250_000
+REMEMBERED_CHARACTERS = 8 << 10
+"""Longer documents are parsed, judged and planned each time: one takes up to a hundred bytes of memory a character."""
 _LIST = 10
+
+
+def is_remembered(text: str, name: str | None = None) -> bool:
+    """Whether what is made of a document, and the operation's name in it, may be kept for who asks again."""
+    return len(text) + len(name or "") <= REMEMBERED_CHARACTERS
 
 
 class CostRule(ValidationRule):

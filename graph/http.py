@@ -146,7 +146,7 @@ class Endpoint(GraphQL[Context, None]):
     async def _events(self, request: Request) -> sse.Stream | Response:
         """The answers as server-sent events."""
         last = request.headers.get("last-event-id", "")
-        if last and not (last.isdecimal() and int(last) < 2**53):
+        if last and not (last.isdecimal() and len(last) <= 16 and int(last) < 2**53):
             raise HTTPException(400, "Last-Event-ID is the id of an event: the number of a feed")
         asked = _members(self.parse_json(await request.body()))
         if not asked.get("query"):

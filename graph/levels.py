@@ -36,6 +36,7 @@ from strawberry.types.field import StrawberryField
 
 from db import ids
 from db.rows import Column, Columns, LazyRow, columns_of
+from graph import cost
 from graph.leaves import Convert, Unusual, leaf, of_column, with_nulls
 from graph.rows import Batch, OfRow
 
@@ -261,7 +262,7 @@ class Plans:
             level = _Planner(execution).root()
         except (Unusual, RecursionError):
             level, plain = None, True
-        if plain:
+        if plain and operation.loc is not None and cost.is_remembered(operation.loc.source.body):
             self._plans[key] = operation, execution.schema, level
             if len(self._plans) > REMEMBERED:
                 self._plans.popitem(last=False)
@@ -308,6 +309,8 @@ def _answers(keys: tuple[str, ...]) -> Callable[[Sequence[Sequence[Any]]], list[
     """What makes answers of columns: written for its keys, as dataclasses are; a third of a general one's time."""
     if not keys:
         return _nothing
+    if sum(map(len, keys)) > cost.REMEMBERED_CHARACTERS:
+        raise Unusual("names that are too long to be remembered")
     names = [f"v{number}" for number in range(len(keys))]
     pairs = ", ".join(f"{key!r}: {name}" for key, name in zip(keys, names, strict=True))
     # Keys are GraphQL names: letters, digits and underscores.

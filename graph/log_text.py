@@ -91,9 +91,10 @@ def _asked(given: Mapping[str, str]) -> tuple[Wanted, bool]:
     if unknown := sorted(set(given) - _PARAMETERS):
         known = ", ".join(sorted(_PARAMETERS))
         raise errors.Invalid(f"{unknown[0]} is no parameter here: there are {known}")
-    rank, since, until = _number(given, "rank"), _number(given, "since"), _number(given, "until")
+    rank = _number(given, "rank", digits=9)
+    since, until = _number(given, "since"), _number(given, "until")
     conditions = LogFilter(
-        attempt=_number(given, "attempt"),
+        attempt=_number(given, "attempt", digits=9),
         ranks=None if rank is None else [rank],
         stream=_one_of(given, "stream", LogStream),
         level=_one_of(given, "level", LogLevel),
@@ -106,11 +107,11 @@ def _asked(given: Mapping[str, str]) -> tuple[Wanted, bool]:
     return wanted(conditions), _flag(given, "times")
 
 
-def _number(given: Mapping[str, str], name: str) -> int | None:
+def _number(given: Mapping[str, str], name: str, *, digits: int = 16) -> int | None:
     text = given.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= 16):
+    if not (text.isascii() and text.isdecimal() and len(text) <= digits):
         raise errors.Invalid(f"{name} is a whole number, not {text[:40]!r}")
     return int(text)
 

@@ -3,6 +3,7 @@
 What strawberry does around an execution (extensions and their contexts, a validation that is remembered by the
 hash of a whole document) takes as long as reading a short page. A document that was found valid is remembered by
 its text here; asked again, it goes straight to its execution, and its errors are told as they always are.
+Long ones are forgotten at once (cost.is_remembered): whoever may ask could fill the memory with them.
 """
 
 from collections import OrderedDict
@@ -13,10 +14,11 @@ from typing import Any
 from graphql import DocumentNode, GraphQLError, OperationDefinitionNode
 from graphql import OperationType as Operation
 from strawberry.execution import optimized_is_awaitable
-from strawberry.extensions import SchemaExtension
+from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
 from strawberry.schema import Schema
 from strawberry.types import ExecutionResult
 
+from graph import cost
 from graph.context import Context
 from graph.errors import masked
 from graph.execution import Execution
@@ -24,6 +26,29 @@ from graph.execution import Execution
 MOST = 500
 
 _documents: OrderedDict[tuple[Any, str], DocumentNode] = OrderedDict()
+
+
+class Parsing(ParserCache):
+    """Remembers documents; a wrong one is left to be parsed again, where its errors are expected."""
+
+    def on_parse(self) -> Iterator[None]:
+        """Take a document from memory, or parse it."""
+        if cost.is_remembered(self.execution_context.query or ""):
+            try:
+                next(iter(super().on_parse()))
+            except (GraphQLError, RecursionError):
+                self.execution_context.graphql_document = None
+        yield
+
+
+class Judging(ValidationCache):
+    """Remembers what was wrong with a document, if anything."""
+
+    def on_validate(self) -> Iterator[None]:
+        """Take the judgement from memory, or leave it to be made."""
+        if cost.is_remembered(self.execution_context.query or ""):
+            next(iter(super().on_validate()))
+        yield
 
 
 class Remembering(SchemaExtension):
@@ -38,7 +63,7 @@ class Remembering(SchemaExtension):
             for each in (document.definitions if document else ())
             if isinstance(each, OperationDefinitionNode)
         ]
-        if document and asked.query and len(operations) == 1:
+        if document and asked.query and len(operations) == 1 and cost.is_remembered(asked.query):
             if operations[0].operation is not Operation.SUBSCRIPTION:
                 _documents[asked.schema, asked.query] = document
             if len(_documents) > MOST:

@@ -22,13 +22,11 @@ from graphql import (
 from strawberry.extensions import (
     AddValidationRules,
     MaxTokensLimiter,
-    ParserCache,
     SchemaExtension,
-    ValidationCache,
 )
 from strawberry.schema.config import StrawberryConfig
 
-from graph import cost
+from graph import cost, remembered
 from graph.aggregates import AggregateQuery
 from graph.backends import BackendQuery
 from graph.changes import RunListSubscription
@@ -55,7 +53,7 @@ from graph.module_versions import VersionMutation, VersionSubscription
 from graph.modules import ModuleMutation, ModuleQuery
 from graph.nodes import NodeQuery
 from graph.pipelines import PipelineMutation, PipelineQuery
-from graph.remembered import Remembering
+from graph.remembered import Judging, Parsing, Remembering
 from graph.reporting import MetricMutation
 from graph.retention import RetentionMutation
 from graph.retries import RetryMutation
@@ -71,18 +69,6 @@ from graph.views import ViewMutation, ViewQuery
 from graph.watching import RunSubscription
 
 SDL = Path(__file__).parent.parent / "schema.graphql"
-
-
-class Parsing(ParserCache):
-    """Remembers documents; a wrong one is left to be parsed again, where its errors are expected."""
-
-    def on_parse(self) -> Iterator[None]:
-        """Take a document from memory, or parse it."""
-        try:
-            next(iter(super().on_parse()))
-        except (GraphQLError, RecursionError):
-            self.execution_context.graphql_document = None
-        yield
 
 
 class Naming(SchemaExtension):
@@ -188,8 +174,8 @@ def build(*, sorted: bool = False, execution: type[Execution] = Execution) -> st
         extensions=[
             lambda: AddValidationRules(list(cost.RULES)),
             lambda: MaxTokensLimiter(max_token_count=cost.TOKENS),
-            lambda: Parsing(maxsize=500),
-            lambda: ValidationCache(maxsize=500),
+            lambda: Parsing(maxsize=remembered.MOST),
+            lambda: Judging(maxsize=remembered.MOST),
             Naming,
             Remembering,
             Masking,

@@ -34,9 +34,6 @@ from graph.context import FROM_NOW, Context, Course
 from graph.events import place
 from graph.topics import Answer, Tell, Topic, Watcher
 
-LONGEST_QUERY = 16 << 10
-"""Longer ones are not remembered, and so not shared."""
-
 Stream = Callable[[str, dict[str, Any], str | None, Context], Awaitable[AsyncGenerator[Any, None]]]
 """Executes a subscription: query, variables, operation's name, context."""
 
@@ -67,7 +64,7 @@ def shareable(
 
     `fields` are those that take `after`. `resume` is where the watcher stands, whatever the operation says.
     """
-    begin = _begin(query, operation_name) if len(query) <= LONGEST_QUERY else None
+    begin = _begin(query, operation_name) if cost.is_remembered(query, operation_name) else None
     if begin is None or begin.field not in fields:
         return None
     given = dict(variables or {})

@@ -26,6 +26,7 @@ from graphql import (
 )
 from graphql.execution.values import VariableValues
 
+from graph import cost
 from graph.scalars import MAX
 
 LEAST = 16
@@ -109,6 +110,8 @@ class Shapes:
         known = self._known.get(key)
         if known is None:
             found = tuple(_roots(schema, document, name))
+            if document.loc is None or not cost.is_remembered(document.loc.source.body, name):
+                return found
             # Document and schema are kept alive with what is known of them by their identity.
             known = self._known[key] = document, schema, found
             if len(self._known) > REMEMBERED:

@@ -90,6 +90,7 @@ async def _walk(world: World, launch: Launch, wanted: Wanted, size: int, *, back
     expression=st.none() | st.sampled_from(EXPRESSIONS),
     ignore_case=st.booleans(),
     most=st.sampled_from([1, 20, 1 << 20]),
+    seconds=st.sampled_from([0.0, 2.0]),
 )
 async def test_pages_of_a_search_make_what_going_through_all_lines_gives(
     database: Database,
@@ -106,6 +107,7 @@ async def test_pages_of_a_search_make_what_going_through_all_lines_gives(
     expression: str | None,
     ignore_case: bool,
     most: int,
+    seconds: float,
 ) -> None:
     world = await World.make(database)
     launch = await _launched(world)
@@ -130,6 +132,7 @@ async def test_pages_of_a_search_make_what_going_through_all_lines_gives(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log_search, "MOST_SEARCHED_BYTES", most)
+        patch.setattr(log_search, "MOST_SECONDS", seconds)
         patch.setattr(log_search, "_BYTES_AT_ONCE", most // 2 + 1)
         found = await _walk(world, launch, wanted, size, backward=backward)
     assert found == [placed for placed in whole if is_wanted(placed)]

@@ -21,6 +21,7 @@ from db import (
     curves,
     downsampling,
     errors,
+    exports,
     feeds,
     logs,
     reported,
@@ -196,6 +197,21 @@ async def test_old_points_become_picks_and_nothing_else_whoever_dies(
     late = (await old.read()).points.values
     assert late.tobytes() == np.array([*picked(values), *more]).tobytes() or len(more) >= 16
     await world.drive()
+
+
+async def test_who_fetches_what_is_left_of_a_series_holds_no_connection_meanwhile(database: Database) -> None:
+    world = await World.make(database)
+    await keep(world, metrics_days=1, logs_days=None)
+    life = await begun(world)
+    await life.report([float(value) for value in range(40)])
+    await life.end(2)
+    await Aging(database).step()
+    found = await exports.found(database, world.viewer, Wanted([life.run_id], ["loss"]), every=False)
+    taken = []
+    async for (part,) in exports.parts(database, found):
+        assert {pool.checkedout() for pool in database.pools} == {0}  # type: ignore[attr-defined]
+        taken += part.values.tolist()
+    assert taken == picked([float(value) for value in range(40)])
 
 
 async def test_old_lines_become_a_gap_of_each_worker(database: Database) -> None:

@@ -107,6 +107,8 @@ async def test_a_log_that_is_too_long_says_where_lines_are_missing(serve: Any) -
     ("parameters", "words"),
     [
         ({"rank": "x"}, "rank is a whole number"),
+        ({"attempt": "9999999999"}, "attempt is a whole number"),
+        ({"since": "1" * 17}, "since is a whole number"),
         ({"level": "loud"}, "level is one of DEBUG"),
         ({"colour": "1"}, "colour is no parameter"),
         ({"times": "maybe"}, "times is true or false"),

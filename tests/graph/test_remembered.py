@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from graphql import validation
 
-from graph import remembered
+from graph import execution, remembered
 from tests.graph.serving import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -77,3 +77,35 @@ async def test_no_more_documents_are_remembered_than_are_bounded(server: Server)
     for number in range(remembered.MOST + 5):
         assert (await _told(server, f"{{ a{number}: __typename }}", {}))[0] == 200
     assert len(remembered._documents) == remembered.MOST
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{ __typename } #" + "long " * 2000,
+        "query ($names: [String!]!) { __typename } #" + "long " * 2000,
+        "{ " + "a" * 9000 + ": viewer { kind } }",
+        "{ nothing } #" + "long " * 2000,
+    ],
+)
+async def test_a_long_document_is_answered_as_any_other_and_forgotten(server: Server, query: str) -> None:
+    more = {"variables": {"names": ["a"]}} if "$names" in query else {}
+    kept = _kept()
+    first = await _told(server, query, more)
+    assert await _told(server, query, more) == first
+    assert _kept() == kept and not remembered._documents
+
+
+async def test_the_name_of_an_operation_takes_no_memory(server: Server) -> None:
+    kept = _kept()
+    query = "query A($names: [String!]) { __typename }"
+    told = await _told(server, query, {"variables": {"names": []}, "operationName": "A" * 9000})
+    assert "Unknown operation" in str(told) and len(execution._shapes._known) == kept[2]
+
+
+def _kept() -> tuple[int, ...]:
+    """How many documents, judgements, shapes and plans the process remembers."""
+    parsed = remembered.Parsing(maxsize=remembered.MOST).cached_parse_document
+    judged = remembered.Judging(maxsize=remembered.MOST).cached_validate_document
+    sizes = [each.cache_info().currsize for each in (parsed, judged)]  # type: ignore[attr-defined]
+    return *sizes, len(execution._shapes._known), len(execution._plans._plans)

@@ -144,6 +144,7 @@ async def test_what_is_refused_is_told_and_then_complete(server: Server, query: 
         ({"Content_Type": "text/plain"}, 415),
         ({"Last_Event_ID": "-1"}, 400),
         ({"Last_Event_ID": "x"}, 400),
+        ({"Last_Event_ID": "9" * 5000}, 400),
     ],
 )
 async def test_what_is_no_request_of_ours_is_refused_as_any_other(
