@@ -4,7 +4,7 @@ JSON has no NaN: a null in `values` stands for what `nonFinite` says.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import strawberry
@@ -102,19 +102,33 @@ class MetricMutation:
         return LogMetricsPayload(seq=Int64(added.seq), duplicate=added.duplicate)
 
 
-def _series_input(_kind: type, given: Mapping[str, Any], context: InputContext) -> SeriesInput:
-    """A series as graphql-core coerced it; strawberry would copy each of its columns into a list."""
-    told = context.convert(given.get("nonFinite", []), list[NonFiniteInput], "nonFinite")
+def _log_metrics_input(_kind: type, given: Mapping[str, Any], context: InputContext) -> LogMetricsInput:
+    """A batch as graphql-core coerced it; strawberry would copy each column, and ask of each member what it is."""
+    series = enumerate(given.get("series") or ())
+    return LogMetricsInput(
+        producer=given["producer"],
+        number=given["number"],
+        job=given.get("job"),
+        rank=given["rank"],
+        points=[PointInput(**one) for one in given.get("points") or ()],
+        series=[_series_input(one, context, index) for index, one in series],
+    )
+
+
+def _series_input(given: Mapping[str, Any], context: InputContext, index: int) -> SeriesInput:
+    told: Any = given.get("nonFinite")
+    if told:
+        told = context.convert(told, list[NonFiniteInput], "series", index, "nonFinite")
     return SeriesInput(
         name=given["name"],
         values=given["values"],
         steps=given.get("steps"),
         times=given.get("times"),
-        non_finite=cast("list[NonFiniteInput]", told),
+        non_finite=told or [],
     )
 
 
-SeriesInput.__strawberry_definition__.from_input = _series_input  # type: ignore[attr-defined]
+LogMetricsInput.__strawberry_definition__.from_input = _log_metrics_input  # type: ignore[attr-defined]
 
 
 def _column(given: SeriesInput, index: int) -> Column:
