@@ -11,9 +11,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from db import reporting
-from db.database import Database
+import structlog
+
+from db import errors, reporting
+from db.database import Database, is_lost
 from db.reporting import Added, Batch
+
+log = structlog.get_logger(__name__)
 
 MOST_CALLERS = 256
 MOST_POINTS = 200_000
@@ -66,29 +70,32 @@ class Ingest:
     async def _commit(self) -> None:
         calls: list[_Call] = []
         try:
-            async with self._database.begin(aside=bool(__import__("os").environ.get("ASIDE"))) as session:
+            async with self._database.begin(aside=True) as session:
                 calls = self._take()  # those too that came while others held the database
                 answers = await reporting.add(session, [call.batch for call in calls])
-        except Exception as error:  # noqa: BLE001 - whatever it is, its callers hear of it
-            await self._again(calls or self._take(), error)
-        except asyncio.CancelledError:
-            for call in calls:
-                call.answer.cancel()
-            raise
-        else:
             _tell(calls, answers)
+        except errors.DomainError as error:
+            calls = calls or self._take()
+            _tell(calls, [error] * len(calls))
+        except Exception as error:  # noqa: BLE001 - whatever it is, its callers hear of it
+            calls = calls or self._take()
+            log.warning("metrics not committed", error=repr(error), batches=len(calls))
+            await self._again(calls)
+        finally:
+            for call in calls:
+                call.answer.cancel()  # when the loop ends; who has an answer keeps it
 
-    async def _again(self, calls: Sequence[_Call], error: Exception) -> None:
+    async def _again(self, calls: Sequence[_Call]) -> None:
         """Add the batches of each job by themselves, after a failure together."""
         of_jobs: dict[bytes, list[_Call]] = {}
         for call in calls:
             of_jobs.setdefault(call.batch.job_id, []).append(call)
         for group in of_jobs.values():
             try:
-                async with self._database.begin(aside=bool(__import__("os").environ.get("ASIDE"))) as session:
+                async with self._database.begin(aside=True) as session:
                     answers = await reporting.add(session, [call.batch for call in group])
-            except Exception as failed:  # noqa: BLE001 - as above
-                _tell(group, [failed] * len(group))
+            except Exception as error:  # noqa: BLE001 - as above
+                _tell(group, [_told(error)] * len(group))
             else:
                 _tell(group, answers)
 
@@ -105,6 +112,11 @@ class Ingest:
                 taken.append(call)
                 points += call.points
         return taken
+
+
+def _told(error: Exception) -> Exception:
+    """What a caller hears of a failure: to send a batch again is harmless, so that may be said."""
+    return errors.Unavailable("the database was away; send the same batch again") if is_lost(error) else error
 
 
 def _tell(calls: Sequence[_Call], answers: Sequence[Added | Exception]) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from tests.bench.follower import WATCH as WATCH_LINES
-from tests.bench.metrics import LOG_POINT
+from tests.bench.ingest import LOG_POINT
 from tests.bench.rows import Row, p
 from tests.bench.server import START, Server, Wire, serving
 from tests.bench.watching import follow, read

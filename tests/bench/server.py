@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -10,14 +11,18 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import orjson
 import psutil
+from sqlalchemy import make_url
+
+from db import schema
 
 MODULE = """\
 name: bench
@@ -71,11 +76,16 @@ with open(os.environ["RUNGRAPH_OUTPUT"] + "/seconds.txt", "w") as file:
 FILES = {"rungraph.yaml": MODULE, "stamp.py": STAMP, "wait.py": WAIT, "flood.py": FLOOD}
 
 
+DATABASE: str | None = None
+"""Where each server gets a database of its own: a PostgreSQL server's URL; SQLite in its home without one."""
+
+
 class Server:
     """One server of a benchmark, with its module installed and one pipeline a function."""
 
-    def __init__(self, home: Path, port: int) -> None:
+    def __init__(self, home: Path, port: int, database: str = "") -> None:
         self.home = home
+        self.database = database
         self.url = f"http://127.0.0.1:{port}"
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
@@ -86,6 +96,7 @@ class Server:
     async def start(self) -> float:
         """Start it; returns the seconds until its first answer."""
         environment = {**os.environ, "RUNGRAPH_HOME": str(self.home), "RUNGRAPH_SLOTS": "128"}
+        environment["RUNGRAPH_DATABASE_URL"] = self.database
         began = time.perf_counter()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "graph.serve", "--port", str(self.port)],
@@ -241,20 +252,36 @@ async def limiting() -> AsyncIterator[Limit]:
 
 @asynccontextmanager
 async def serving(*, prepared: bool = True) -> AsyncIterator[Server]:
-    """A server on a free port with a home of its own, gone afterwards with all its jobs."""
-    port = free_port()
-    home = Path(tempfile.mkdtemp(prefix="rungraph-bench-"))
-    server = Server(home, port)
-    await server.start()
+    """A server on a free port with a home and a database of its own, gone afterwards with all its jobs."""
+    async with AsyncExitStack() as stack:
+        database = "" if DATABASE is None else await stack.enter_async_context(fresh_database(DATABASE))
+        if database:
+            await asyncio.to_thread(asyncio.run, schema.upgrade(database))
+        home = Path(tempfile.mkdtemp(prefix="rungraph-bench-"))
+        server = Server(home, free_port(), database)
+        await server.start()
+        try:
+            if prepared:
+                await server.prepare()
+            yield server
+        finally:
+            server.kill(signal.SIGTERM)
+            await server.client.aclose()
+            _end_jobs(home)
+            shutil.rmtree(home, ignore_errors=True)
+
+
+@asynccontextmanager
+async def fresh_database(url: str) -> AsyncIterator[str]:
+    """A new database of a PostgreSQL server, dropped afterwards; its URL."""
+    name = f"bench_{secrets.token_hex(4)}"
+    server = await asyncpg.connect(url)
+    await server.execute(f"CREATE DATABASE {name}")
     try:
-        if prepared:
-            await server.prepare()
-        yield server
+        yield make_url(url).set(database=name).render_as_string(hide_password=False)
     finally:
-        server.kill(signal.SIGTERM)
-        await server.client.aclose()
-        _end_jobs(home)
-        shutil.rmtree(home, ignore_errors=True)
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await server.close()
 
 
 def free_port() -> int:

@@ -16,8 +16,8 @@ import psutil
 from websockets import Subprotocol
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.bench.ingest import LOG_POINT
 from tests.bench.listeners import WATCH
-from tests.bench.metrics import LOG_POINT
 from tests.bench.rows import Row, p
 from tests.bench.server import Server, limiting, serving
 

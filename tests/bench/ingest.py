@@ -1,0 +1,134 @@
+"""Metrics written: by one client in columns, by many point by point, each answered once it is committed."""
+
+import asyncio
+import sqlite3
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import asyncpg
+import numpy as np
+
+from tests.bench import server as bench
+from tests.bench.rows import Row
+from tests.bench.server import Server, Wire, limiting, serving
+
+LOG = """mutation($j: ID!, $n: Int64!, $s: [SeriesInput!]!) {
+  logMetrics(input: {job: $j, producer: "bench", number: $n, series: $s}) { seq errors { message } } }"""
+LOG_POINT = """mutation($j: ID!, $p: String!, $n: Int64!, $v: Float!) {
+  logMetrics(input: {job: $j, producer: $p, number: $n, points: [{name: "loss", value: $v}]}) {
+    seq errors { message } } }"""
+SECONDS = 3.0
+CLIENTS = 16
+_TABLE = "CREATE TABLE chunks (series bigint, seq bigint, steps {0}, times {0}, vals {0}, PRIMARY KEY (series, seq))"
+
+Write = Callable[[int], Awaitable[None]]
+
+
+async def rows() -> list[Row]:
+    """What is written a second, beside the same without us around it."""
+    async with serving() as server:
+        job, _ = await server.running_job()
+        return [
+            await _columns(server, job, 1, goal=700_000),
+            await _columns(server, job, 10, goal=1_500_000),
+            await _points(server, job),
+        ]
+
+
+async def _columns(server: Server, job: str, names: int, *, goal: float) -> Row:
+    steps = list(range(1000))
+    values = np.random.default_rng(0).random(1000).tolist()
+    times = [time.time_ns() // 1000] * 1000
+    series = [{"name": f"m{n}", "steps": steps, "times": times, "values": values} for n in range(names)]
+    wire = await server.wire()
+
+    async def call(_: int) -> None:
+        server.number += 1
+        answer = await wire.raw(LOG, j=job, n=server.number, s=series)
+        assert b'"errors":[]' in answer, answer
+
+    rate = await _rate(call, SECONDS) * names * 1000
+    wire.close()
+    raw = await (_raw_sqlite(names) if bench.DATABASE is None else _raw_postgresql(names, bench.DATABASE))
+    work, limit = f"ingest, one client, {names} x 1,000 points a call", "the same chunks raw"
+    return Row(work, rate, "points/s", goal, raw * names * 1000, limit, more=True)
+
+
+async def _rate(call: Write, seconds: float) -> float:
+    """Calls a second, one after the other; the first is not counted."""
+    await call(0)
+    calls, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        calls += 1
+        await call(calls)
+    return calls / (time.perf_counter() - began)
+
+
+async def _raw_sqlite(names: int) -> float:
+    """Transactions a second that SQLite takes of so many chunks, as durable."""
+    chunk = np.zeros(1000).tobytes()
+    with tempfile.TemporaryDirectory() as folder:
+        database = sqlite3.connect(Path(folder) / "raw.db", isolation_level=None)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute(_TABLE.format("blob"))
+
+        async def write(number: int) -> None:
+            database.execute("BEGIN IMMEDIATE")
+            rows = [(series, number, chunk, chunk, chunk) for series in range(names)]
+            database.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", rows)
+            database.execute("COMMIT")
+
+        rate = await _rate(write, 1.0)
+        database.close()
+    return rate
+
+
+async def _raw_postgresql(names: int, url: str) -> float:
+    """Transactions a second that PostgreSQL takes of so many chunks, as durable."""
+    chunk = np.zeros(1000).tobytes()
+    async with bench.fresh_database(url) as own:
+        database = await asyncpg.connect(own)
+        await database.execute(_TABLE.format("bytea"))
+        arrays = ", ".join(f"${at}::{kind}[]" for at, kind in enumerate(["bigint"] * 2 + ["bytea"] * 3, 1))
+        insert = f"INSERT INTO chunks SELECT * FROM unnest({arrays})"
+
+        async def write(number: int) -> None:
+            await database.execute(insert, list(range(names)), [number] * names, *([[chunk] * names] * 3))
+
+        rate = await _rate(write, 1.0)
+        await database.close()
+    return rate
+
+
+async def _points(server: Server, job: str) -> Row:
+    async with limiting() as bare:
+        limit = await _calls([await _wire(bare.url) for _ in range(CLIENTS)], job)
+    rate = await _calls([await server.wire() for _ in range(CLIENTS)], job)
+    work, limited_by = f"ingest, one point a call, {CLIENTS} clients", "an endpoint that parses and answers"
+    return Row(work, rate, "calls/s", 3_000, limit, limited_by, more=True)
+
+
+async def _wire(url: str) -> Wire:
+    host, _, port = url.removeprefix("http://").partition(":")
+    return Wire(*await asyncio.open_connection(host, int(port)), "-")
+
+
+async def _calls(wires: list[Wire], job: str) -> float:
+    """Calls a second of several clients."""
+    until = time.perf_counter() + SECONDS
+
+    async def client(name: str, wire: Wire) -> int:
+        number = 0
+        while time.perf_counter() < until:
+            number += 1
+            answer = await wire.raw(LOG_POINT, j=job, p=name, n=number, v=0.5)
+            assert b'"errors":[]' in answer, answer
+        wire.close()
+        return number
+
+    began = time.perf_counter()
+    done = await asyncio.gather(*(client(f"c{at}", wire) for at, wire in enumerate(wires)))
+    return sum(done) / (time.perf_counter() - began)
