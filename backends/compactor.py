@@ -20,6 +20,7 @@ from db.database import Database
 log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 5.0
+_REST_SECONDS = 2.0
 _MANY_NUMBERS = 256
 """A feed that goes on is looked at when so many numbers have come since,"""
 _LATE_SECONDS = 30.0
@@ -34,6 +35,7 @@ class Compactor:
         self._database = database
         self._errands = Errands(database, self._turn, poll_seconds=poll_seconds)
         self._looked: dict[int, tuple[int, float]] = {}
+        self._begins_at = 0.0
 
     def open(self) -> None:
         """Begin."""
@@ -46,9 +48,18 @@ class Compactor:
     async def step(self) -> None:
         """Do everything there is to do now, whenever a feed was looked at last."""
         self._looked.clear()
-        await self._turn()
+        await self._go_through()
 
-    async def _turn(self) -> None:
+    async def _turn(self) -> float | None:
+        """However often it is woken, it looks now and then."""
+        early = self._begins_at - time.monotonic()
+        if early > 0:
+            return early
+        await self._go_through()
+        self._begins_at = time.monotonic() + _REST_SECONDS
+        return None
+
+    async def _go_through(self) -> None:
         after = 0
         while True:
             async with self._database.read() as session:
