@@ -255,6 +255,9 @@ class Backend(Protocol):
     async def outputs(self, handle: Handle) -> Path:
         """The output folder of an ended attempt, on this host."""
 
+    async def spool(self, handle: Handle) -> Path:
+        """Where processes of an ended attempt have left what they could not report (RUNGRAPH_SPOOL), on this host."""
+
     async def stop(self, handle: Handle, grace_seconds: float) -> None:
         """Ask politely, then force after the grace period; returns at once; `Ended` follows.
 

@@ -179,6 +179,9 @@ class Local:
     async def outputs(self, handle: base.Handle) -> Path:
         return self._jobs / str(handle["name"]) / "output"
 
+    async def spool(self, handle: base.Handle) -> Path:
+        return self._jobs / str(handle["name"]) / "spool"
+
     async def stop(self, handle: base.Handle, grace_seconds: float) -> None:
         folder = self._jobs / handle["name"]
         if handle["machine"] != self._machine or (folder / attempts.EXIT).exists():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from backends import base, gathering, printed, turning
+from backends import base, gathering, leftovers, printed, turning
 from backends.base import Backend, BackendUnavailable, Handle, LaunchRejected
 from backends.blobs import Blobs
 from backends.recorder import Recorder
@@ -294,6 +294,9 @@ class Minder:
 
     async def _record_end(self, observation: base.Ended) -> None:
         around = self._around
+        if self.handle:
+            spool = await around.adapter.spool(self.handle)
+            await leftovers.send(spool, around.environment(self.launch))
         end = await self._end(observation)
         await around.recorder.record(
             self.launch.feed_id,

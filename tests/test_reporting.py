@@ -217,6 +217,52 @@ async def test_the_workers_of_a_job_report_each_through_a_death_of_the_server(
             assert_whole(found, 2000)
 
 
+KILLED = """\
+import json, os, pathlib, signal, time
+import rungraph
+given = json.loads(pathlib.Path(os.environ["RUNGRAPH_INPUT"], "input.json").read_text())
+signs = pathlib.Path(given["options"]["signs"])
+for step in range(2000):
+    rungraph.log({"loss": 1 / (step + 1), "accuracy": step}, step=step)
+    rungraph.log(plain=step)
+    if step == 1000:
+        (signs / "half").touch()
+        while not (signs / "on").exists():
+            time.sleep(0.01)
+spools = pathlib.Path(os.environ["RUNGRAPH_SPOOL"])
+sizes = None
+while sizes != (sizes := [path.stat().st_size for path in spools.glob("*/*.batches")]):
+    time.sleep(1.5)  # what was logged last is on disk then
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+async def test_what_a_job_could_not_send_before_it_ended_is_sent_for_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    signs, module = tmp_path / "signs", tmp_path / "reporting"
+    for folder in (signs, module):
+        folder.mkdir()
+    (module / "rungraph.yaml").write_text(MANIFEST)
+    (module / "report.py").write_text(KILLED)
+    async with serving(tmp_path / "home", database_url) as server, server.client() as client:
+        await modules.install(client, Output(as_json=True), Wanted(str(module)))
+        step = {"name": "only", "function": "reporting/main", "arguments": {"signs": str(signs)}}
+        pipeline = (await pipelines.create(client, "reporting", [step]))["id"]
+        run = (await runs.start(client, {"pipeline": pipeline}, ""))["id"]
+        await until(lambda: (signs / "half").exists(), "it has logged half")
+        server.kill()
+        (signs / "on").touch()
+        exits = server.home / "local" / "jobs"
+        await until(lambda: list(exits.glob("*/exit.json")), "it is gone")
+        await server.again()
+        async with watched(client, run):
+            pass
+        assert (await the_run(client))["state"] == "FAILED"
+        assert_whole(await series(client), 2000)
+
+
 async def test_a_run_that_is_cancelled_hears_of_it(sqlite_url: str, tmp_path: Path) -> None:
     code = """
 import sys, time
