@@ -41,6 +41,7 @@ SQLITE_FIRST = pytest.mark.parametrize(
 MEMORY, MEMORY_BYTES = Path("/dev/shm"), 1 << 29
 """A folder in memory, for databases: no test cuts the power. How much room must be there."""
 LONGEST = (
+    "test_model.py",
     "test_deaths.py",
     "test_crashes.py",
     "test_browser.py",

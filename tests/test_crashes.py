@@ -16,7 +16,6 @@ from sqlalchemy import func, select
 from backends import attempts
 from db.attempts import Attempt
 from db.database import Database
-from tests.conftest import SQLITE_FIRST
 from tests.processes import until
 from tests.telling import STEPS, Telling, Watcher, assert_complete, telling, watched
 
@@ -133,9 +132,14 @@ async def all_removed(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    "moments", [NARROWEST, pytest.param(tuple(MOMENTS), marks=pytest.mark.slow)], ids=["five", "ten"]
+    ("database_url", "moments"),
+    [
+        pytest.param("sqlite", NARROWEST, id="sqlite-five"),
+        pytest.param("sqlite", tuple(MOMENTS), id="sqlite-ten", marks=pytest.mark.slow),
+        pytest.param("postgresql", tuple(MOMENTS), id="postgresql-ten", marks=pytest.mark.slow),
+    ],
+    indirect=["database_url"],
 )
-@SQLITE_FIRST
 async def test_a_run_outlives_kills_of_its_server(
     database: Database, tmp_path: Path, moments: Sequence[str]
 ) -> None:
