@@ -91,7 +91,8 @@ class Server:
 
     def _environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("RUNGRAPH_")}
-        return own | {"RUNGRAPH_HOME": str(self.home)}
+        # A page shows the newest event, which is to be one of the job's own.
+        return own | {"RUNGRAPH_HOME": str(self.home), "RUNGRAPH_USAGE_SECONDS": "0"}
 
     def _is_healthy(self) -> bool:
         with socket.socket() as probe:
