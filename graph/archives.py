@@ -23,18 +23,23 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
-from db import exports
+from db import exports, files
 from db.curves import Wanted
+from db.files import FileState
 from db.points import Points
 from db.viewers import Viewer
 from graph import log_text, nodes
 from graph.context import Context
 from graph.encoding import encode
-from graph.export_formats import ExportFormat, Sink, Writer, writer
+from graph.export_formats import ExportFormat, Sink, Writer, few, writer
 from graph.http import Endpoint
 from graph.surroundings import Surroundings
 
 _READ_BYTES = 1 << 20
+_NAME_BYTES = 200
+"""File systems take 255; a number may have to be added."""
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
+"""Windows takes these for devices, whatever comes after the dot."""
 _JOB = """id step state reason message exitCode arguments matrix output needs workers queuedAt startedAt endedAt
   attempts { id number reason message exitCode startedAt endedAt workers { rank phase exitCode node } }
   inputs { id name sizeBytes sha256 } outputs { id name sizeBytes sha256 mediaType tags url }
@@ -51,7 +56,8 @@ async def table(made: Writer, parts: AsyncIterator[list[Points]]) -> AsyncIterat
     """The bytes of a table of these points."""
     yield made.begin()
     async for some in parts:
-        yield await asyncio.to_thread(made.add, some)
+        for pieces in few(some, made.most):
+            yield await asyncio.to_thread(made.add, pieces)
     yield await asyncio.to_thread(made.end)
 
 
@@ -114,12 +120,13 @@ class Archive:
                 yield part
 
     async def _file(self, name: str, file: Any) -> AsyncIterator[bytes]:
-        if file["sha256"] is None:
-            return
-        path = self._around.blobs.path(file["sha256"])
-        if await asyncio.to_thread(
-            path.is_file
-        ):  # contents may be freed; run.json names the file all the same
+        async with self._around.database.read() as session:
+            found = await files.find(session, self._viewer, nodes.key("file", file["id"]))
+        if found is None or found.state is not FileState.READY or found.sha256 is None:
+            return  # a job reads its inputs alone
+        path = self._around.blobs.path(found.sha256)
+        # Contents may be freed; run.json names the file all the same.
+        if await asyncio.to_thread(path.is_file):
             async for part in self._member(name, _content(path), zipfile.ZIP_STORED):
                 yield part
 
@@ -148,8 +155,9 @@ class Archive:
 
 def _plain(name: str) -> str:
     """A name that is no path, on any system."""
-    plain = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip(" .")
-    return plain[:200] or "_"
+    cut = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", name).encode("utf-8", "replace")[:_NAME_BYTES]
+    plain = cut.decode("utf-8", "ignore").strip(" .")
+    return f"_{plain}" if not plain or _DEVICE.fullmatch(plain) else plain
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

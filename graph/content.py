@@ -1,9 +1,12 @@
 """File contents over plain HTTP: PUT of an announced upload, GET with ranges, under the API's permissions."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import cast
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from backends.blobs import BlobInvalid
 from db import files
@@ -22,6 +25,16 @@ _STATUS = {
     "LIMIT_EXCEEDED": 413,
     "UNAVAILABLE": 503,
 }
+
+
+class Streamed(StreamingResponse):
+    """An answer that is made while it is sent. What makes it ends with it, also where the client goes half way."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        made = cast("AsyncGenerator[bytes, None]", self.body_iterator)
+        async with aclosing(made):
+            await super().__call__(scope, receive, send)
 
 
 Answer = Callable[[Request, Surroundings, Viewer], Awaitable[Response]]

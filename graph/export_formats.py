@@ -8,7 +8,8 @@ null and `nonFinite` says what was there. pyarrow is looked for when it is neede
 import csv
 import enum
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,9 @@ from graph import enums
 from graph.nodes import public
 
 COLUMNS = ("run", "job", "attempt", "rank", "metric", "step", "time", "value")
+TEXT_POINTS = 1 << 13
+"""At a time: half a megabyte of text, which is what waits for a client that reads slowly."""
+PACKED_POINTS = 1 << 20
 PYARROW = "this format needs pyarrow on the server: install rungraph-server[parquet]"
 
 
@@ -51,7 +55,12 @@ MEDIA_TYPES = {
 
 
 class Writer(Protocol):
-    """Makes the bytes of a table: the beginning, what each group of parts adds, the end. Blocks."""
+    """Makes the bytes of a table: the beginning, what each group of parts adds, the end. Blocks.
+
+    It is given parts of at most so many points, `most`, at a time.
+    """
+
+    most: int
 
     def begin(self) -> bytes: ...
 
@@ -70,6 +79,29 @@ def writer(kind: ExportFormat) -> Writer:
         return _Arrow() if kind is ExportFormat.ARROW else _Parquet()
     except ImportError as error:
         raise errors.Unavailable(PYARROW) from error
+
+
+def few(parts: Sequence[Points], most: int) -> Iterator[list[Points]]:
+    """The same points in the same order, at most so many at a time."""
+    some: list[Points] = []
+    left = most
+    for part in parts:
+        begin = 0
+        while begin < len(part.values):
+            end = min(begin + left, len(part.values))
+            some.append(_stretch(part, begin, end))
+            left -= end - begin
+            begin = end
+            if not left:
+                yield some
+                some, left = [], most
+    if some:
+        yield some
+
+
+def _stretch(part: Points, begin: int, end: int) -> Points:
+    here = slice(begin, end)
+    return replace(part, steps=part.steps[here], times=part.times[here], values=part.values[here])
 
 
 class Sink(io.RawIOBase):
@@ -99,6 +131,8 @@ class Sink(io.RawIOBase):
 
 
 class _Csv:
+    most = TEXT_POINTS
+
     def begin(self) -> bytes:
         return (",".join(COLUMNS) + "\r\n").encode()
 
@@ -119,6 +153,8 @@ class _Csv:
 
 
 class _Jsonl:
+    most = TEXT_POINTS
+
     def begin(self) -> bytes:
         return b""
 
@@ -143,6 +179,8 @@ _KINDS = {"nan": b"NAN", "inf": b"POSITIVE_INFINITY", "-inf": b"NEGATIVE_INFINIT
 
 
 class _Arrow:
+    most = PACKED_POINTS
+
     def __init__(self) -> None:
         import pyarrow.ipc
 
@@ -165,6 +203,8 @@ class _Arrow:
 
 
 class _Parquet:
+    most = PACKED_POINTS
+
     def __init__(self) -> None:
         import pyarrow.parquet
 

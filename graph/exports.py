@@ -7,13 +7,13 @@ answer then lacks its end.
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from db import errors, exports, runs, texts
 from db.curves import Wanted
 from db.viewers import Viewer
 from graph import archives, export_formats, nodes
-from graph.content import guarded
+from graph.content import Streamed, guarded
 from graph.export_formats import ExportFormat
 from graph.surroundings import Surroundings
 
@@ -54,7 +54,7 @@ async def metrics(request: Request, around: Surroundings, viewer: Viewer) -> Res
     if request.method == "HEAD":
         return Response(headers=headers, media_type=export_formats.MEDIA_TYPES[kind])
     sent = archives.table(writer, exports.parts(around.database, found))
-    return StreamingResponse(sent, headers=headers, media_type=export_formats.MEDIA_TYPES[kind])
+    return Streamed(sent, headers=headers, media_type=export_formats.MEDIA_TYPES[kind])
 
 
 @guarded
@@ -67,7 +67,7 @@ async def archive(request: Request, around: Surroundings, viewer: Viewer) -> Res
     if request.method == "HEAD":
         return Response(headers=headers, media_type="application/zip")
     parts = archives.Archive(request, around, viewer, run_id)
-    return StreamingResponse(parts.stream(), headers=headers, media_type="application/zip")
+    return Streamed(parts.stream(), headers=headers, media_type="application/zip")
 
 
 def _wanted(runs: list[bytes], given: QueryParams) -> Wanted:

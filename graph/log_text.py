@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TypeVar
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 
 from db import errors, jobs, log_search
 from db.log_levels import LogLevel
@@ -20,7 +20,7 @@ from db.logs import Batch
 from db.paging import Page
 from db.viewers import Viewer
 from graph import nodes
-from graph.content import guarded
+from graph.content import Streamed, guarded
 from graph.log_search import LogFilter, wanted
 from graph.logs import LogStream
 from graph.scalars import Int64
@@ -48,7 +48,7 @@ async def log(request: Request, around: Surroundings, viewer: Viewer) -> Respons
         return PlainTextResponse(headers=headers)
     several = found[0].workers > 1 and conditions.ranks is None
     lines = _lines(around, job_id, conditions, times=times, ranks=several)
-    return StreamingResponse(lines, media_type="text/plain; charset=utf-8", headers=headers)
+    return Streamed(lines, media_type="text/plain; charset=utf-8", headers=headers)
 
 
 def whole(around: Surroundings, job_id: bytes, attempt: int, rank: int) -> AsyncIterator[bytes]:

@@ -7,8 +7,11 @@ import math
 import zipfile
 from typing import Any
 
+import numpy as np
 import pytest
 
+from db.points import Points
+from graph import archives, export_formats
 from graph.export_formats import COLUMNS, ExportFormat
 from tests.graph.serving import Server
 
@@ -128,3 +131,57 @@ async def test_an_archive_has_everything_of_a_run(server: Server) -> None:
         assert archive.read("jobs/step/outputs/model.bin") == bytes(range(256)) * 100
     log = await _get(server, told["jobs"][0]["logUrl"])
     assert log.text == "é done\n"
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [1, 1], [5], [3, 4, 1], [0, 9, 2]])
+@pytest.mark.parametrize("most", [1, 3, 100])
+async def test_parts_are_cut_without_a_point_lost(sizes: list[int], most: int) -> None:
+    parts = [
+        Points(
+            b"", b"", "", 1, 0, str(at), 0, *(np.arange(size, dtype=np.int64),) * 2, np.arange(float(size))
+        )
+        for at, size in enumerate(sizes)
+    ]
+    groups = list(export_formats.few(parts, most))
+    assert all(sum(len(part.values) for part in group) == most for group in groups[:-1])
+    assert [(part.name, value) for group in groups for part in group for value in part.values] == [
+        (part.name, value) for part in parts for value in part.values
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("..", "_"),
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("C:\\x", "C__x"),
+        ("con", "_con"),
+        ("NUL.txt", "_NUL.txt"),
+        ("console", "console"),
+        ("é" * 200, "é" * 100),
+        ("\x7f\x00 ", "__"),
+    ],
+)
+async def test_no_name_in_an_archive_is_a_path_or_a_device(name: str, plain: str) -> None:
+    assert archives._plain(name) == plain
+
+
+READS_ARCHIVE = """
+import os, urllib.request
+url = f"{os.environ['RUNGRAPH_URL']}/runs/{os.environ['RUNGRAPH_RUN_ID']}/archive.zip"
+asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {os.environ['RUNGRAPH_TOKEN']}"})
+with urllib.request.urlopen(asked) as answer, open(os.environ["RUNGRAPH_OUTPUT"] + "/seen", "wb") as file:
+    file.write(answer.read())
+"""
+WRITES = 'import os; open(os.environ["RUNGRAPH_OUTPUT"] + "/model.bin", "w").write("weights")'
+
+
+async def test_an_archive_has_for_a_job_only_the_contents_that_it_may_read(server: Server) -> None:
+    pipeline = await server.pipeline({"one": WRITES, "two": WRITES, "look": READS_ARCHIVE})
+    run = await server.finish((await server.start(pipeline))["id"])
+    assert run["state"] == "SUCCEEDED", run
+    (seen,) = [file for job in run["jobs"] if job["step"] == "look" for file in job["outputs"]]
+    content = (await server.get(seen["url"])).content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        # What the step before made is its input; what the one before that made is not.
+        assert [name for name in archive.namelist() if "outputs" in name] == ["jobs/two/outputs/model.bin"]
