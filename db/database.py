@@ -21,10 +21,10 @@ from sqlalchemy import Connection, Engine, Executable, Pool, event, make_url
 from sqlalchemy.engine import URL, CursorResult
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.util import greenlet_spawn
 
 from db import errors, feeds, rows, sqlite
 from db.bus import Bus
+from db.lanes import Lanes
 from db.rows import Columns, Query
 
 log = structlog.get_logger(__name__)
@@ -90,8 +90,9 @@ class Session:
 class Alone(Session):
     """For one statement, which is a snapshot by itself: a query goes to the driver without a detour."""
 
-    def __init__(self, engine: Engine | AsyncEngine, stack: AsyncExitStack) -> None:
+    def __init__(self, engine: Engine | AsyncEngine, lanes: Lanes | None, stack: AsyncExitStack) -> None:
         self._engine = engine
+        self._lanes = lanes
         self._stack = stack
         self._opened: Session | None = None
         self.postgresql = engine.dialect.name == "postgresql"
@@ -133,16 +134,8 @@ class Alone(Session):
             with closing(self._engine.raw_connection()) as pooled:
                 found: Sequence[Any] = pooled.driver_connection.execute(text, values).fetchall()  # type: ignore[union-attr]
                 return found
-        pooled = await greenlet_spawn(self._engine.sync_engine.raw_connection)
-        try:
-            return cast("Sequence[Any]", await pooled.driver_connection.fetch(text, *values))  # type: ignore[union-attr]
-        except Exception:
-            # When asyncpg refuses a value, it has sent half of an exchange and not its end, and the
-            # server takes no BEGIN.
-            await greenlet_spawn(pooled.invalidate)
-            raise
-        finally:
-            await greenlet_spawn(pooled.close)
+        assert self._lanes is not None
+        return await self._lanes.fetch(text, values)
 
 
 class Transaction(Session):
@@ -172,6 +165,7 @@ class Database:
         self._reader: Engine | AsyncEngine
         self._writer: Engine | AsyncEngine
         self._single: Engine | AsyncEngine
+        self._lanes: Lanes | None = None
         if self.url.get_backend_name() == "sqlite":
             self._writing: asyncio.Lock | None = asyncio.Lock()
             self._reader = sqlite.reading(self.url, size=pool_size)
@@ -185,6 +179,7 @@ class Database:
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
             self._single = self._writer.execution_options(isolation_level="AUTOCOMMIT")
+            self._lanes = Lanes(self._single)
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -202,7 +197,7 @@ class Database:
     async def single(self) -> AsyncIterator[Session]:
         """For one short read: a statement is a snapshot by itself, without two round trips around it."""
         async with AsyncExitStack() as stack:
-            yield Alone(self._single, stack)
+            yield Alone(self._single, self._lanes, stack)
 
     @asynccontextmanager
     async def scan(self, *, seconds: float | None = None) -> AsyncIterator[Session]:
@@ -269,6 +264,8 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         self._aside.shutdown()
+        if self._lanes is not None:
+            await self._lanes.close()
         for engine in (self._reader, self._writer, self._scanner):
             if isinstance(engine, AsyncEngine):
                 await engine.dispose()
