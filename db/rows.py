@@ -116,6 +116,7 @@ class Prepared:
         return text
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def including(columns: Columns, *more: str) -> Columns:
     """These columns too."""
     return None if columns is None else columns.union(more)

@@ -7,16 +7,19 @@ of rows may skip the value between: what the driver gave for a state leads strai
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
 import orjson
 from graphql import GraphQLEnumType, GraphQLLeafType
 
-from db.columns import Choice, Json, Timestamp
+from db.columns import Choice, Json, Timestamp, moment
 from db.rows import Column
 
 _INT32 = range(-(2**31), 2**31)
+_MOST_MOMENTS = 10_000
+"""Lists show the same times again and again; looking one up takes a tenth of making it."""
 
 Convert = Callable[[Sequence[Any]], Sequence[Any]]
 """Makes parts of the answer of values, none of which is None."""
@@ -53,17 +56,18 @@ def with_nulls(values: Sequence[Any], convert: Convert) -> Sequence[Any]:
 
 
 def of_column(kind: GraphQLLeafType, convert: Convert, column: Column) -> Convert:
-    """What makes parts of the answer of what the driver gave for a column, of which none is None."""
+    """What makes parts of the answer of what the driver gave for a column; its None stays None."""
     read = column.read
     if read is None:
-        return convert
+        fits = _FITS.get(kind.name, _never)
+        return lambda values: values if fits(values) else with_nulls(values, convert)
     if isinstance(column.type, Choice):
-        return _remembered(lambda value: convert([read(value)])[0])
+        return _remembered(lambda value: None if value is None else convert([read(value)])[0])
     if isinstance(column.type, Json) and kind.name == "JSON":
         return _as_written
     if isinstance(column.type, Timestamp) and kind.name == "DateTime":
-        return lambda values: [read(value) for value in values]
-    return lambda values: convert([read(value) for value in values])
+        return _moments
+    return lambda values: with_nulls(values, lambda there: convert([read(value) for value in there]))
 
 
 class _Known(dict[Any, Any]):
@@ -83,9 +87,22 @@ def _remembered(make: Callable[[Any], Any]) -> Convert:
     return lambda values: list(map(known.__getitem__, values))
 
 
-def _as_written(values: Sequence[str]) -> Sequence[Any]:
+def _as_written(values: Sequence[str | None]) -> Sequence[Any]:
     """JSON that the database has as text goes into the answer as it stands there; its null is None."""
-    return [None if value == "null" else orjson.Fragment(value) for value in values]
+    return [None if value is None or value == "null" else orjson.Fragment(value) for value in values]
+
+
+def _moments(values: Sequence[int | None]) -> Sequence[datetime | None]:
+    return list(map(_moment, values))
+
+
+@lru_cache(_MOST_MOMENTS)
+def _moment(value: int | None) -> datetime | None:
+    return None if value is None else moment(value)
+
+
+def _never(_: Sequence[Any]) -> bool:
+    return False
 
 
 def _are_texts(values: Sequence[Any]) -> bool:

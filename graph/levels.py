@@ -37,7 +37,7 @@ from strawberry.types.field import StrawberryField
 from db import ids
 from db.rows import Column, Columns, LazyRow, columns_of
 from graph import cost
-from graph.leaves import Convert, Unusual, leaf, of_column, with_nulls
+from graph.leaves import Convert, Unusual, leaf, of_column
 from graph.rows import Batch, OfRow
 
 REMEMBERED = 500
@@ -186,7 +186,7 @@ class Level:
         take, nullable = itemgetter(column.index), shape.nullable
 
         def parts(rows: Sequence[Any]) -> Sequence[Any]:
-            made = with_nulls(list(map(take, rows)), convert)
+            made = convert(list(map(take, rows)))
             if not nullable and None in made:
                 raise Unusual("null where there may be none")
             return made

@@ -8,6 +8,7 @@ import functools
 import inspect
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from itertools import groupby
 from typing import Annotated, Any, TypeVar
 
 import strawberry
@@ -147,8 +148,9 @@ def by_owner(
 ) -> list[list[Any]]:
     """The objects of each key, in the order of the rows: what `make` makes of the rows it owns, or the rows."""
     owned: defaultdict[Any, list[Any]] = defaultdict(list)
-    for row in rows:
-        owned[owner(row)].append(row if make is None else make(row))
+    for key, own in groupby(rows, owner):  # most are ordered by it
+        some = list(own)
+        owned[key] += some if make is None else map(make, some)
     return [owned.get(key, []) for key in keys]
 
 

@@ -26,6 +26,8 @@ PING_SECONDS = 20.0
 """A WebSocket whose peer does not answer a ping within this time is closed."""
 SETTLED_SECONDS = 10.0
 """What was made in the first while stays: looking for garbage in it would hold up everybody for 50 ms now and then."""
+GARBAGE = 10_000
+"""Garbage is looked for after so many objects more; at Python's 700 each page of a list is searched itself."""
 SWITCH_SECONDS = 0.0005
 """How long a thread that computes may keep the event loop waiting; Python's 5 ms are longer than most answers take."""
 
@@ -102,6 +104,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started:
             sys.setswitchinterval(SWITCH_SECONDS)
+            gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
             asyncio.get_running_loop().call_later(SETTLED_SECONDS, gc.freeze)
             self._file.write_text(f"{self._url}\n")
             structlog.get_logger(__name__).info("serving", url=self._url)

@@ -68,4 +68,12 @@ def test_every_id_is_later_than_those_before_it_in_whatever_thread() -> None:
 
 @given(st.lists(st.binary(min_size=16, max_size=16)))
 def test_many_ids_are_encoded_as_each_alone(values: list[bytes]) -> None:
-    assert ids.encode_all("run", values) == [ids.encode("run", value) for value in values]
+    for kind in ("run", "job", "run"):
+        assert ids.encode_all(kind, values) == [ids.encode(kind, value) for value in values]
+
+
+def test_no_more_ids_are_remembered_than_lists_show() -> None:
+    for _ in range(25):
+        some = [ids.new() for _ in range(1000)]
+        assert ids.encode_all("row", some) == [ids.encode("row", value) for value in some]
+    assert len(ids._known["row"]) <= ids._MOST_KNOWN

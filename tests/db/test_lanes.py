@@ -43,7 +43,7 @@ async def test_a_connection_that_was_closed_is_opened_again(opened: Database) ->
     async with opened.begin() as session:
         await session.execute(select(func.pg_terminate_backend(before.id)))
     for _ in range(3):
-        assert [row.id for row in await _ask(opened, NUMBERS, 3)] == [1, 2, 3]
+        assert len(await _ask(opened, NUMBERS, 3)) == 3
     (after,) = await _ask(opened, SETTING)
     assert (before.mode, after.mode) == ("force_generic_plan",) * 2  # type: ignore[attr-defined]
     assert before.id != after.id
@@ -52,8 +52,8 @@ async def test_a_connection_that_was_closed_is_opened_again(opened: Database) ->
 async def test_many_statements_share_few_connections(opened: Database) -> None:
     many = await asyncio.gather(*(_ask(opened, SETTING) for _ in range(50)))
     assert len({found.id for (found,) in many}) <= lanes.MOST
-    found = await asyncio.gather(*(_ask(opened, NUMBERS, most) for most in range(1, 50)))
-    assert [len(each) for each in found] == list(range(1, 50))
+    answers = await asyncio.gather(*(_ask(opened, NUMBERS, most) for most in range(1, 50)))
+    assert [len(answer) for answer in answers] == list(range(1, 50))
 
 
 async def test_none_is_left_when_the_database_is_closed(opened: Database, postgresql_url: str) -> None:
