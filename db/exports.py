@@ -86,7 +86,9 @@ async def _alone(database: Database, series: Found) -> AsyncIterator[Points]:
         if len(read.positions) < sum(piece.points for piece in some):
             listed = []  # chunks were compacted since they were listed
             continue
-        yield _points(series, [read.at(read.positions >= at)])
+        if read.positions[0] < at:
+            read = read.at(read.positions >= at)
+        yield _points(series, [read])
         at = some[-1].stop
 
 

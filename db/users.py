@@ -99,7 +99,11 @@ async def authenticate(session: Session, token: str) -> Viewer | None:
     """Whose standing token this is, None for an unknown, expired or revoked one, or a LINK."""
     statement = select(Token).where(Token.sha256 == digest(token), Token.kind != TokenKind.LINK, _alive())
     row = await session.find(Token, statement)
-    return None if row is None else Viewer(Kind.ADMINISTRATOR, user_id=row.user_id)
+    if row is None:
+        return None
+    if row.project_id is not None:
+        return Viewer(Kind.USER, user_id=row.user_id, projects=frozenset({row.project_id}))
+    return Viewer(Kind.ADMINISTRATOR, user_id=row.user_id)
 
 
 async def redeem(session: Transaction, link: str, lasting: timedelta) -> str | None:

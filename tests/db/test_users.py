@@ -5,9 +5,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, select
+from sqlalchemy import make_url, select, update
 
-from db import users
+from db import projects, users
 from db.database import Database
 from db.users import Token, TokenKind
 from db.viewers import Kind, Viewer
@@ -48,6 +48,17 @@ async def test_a_token_opens_until_it_is_revoked_or_expires(database: Database) 
         await users.revoke(session, standing)
         await users.revoke(session, "unknown")
     assert await _whose(database, standing) is None
+
+
+async def test_a_token_that_is_narrowed_to_a_project_opens_that_project_alone(database: Database) -> None:
+    viewer = await _administrator(database)
+    narrowed = await _issue(database, viewer, TokenKind.USER)
+    async with database.begin() as session:
+        project_id = await projects.ensure_default(session)
+        ours = update(Token).where(Token.sha256 == users.digest(narrowed))
+        await session.execute(ours.values(project_id=project_id))
+    seen = Viewer(Kind.USER, user_id=viewer.user_id, projects=frozenset({project_id}))
+    assert await _whose(database, narrowed) == seen
 
 
 async def test_a_link_is_redeemed_once_and_opens_nothing_itself(database: Database) -> None:
