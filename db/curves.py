@@ -186,10 +186,11 @@ async def of_series(session: Session, found: Sequence[Found], wanted: Wanted) ->
 def check(wanted: Wanted) -> None:
     """Raise Invalid where this cannot be read."""
     if wanted.most is not None and wanted.most < downsampling.LEAST:
-        rule = f"a bucket's min, max and last need at least {downsampling.LEAST} points"
+        least = downsampling.LEAST
+        rule = f"maxPoints is at least {least}, for a bucket's least, greatest and last, not {wanted.most}"
         raise errors.Invalid(rule, path=("maxPoints",))
     if wanted.first is not None and wanted.last is not None and wanted.first > wanted.last:
-        raise errors.Invalid("from is beyond to", path=("range",))
+        raise errors.Invalid(f"range: from {wanted.first} is beyond to {wanted.last}", path=("range",))
 
 
 def _require_few(points: int) -> None:

@@ -33,11 +33,11 @@ class Pace:
 def pace(max_hz: float | None, max_points: int | None) -> Pace | None:
     """The pace that was asked for; raises Invalid for one that cannot be kept."""
     if max_hz is not None and not LEAST_HZ <= max_hz <= MOST_HZ:
-        raise errors.Invalid(f"from {LEAST_HZ:g} to {MOST_HZ:g} a second, not {max_hz:g}", path=("maxHz",))
+        rule = f"maxHz is from {LEAST_HZ:g} to {MOST_HZ:g} a second, not {max_hz:g}"
+        raise errors.Invalid(rule, path=("maxHz",))
     if max_points is not None and not LEAST <= max_points <= MOST_POINTS:
-        raise errors.Invalid(
-            f"from {LEAST} to {MOST_POINTS:,} points, not {max_points:,}", path=("maxPoints",)
-        )
+        rule = f"maxPoints is from {LEAST} to {MOST_POINTS:,}, not {max_points:,}"
+        raise errors.Invalid(rule, path=("maxPoints",))
     return None if max_hz is None and max_points is None else Pace(max_hz, max_points)
 
 

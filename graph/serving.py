@@ -82,7 +82,10 @@ def _settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        told = [f"RUNGRAPH_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        told = [
+            f"RUNGRAPH_{'_'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
         raise SystemExit("rungraph: " + "; ".join(told)) from error
 
 

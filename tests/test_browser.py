@@ -45,6 +45,8 @@ for step in range(1, points + 1):
     while gate and step > points / 2 and not os.path.exists(gate):
         time.sleep(0.01)
     print(json.dumps({"metric": {"counted": step / 8}, "step": step}), flush=True)
+    if step == points // 2:
+        print("half way", flush=True)
     time.sleep(0.02)
 """
 CREATE = """mutation ($input: CreatePipelineInput!) {
@@ -206,6 +208,21 @@ def test_a_lost_connection_is_resumed_without_losing_a_number(
     assert seqs == list(range(1, end + 1))
     assert tab.points() == [step / 8 for step in range(1, 31)]
     assert tab.connections >= 2
+
+
+def test_lines_are_found_and_curves_drawn_of_a_run_that_ended(
+    tab: Tab, server: Server, pipeline: str
+) -> None:
+    run = server.ask(START, input={"pipeline": pipeline})["startRun"]["run"]["id"]
+    server.command("run", "watch", run)
+    tab.choose("Curves")
+    tab.fill_variables({"runs": [run], "names": ["counted"], "range": {"from": 29, "to": 40}})
+    tab.execute()
+    tab.expect_answer(r'"x": \[\s*29,\s*30\s*\]')
+    tab.choose("FindLines")
+    tab.fill_variables({"run": run, "filter": {"contains": "half"}, "before": None, "job": None})
+    tab.execute("FindLines")
+    tab.expect_answer('"text": "half way')
 
 
 def test_a_linked_operation_waits_for_the_button(tab: Tab, server: Server) -> None:

@@ -293,6 +293,12 @@ def test_an_example_of_the_explorer_fits_the_schema(path: Path) -> None:
     assert (set(json.loads(given.read_text())) if given.is_file() else set()) == declared
 
 
+def test_the_docs_index_names_every_page() -> None:
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    named = set(re.findall(r"\]\((\w+\.md)\)", (ROOT / "docs/README.md").read_text()))
+    assert named == pages
+
+
 def undescribed(schema: GraphQLSchema) -> Iterator[str]:
     """What of a schema has no words, by its path."""
     for name, kind in schema.type_map.items():

@@ -49,6 +49,8 @@ WATCH = """subscription Watch($run: ID!, $after: Int64) {
 ALIASES = {"runState": "state", "jobState": "state", "__typename": "type"}
 RUN_ENDS = {"SUCCEEDED", "FAILED", "CANCELLED"}
 JOB_ENDS = RUN_ENDS | {"SKIPPED"}
+USAGE = "system/"
+"""How series begin that tell what workers use, which are no values of what they train."""
 NON_FINITE = {"NAN": math.nan, "POSITIVE_INFINITY": math.inf, "NEGATIVE_INFINITY": -math.inf}
 
 
@@ -123,10 +125,10 @@ class RunView:
         step.ended_at = at if step.state in JOB_ENDS else None
 
     def _measure(self, event: Event) -> None:
-        """Keeps the last value of each of rank 0's series, whatever it is."""
+        """Keeps the last value of each of rank 0's series, whatever it is, but for what the worker uses."""
         step = self._step(event["step"])
         for series in event["series"]:
-            if series["rank"] == 0 and series["values"]:
+            if series["rank"] == 0 and series["values"] and not series["name"].startswith(USAGE):
                 step.metrics[series["name"]] = last_value(series)
                 step.metrics_step = series["steps"][-1]
 

@@ -22,7 +22,16 @@ POINTS = {
             "times": [1, 2],
             "values": [0.5, None],
             "nonFinite": [{"index": 1, "kind": "NAN"}],
-        }
+        },
+        {
+            "name": "system/cpu_cores",
+            "rank": 0,
+            "attempt": 1,
+            "steps": [0],
+            "times": [3],
+            "values": [0.9],
+            "nonFinite": [],
+        },
     ],
 }
 
@@ -113,7 +122,7 @@ def test_an_unknown_pipeline_is_not_found(peer: Peer, command: Command) -> None:
 @pytest.mark.parametrize(
     ("state", "code"), [("SUCCEEDED", exits.OK), ("FAILED", exits.FAILED), ("CANCELLED", exits.FAILED)]
 )
-def test_watching_tells_lines_metrics_states_and_the_end(
+def test_watching_tells_lines_states_the_end_and_metrics_but_usage(
     peer: Peer, command: Command, state: str, code: int
 ) -> None:
     script_end(peer, state)
