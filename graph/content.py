@@ -27,6 +27,14 @@ _STATUS = {
 }
 
 
+PRIVATE = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "private, no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Of what is made for one viewer; a page of another port of this machine, a job's perhaps, embeds none of it."""
+
+
 class Streamed(StreamingResponse):
     """An answer that is made while it is sent. What makes it ends with it, also where the client goes half way."""
 

@@ -13,14 +13,13 @@ from db import errors, exports, runs, texts
 from db.curves import Wanted
 from db.viewers import Viewer
 from graph import archives, export_formats, nodes
-from graph.content import Streamed, guarded
+from graph.content import PRIVATE, Streamed, guarded
 from graph.export_formats import ExportFormat
 from graph.surroundings import Surroundings
 
 MOST_RUNS = 500
 MOST_SERIES = 100_000
 _PARAMETERS = frozenset(("run", "name", "rank", "attempt"))
-_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-store"}
 
 
 @guarded
@@ -50,7 +49,7 @@ async def metrics(request: Request, around: Surroundings, viewer: Viewer) -> Res
             f"{len(found):,} series, at most {MOST_SERIES:,}: name some, or fewer runs"
         )
     name = f"{ids[0] if len(ids) == 1 else 'runs'}-metrics.{kind.value}"
-    headers = {**_HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
+    headers = {**PRIVATE, "Content-Disposition": f'attachment; filename="{name}"'}
     if request.method == "HEAD":
         return Response(headers=headers, media_type=export_formats.MEDIA_TYPES[kind])
     sent = archives.table(writer, exports.parts(around.database, found))
@@ -63,7 +62,7 @@ async def archive(request: Request, around: Surroundings, viewer: Viewer) -> Res
     run_id = nodes.key("run", request.path_params["id"], "id")
     async with around.database.read() as session:
         await runs.get(session, viewer, run_id)
-    headers = {**_HEADERS, "Content-Disposition": f'attachment; filename="{request.path_params["id"]}.zip"'}
+    headers = {**PRIVATE, "Content-Disposition": f'attachment; filename="{request.path_params["id"]}.zip"'}
     if request.method == "HEAD":
         return Response(headers=headers, media_type="application/zip")
     parts = archives.Archive(request, around, viewer, run_id)

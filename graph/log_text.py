@@ -20,7 +20,7 @@ from db.logs import Batch
 from db.paging import Page
 from db.viewers import Viewer
 from graph import nodes
-from graph.content import Streamed, guarded
+from graph.content import PRIVATE, Streamed, guarded
 from graph.log_search import LogFilter, wanted
 from graph.logs import LogStream
 from graph.scalars import Int64
@@ -43,12 +43,11 @@ async def log(request: Request, around: Surroundings, viewer: Viewer) -> Respons
         found = await jobs.find_jobs(session, viewer, [job_id])
     if not found:
         raise errors.NotFound("there is no such job")
-    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-store"}
     if request.method == "HEAD":
-        return PlainTextResponse(headers=headers)
+        return PlainTextResponse(headers=PRIVATE)
     several = found[0].workers > 1 and conditions.ranks is None
     lines = _lines(around, job_id, conditions, times=times, ranks=several)
-    return Streamed(lines, media_type="text/plain; charset=utf-8", headers=headers)
+    return Streamed(lines, media_type="text/plain; charset=utf-8", headers=PRIVATE)
 
 
 def whole(around: Surroundings, job_id: bytes, attempt: int, rank: int) -> AsyncIterator[bytes]:

@@ -113,6 +113,7 @@ async def test_an_archive_has_everything_of_a_run(server: Server) -> None:
     assert told["metricsUrl"].endswith(".csv") and told["parquet"].endswith(".parquet")
     answer = await _get(server, told["archiveUrl"])
     assert answer.headers["content-type"] == "application/zip"
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         assert archive.testzip() is None
         names = archive.namelist()
