@@ -1,4 +1,4 @@
-"""How operations are executed: queries a level at a time, all else by graphql-core, columns of numbers as they are.
+"""How operations are executed: a level at a time or by graphql-core, columns of numbers as they are.
 
 Columns come as numpy arrays and leave as they are where the schema has a list, so a million floats cost
 orjson's time and no Python object each, and the schema stays honest. sweeping.py has the levels, variables.py
@@ -15,13 +15,15 @@ from graphql import (
     ExecutionResult,
     GraphQLError,
     GraphQLSchema,
+    OperationType,
     get_named_type,
     located_error,
 )
+from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from graph import cost, variables
-from graph.levels import Level, Plans
+from graph.levels import Field, Level, Plans
 from graph.scalars import Records
 from graph.sweeping import RootFailed, Sweep
 
@@ -71,23 +73,62 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
     def execute_operation(self, serially: bool | None = None) -> Any:
         """The result, or what it can be awaited from."""
         level = _plans.find(self)
-        return super().execute_operation(serially) if level is None else self._sweep(level)
+        if level is None:
+            return super().execute_operation(serially)
+        return self._sweep(level) if self.operation.operation is OperationType.QUERY else self._change(level)
 
     async def _sweep(self, level: Level) -> Any:
         try:
             return ExecutionResult(await Sweep(self).run(level), None)
         except Exception as error:  # noqa: BLE001 - a query may be asked twice: graphql-core says what is wrong, and where
             if isinstance(error, RootFailed) and len(level.fields) == 1:
-                return self._failed(error)
+                assert isinstance(error.__cause__, Exception)
+                return self._failed(error.field, error.__cause__)
             log.debug("executed again", error=repr(error.__cause__ or error))
             self.listed = 0
         result = super().execute_operation()
         return await result if self.is_awaitable(result) else result
 
-    def _failed(self, failed: RootFailed) -> ExecutionResult:
+    async def _change(self, level: Level) -> Any:
+        """Execute a mutation of one field: its resolver is called once, whatever becomes of what it made."""
+        (field,) = level.fields
+        sweep = Sweep(self)
+        try:
+            arguments = sweep.arguments(field)
+        except Exception as error:  # noqa: BLE001 - nothing is done yet: graphql-core says what is wrong, and where
+            log.debug("arguments read again", error=repr(error))
+            result = super().execute_operation()
+            return await result if self.is_awaitable(result) else result
+        try:
+            made = await sweep.called(field, arguments)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the field's error
+            return self._failed(field, error)
+        try:
+            return ExecutionResult({field.key: await sweep.completed(field, made)}, None)
+        except Exception as error:  # noqa: BLE001 - as above
+            log.debug("completed again", error=repr(error))
+            self.listed = 0
+        return await self._completed(field, made)
+
+    async def _completed(self, field: Field, made: Any) -> Any:
+        """What graphql-core answers when a root field has made this."""
+        nodes = [each.node for each in field.details]
+        path = Path(None, field.key, field.parent.name)
+        info = self.build_resolve_info(field.definition, nodes, field.parent, path)
+        kind = field.definition.type
+
+        async def value() -> Any:
+            return made
+
+        try:
+            part = await self.complete_awaitable_value(kind, field.details, info, path, value(), None)
+        except GraphQLError as error:
+            self.collected_errors.add(error, None)
+            return self.build_response(None)
+        return self.build_response({field.key: part})
+
+    def _failed(self, field: Field, cause: Exception) -> ExecutionResult:
         """The answer when the only field that was asked for has failed: it need not fail twice, if slowly."""
-        field, cause = failed.field, failed.__cause__
-        assert isinstance(cause, Exception)
         error = located_error(cause, [each.node for each in field.details], [field.key])
         return ExecutionResult({field.key: None} if field.shape.nullable else None, [error])
 

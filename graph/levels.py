@@ -227,7 +227,7 @@ class _Planner:
     def root(self) -> Level:
         """The level of the operation itself."""
         execution = self.execution
-        kind = execution.schema.query_type
+        kind = execution.schema.get_root_type(execution.operation.operation)
         collected = collecting.collect_fields(
             execution.schema,
             execution.fragments,
@@ -236,7 +236,12 @@ class _Planner:
             execution.operation,
             execution.hide_suggestions,
         )
-        return self.level(kind, collected)
+        level = self.level(kind, collected)
+        if execution.operation.operation is OperationType.MUTATION:
+            if not _is_one_change(level):
+                raise Unusual("a mutation of several parts, or one whose answer has to be looked for")
+            level.fields[0].asked = None
+        return level
 
 
 class Plans:
@@ -246,9 +251,9 @@ class Plans:
         self._plans: OrderedDict[tuple[int, int], tuple[Any, Any, Level | None]] = OrderedDict()
 
     def find(self, execution: Any) -> Level | None:
-        """The plan of a query that is about to be executed; None where there is none."""
+        """The plan of what is about to be executed; None where there is none."""
         operation = execution.operation
-        if operation.operation is not OperationType.QUERY:
+        if operation.operation is OperationType.SUBSCRIPTION:
             return None
         key = id(operation), id(execution.schema)
         known = self._plans.get(key)
@@ -294,6 +299,22 @@ def union(columns: Iterable[Columns]) -> Columns:
             return None
         made |= some
     return made
+
+
+def _is_one_change(level: Level) -> bool:
+    """Whether a mutation has one field, and its answer is all in what that makes."""
+    if len(level.fields) != 1:
+        return False
+    field = level.fields[0]
+    return field.function is not None and field.is_async and _is_at_hand(field.shape)
+
+
+def _is_at_hand(shape: Shape) -> bool:
+    """Whether values become parts of the answer without any resolver."""
+    if shape.level is None:
+        return shape.convert is not None
+    below = [field for field in shape.level.fields if field.constant is None]
+    return all(field.attribute is not None and _is_at_hand(field.shape) for field in below)
 
 
 def _is_of_row(definition: Any) -> bool:

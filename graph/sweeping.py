@@ -4,7 +4,8 @@ graphql-core walks an answer object by object, and pays for every value what a g
 path, a completion, and on the way to a loader a task and a future. Here a level's objects go through a field
 together (levels.py), and a resolver that asks a loader is parked without a task until all that can be asked
 for is known. Resolvers are the same and do not notice. It knows only success: whatever goes wrong, the query
-is executed again by graphql-core, which has the exact errors, paths and nulls. So only queries go this way.
+is executed again by graphql-core, which has the exact errors, paths and nulls. Of a mutation only what it made goes
+this way, where no resolver is needed any more.
 """
 
 import asyncio
@@ -113,6 +114,18 @@ class Sweep:
                     for resolver, _, _ in parked:
                         resolver.close()
 
+    def called(self, field: Field, arguments: dict[str, Any]) -> Awaitable[Any]:
+        """Call the resolver of the operation itself, which does not know of the sweep."""
+        assert field.function is not None
+        root = (self._execution.root_value,) if field.takes_self else ()
+        made: Awaitable[Any] = field.function(*root, **arguments)
+        return made
+
+    async def completed(self, field: Field, made: Any) -> Any:
+        """What a field made as a part of the answer; raises whatever goes wrong."""
+        (part,) = await self._parts(field, [made])
+        return part
+
     async def load(self, fetch: Fetch, key: Hashable) -> Any:
         """What `fetch` gives for a key: what it gave before, or once everybody has asked."""
         loaded = self._loaded.get((fetch, None))
@@ -215,7 +228,7 @@ class Sweep:
 
     async def _resolve(self, field: Field, parents: Sequence[Any]) -> _Column:
         """What a field's resolver makes of each object; None stands for what is still to come."""
-        function, arguments = field.function, self._arguments(field)
+        function, arguments = field.function, self.arguments(field)
         assert function is not None
         column = _Column(field, parents)
         if field.batch is not None:
@@ -240,7 +253,7 @@ class Sweep:
             raise
         return column
 
-    def _arguments(self, field: Field) -> dict[str, Any]:
+    def arguments(self, field: Field) -> dict[str, Any]:
         """The arguments of a field, the same for all objects, as its resolver takes them."""
         takes_info = field.info_name is not None and field.batch is None
         if field.given is not None and not takes_info:

@@ -6,6 +6,7 @@ while the variables are coerced, `put_back` the array where it belongs. Whatever
 so that graphql-core says what is wrong with it, and where. Literals in the text of an operation are not sped up.
 """
 
+import struct
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -49,35 +50,44 @@ class Column:
 
     def taken(self, given: list[Any]) -> "array[Any] | list[Any] | None":
         """What graphql-core makes of these items; None where it should say so itself."""
-        kinds = set(map(type, given))
         if self.whole:
-            return _wholes(given) if _WHOLES.issuperset(kinds) else None
-        if _REALS.issuperset(kinds):
-            return _reals(given)
-        if (
-            self.nullable
-            and _OPTIONAL_REALS.issuperset(kinds)
-            and _reals([v for v in given if v is not None])
-        ):
+            return _wholes(given)
+        made = _reals(given)
+        if made is None and self.nullable and _OPTIONAL_REALS.issuperset(map(type, given)):
+            if _reals([value for value in given if value is not None]) is None:
+                return None
             return [None if value is None else float(value) for value in given]
-        return None
+        return made
+
+
+# What makes the arrays takes nothing but numbers, and true and false, as 1 and 0: only who may be one is asked.
 
 
 def _reals(given: list[Any]) -> "array[float] | None":
+    made = array("d")
     try:
-        made = array("d", given)
-    except OverflowError:
+        made.frombytes(
+            struct.pack(f"{len(given)}d", *given)
+        )  # in half the time that the array takes for them
+    except (struct.error, OverflowError):
         return None
-    return made if np.isfinite(np.asarray(made)).all() else None
+    numbers = np.asarray(made)
+    if not np.isfinite(numbers).all():
+        return None
+    doubtful = (numbers == 0.0).any() or (numbers == 1.0).any()
+    return made if not doubtful or _REALS.issuperset(map(type, given)) else None
 
 
 def _wholes(given: list[Any]) -> "array[int] | None":
     try:
         made = array("q", given)
-    except OverflowError:
+    except (TypeError, OverflowError):
         return None
     numbers = np.asarray(made)
-    return made if numbers.min() >= -MAX and numbers.max() <= MAX else None
+    least, most = numbers.min(), numbers.max()
+    if least < -MAX or most > MAX:
+        return None
+    return made if least > 1 or most < 0 or _WHOLES.issuperset(map(type, given)) else None
 
 
 class Part:
