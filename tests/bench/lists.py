@@ -6,7 +6,6 @@ list: filtered, sorted, rare, common, and those that match nothing.
 """
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
@@ -74,8 +73,7 @@ async def rows() -> list[Row]:
     if empty:
         await million.fill(database, asked.runs)
     await database.close()
-    os.environ["RUNGRAPH_DATABASE_URL"] = url
-    server = Server(home, free_port())
+    server = Server(home, free_port(), url)
     await server.start()
     try:
         return await _measured(server, asked.runs)

@@ -7,7 +7,6 @@ just reported and is not compacted yet is read, too.
 
 import argparse
 import asyncio
-import os
 import shutil
 import sqlite3
 import sys
@@ -64,8 +63,7 @@ async def _rows(url: str, home: Path) -> list[Row]:
         await world.end(launch)
     await Compactor(database).step()
     compacting = time.perf_counter() - began
-    os.environ["RUNGRAPH_DATABASE_URL"] = url
-    server = Server(home, free_port())
+    server = Server(home, free_port(), url)
     try:
         await server.start()
         wire = await server.wire()
