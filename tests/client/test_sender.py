@@ -1,5 +1,6 @@
 """Sending: each batch once, whatever the server answers, and an end where it refuses for good."""
 
+import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -104,7 +105,9 @@ def test_a_server_that_is_away_is_asked_the_same_again(peer: Peer, sending: Send
     kept = keeping(peer)
     peer.faults = [fault] * 4
     sending.has("loss")
+    seeded = random.getstate()
     sending.work()
+    assert random.getstate() == seeded, "the numbers of training are its own"
     asked = [variables["input"] for _, variables in peer.operations]
     assert len(asked) == 5 and all(one == asked[0] for one in asked)
     assert values(kept, "loss") == [0]
