@@ -158,7 +158,6 @@ _ADVANCE = (
     .where(Feed.__table__.c.id == bindparam("feed"))
     .values(seq=bindparam("reached"), ended=bindparam("over"))
 )
-_ADVANCE_SQLITE = "UPDATE feeds SET seq = ?, ended = ? WHERE id = ?"
 _CREATE = insert(Feed).returning(Feed.id)
 _INSERT_EVENTS = insert(Event.__table__)  # type: ignore[arg-type]
 
@@ -205,12 +204,9 @@ async def flush(session: "Transaction") -> None:
     changed = [head for head in session.emitted.heads.values() if head.seq != head.start]
     if not changed:
         return
-    if session.postgresql:
-        reached = [{"feed": head.id, "reached": head.seq, "over": head.ended} for head in changed]
-        await session.execute(_ADVANCE, reached)
-    else:  # SQLAlchemy's part in it would be a tenth of a batch's time
-        driver = await session.driver()
-        driver.executemany(_ADVANCE_SQLITE, [(head.seq, head.ended, head.id) for head in changed])
+    await session.execute(
+        _ADVANCE, [{"feed": head.id, "reached": head.seq, "over": head.ended} for head in changed]
+    )
     events = [event for head in changed for event in head.events]
     if events:
         await session.execute(_INSERT_EVENTS, events)

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from rungraph.errors import ClientError
 
+CHANCE = random.Random()
+"""Our own: training is repeatable only while nobody else draws from the numbers that it has seeded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -26,7 +29,7 @@ class Backoff:
         deadline = time.monotonic() + self.patience_seconds
         ceiling = self.first_seconds
         while time.monotonic() < deadline:
-            yield random.uniform(ceiling / 2, ceiling)
+            yield CHANCE.uniform(ceiling / 2, ceiling)
             ceiling = min(ceiling * 2, self.most_seconds)
 
 
