@@ -292,4 +292,5 @@ def _counting(pools: tuple[Pool, ...], out: set[Any]) -> Iterator[None]:
     for pool in pools:
         event.listen(pool, "checkout", leaves)
         event.listen(pool, "checkin", returns)
+        event.listen(pool, "detach", returns)  # what is kept for good is no pool's any more
     yield
