@@ -1,8 +1,8 @@
 """Metrics of runs as a table over plain HTTP, and a run as a whole; under the API's permissions.
 
 GET /runs/{id}/metrics.{csv,jsonl,arrow,parquet}, /metrics.{…}?run=…&run=…, and /runs/{id}/archive.zip. What is sent is
-made while it is taken: neither many points nor a slow client costs memory. What breaks off does so visibly, for the
-answer then lacks its end.
+made while it is taken: a client costs the memory of one piece, however much it fetches. What breaks off does so
+visibly: the answer then lacks its end.
 """
 
 from starlette.datastructures import QueryParams
