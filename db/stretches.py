@@ -84,6 +84,8 @@ class Stretch:
     unsure: list[Segment] = field(default_factory=list)
     looked_at: Placed = NOTHING
     size: int = 1
+    level: int = 0
+    """Of the picks to read, which must serve the size that is fallen back on, too."""
 
     def cover(self, blocks: Sequence[Block], thinned: int) -> None:
         """Sort out what lies inside the bounds, and what has to be looked at."""
@@ -115,6 +117,7 @@ class Stretch:
         available = sum(each.available for each in self.inside) + len(self.looked_at.positions)
         if self.most is not None and available > self.most:
             self.size = downsampling.fitting(self._spans(), max(self.most // 3, 1))
+            self.level = min(map(downsampling.level_of, (self.size, self._larger())))
 
     def picked(self, found: Placed) -> Placed:
         """What stands for the points that were found inside, which have all that buckets of this size need."""
@@ -122,11 +125,15 @@ class Stretch:
         if self.size == 1:
             return whole
         picked = whole.picked(self.size)
-        assert self.most is not None
-        if len(picked.positions) > self.most:
-            self.size = downsampling.fitting(self._spans(), max(self.most // 4, 1))
+        if self.most is not None and len(picked.positions) > self.most:
+            self.size = self._larger()
             picked = whole.picked(self.size)
         return picked
+
+    def _larger(self) -> int:
+        """The size to fall back on, where buckets have holes too, which take a point more each."""
+        assert self.most is not None
+        return downsampling.fitting(self._spans(), max(self.most // 4, 1))
 
     def _spans(self) -> list[tuple[int, int]]:
         spans = [(each.start, each.stop) for each in self.inside]
@@ -142,7 +149,7 @@ async def read(session: Session, stretches: Sequence[Stretch], *, timed: bool) -
     for stretch, found in zip(stretches, unsure, strict=True):
         stretch.looked_at = stretch.bounds.of(found)
         stretch.choose()
-    wanted = [(each, each.inside, downsampling.level_of(each.size)) for each in stretches]
+    wanted = [(each, each.inside, each.level) for each in stretches]
     inside = await _read(session, wanted, timed)
     return [stretch.picked(found) for stretch, found in zip(stretches, inside, strict=True)]
 

@@ -20,7 +20,7 @@ from db.database import Database
 from db.feeds import Feed
 from db.metrics import Chunk
 from db.points import Column, Points
-from tests.db.world import World, few, function, origin_of, points_of
+from tests.db.world import ROOMY, World, few, function, origin_of, points_of
 
 Told = list[tuple[int, str, int, list[int], list[float]]]
 
@@ -125,7 +125,7 @@ class Life:
 
 
 async def begun(database: Database) -> Life:
-    world = await World.make(database, function(workers=1))
+    world = await World.make(database, function(workers=1), **ROOMY)
     run_id = await world.start({"a": ()})
     launch = (await world.claim_all())[run_id, "a"]
     await world.begin(launch)

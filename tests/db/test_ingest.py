@@ -23,7 +23,7 @@ from db.metrics import Chunk, Series
 from db.points import Column, Origin
 from db.reporting import Added, Batch
 from db.viewers import Kind, Viewer
-from tests.db.world import World, few
+from tests.db.world import ROOMY, World, few
 
 NAMES = ("a", "b")
 
@@ -201,7 +201,7 @@ async def launched(world: World) -> list[Launch]:
 async def test_batches_are_kept_whole_and_once_whatever_meets(
     database: Database, given: list[list[Deed]], failing: list[str], ends_after: int | None
 ) -> None:
-    world = await World.make(database)
+    world = await World.make(database, **ROOMY)
     launches = await launched(world)
 
     async def end() -> None:

@@ -23,7 +23,7 @@ from db.claims import Launch
 from db.database import Database
 from db.points import Column
 from graph import live, pacing
-from tests.db.world import World, few, origin_of
+from tests.db.world import ROOMY, World, few, origin_of
 
 POLL_SECONDS = 0.02
 
@@ -174,7 +174,7 @@ acts = st.one_of(
 async def test_every_watcher_is_told_every_number_once_and_in_order(
     database: Database, replicas: list[Replica], script: list[tuple[str, int, int]]
 ) -> None:
-    world = await World.make(database)
+    world = await World.make(database, **ROOMY)
     await world.start({"a": ()})
     (launch,) = (await world.claim()).values()
     await world.begin(launch)

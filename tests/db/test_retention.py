@@ -42,7 +42,7 @@ from db.paging import Page
 from db.points import Column
 from db.runs import Run
 from db.viewers import Kind, Viewer
-from tests.db.world import World, few, origin_of
+from tests.db.world import ROOMY, World, few, origin_of
 
 numbers = st.floats(-5, 5) | st.sampled_from([0.0, 1.0, math.nan, math.inf])
 
@@ -166,7 +166,7 @@ class Dies(Aging):
 async def test_old_points_become_picks_and_nothing_else_whoever_dies(
     database: Database, values: list[float], more: list[float], lives: list[int], most: int
 ) -> None:
-    world = await World.make(database)
+    world = await World.make(database, **ROOMY)
     await keep(world, metrics_days=30, logs_days=None)
     old, young = await begun(world), await begun(world)
     for life in (old, young):

@@ -329,6 +329,10 @@ def names(rows: Sequence[Any]) -> list[str]:
     return [row.name for row in rows]
 
 
+ROOMY: Mapping[str, Any] = {"slots": 10_000, "cpus": 1e4, "memory_bytes": 1 << 50}
+"""Capacity for a world whose every example leaves a job running."""
+
+
 def _backend(name: str, capacity: Mapping[str, Any]) -> dict[str, Any]:
     room = {"slots": 64, "cpus": 64.0, "memory_bytes": 64 * GIB, "gpus": 0}
     return {"name": name, "kind": "local", "scope": backends.Scope.HOST, "config": {}, **room, **capacity}
