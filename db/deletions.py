@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import delete, or_, select, tuple_, update
 
-from db import columns, errors, feeds, runs, viewers
+from db import columns, errors, feeds, metrics, runs, viewers
 from db.attempts import Attempt, Worker
 from db.batches import Producer
 from db.columns import Base
@@ -22,7 +22,7 @@ from db.files import File
 from db.headlines import RunMetric
 from db.jobs import Job, JobFile
 from db.logs import LogChunk
-from db.metrics import Chunk, Series, Summary
+from db.metrics import Series, Summary
 from db.runs import Run, RunFile, RunTag
 from db.states import TERMINAL_RUN
 from db.viewers import Viewer
@@ -33,8 +33,6 @@ _LOG_CHUNKS = 40
 """Of at most 256 KiB each (logs.py)."""
 _SUMMARIES = 100
 """Of about 25 KB each (summaries.py)."""
-_POINTS = 50_000
-"""Points a transaction, of 24 bytes each; one chunk at least."""
 _BACKEND_LETS_GO = timedelta(hours=1)
 """How long a backend has to let go of the run's attempts, whose rows it needs for that."""
 
@@ -72,7 +70,7 @@ async def erase(session: Transaction, run_id: bytes) -> bool:
     run = (await session.execute(marked.with_for_update())).first()
     if run is None:
         return False
-    if await _erase_points(session, run.feed_id):
+    if await metrics.erase(session, run.feed_id):
         return True
     for table, condition, most in _below(run.id, run.feed_id):
         key = list(table.__table__.primary_key.columns)
@@ -108,25 +106,6 @@ def _below(run_id: bytes, feed_id: int) -> tuple[tuple[type[Any], Any, int], ...
         (RunFile, RunFile.run_id == run_id, _ROWS),
         (RunTag, RunTag.run_id == run_id, _ROWS),
     )
-
-
-async def _erase_points(session: Transaction, feed_id: int) -> bool:
-    first = (
-        select(Chunk.series_id, Chunk.first_seq, Chunk.points)
-        .where(Chunk.feed_id == feed_id)
-        .order_by(Chunk.last_seq, Chunk.series_id)
-        .limit(_ROWS)
-    )
-    keys: list[tuple[int, int]] = []
-    points = 0
-    for row in (await session.execute(first)).all():
-        keys.append((row.series_id, row.first_seq))
-        points += row.points
-        if points >= _POINTS:
-            break
-    if keys:
-        await session.execute(delete(Chunk).where(tuple_(Chunk.series_id, Chunk.first_seq).in_(keys)))
-    return bool(keys)
 
 
 async def _erase_files(session: Transaction, run_id: bytes) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -21,7 +22,9 @@ from sqlalchemy import (
     UniqueConstraint,
     bindparam,
     case,
+    delete,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -29,7 +32,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db import chunks
 from db.attempts import Attempt, Worker
 from db.columns import Base, Id, Serial
-from db.database import Session
+from db.database import Session, Transaction
 from db.jobs import Job
 from db.points import Added, Points
 
@@ -223,3 +226,28 @@ async def _large(session: Session, rows: list[Any]) -> dict[tuple[int, int], Any
     statement = _LARGE.where(tuple_(Chunk.series_id, Chunk.first_seq).in_(wanted))
     found = (await session.execute(statement)).all()
     return {(row.series_id, row.first_seq): row for row in found}
+
+
+ERASED_POINTS = 50_000
+"""Points of which one transaction deletes the chunks, of 24 bytes each; one chunk at least."""
+_ERASED_CHUNKS = 500
+
+
+async def erase(session: Transaction, feed_id: int, which: ColumnElement[bool] | None = None) -> bool:
+    """Delete a piece of the chunks of a feed, of those that `which` names; False when there were none."""
+    first = (
+        select(Chunk.series_id, Chunk.first_seq, Chunk.points)
+        .where(Chunk.feed_id == feed_id, true() if which is None else which)
+        .order_by(Chunk.last_seq, Chunk.series_id)
+        .limit(_ERASED_CHUNKS)
+    )
+    keys: list[tuple[int, int]] = []
+    points = 0
+    for row in (await session.execute(first)).all():
+        keys.append((row.series_id, row.first_seq))
+        points += row.points
+        if points >= ERASED_POINTS:
+            break
+    if keys:
+        await session.execute(delete(Chunk).where(tuple_(Chunk.series_id, Chunk.first_seq).in_(keys)))
+    return bool(keys)

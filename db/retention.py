@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, exists, insert, or_, select, update
 
-from db import columns, errors, externals, feeds, projects, summaries
+from db import columns, errors, externals, feeds, metrics, projects, summaries
 from db.database import Session, Transaction
 from db.feeds import Feed
 from db.logs import LogChunk
@@ -26,9 +26,6 @@ from db.states import TERMINAL_RUN
 from db.viewers import Viewer
 
 MOST_DAYS = 36_500
-_POINTS = 50_000
-"""Points of which a transaction deletes the chunks, about."""
-_ROWS = 500
 _LOG_CHUNKS = 40
 """Of at most 256 KiB each (logs.py)."""
 _PAGE = 200
@@ -143,23 +140,8 @@ async def drop_points(session: Transaction, run: Aged) -> bool:
     head = await _hold(session, run)
     if head is None:
         return False
-    unread = (
-        select(Chunk.series_id, Chunk.first_seq, Chunk.points)
-        .join(Series, Series.id == Chunk.series_id)
-        .where(Chunk.feed_id == head.id, Chunk.first_seq <= Series.thinned_seq)
-        .order_by(Chunk.last_seq)
-        .limit(_ROWS)
-    )
-    keys: list[tuple[int, int]] = []
-    points = 0
-    for row in (await session.execute(unread)).all():
-        keys.append((row.series_id, row.first_seq))
-        points += row.points
-        if points >= _POINTS:
-            break
-    if keys:
-        await session.execute(delete(Chunk).where(tuple_(Chunk.series_id, Chunk.first_seq).in_(keys)))
-    return bool(keys)
+    unread = select(Series.id).where(Series.id == Chunk.series_id, Chunk.first_seq <= Series.thinned_seq)
+    return await metrics.erase(session, head.id, unread.exists())
 
 
 async def drop_lines(session: Transaction, run: Aged) -> bool:

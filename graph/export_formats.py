@@ -8,7 +8,7 @@ null and `nonFinite` says what was there. pyarrow is looked for when it is neede
 import csv
 import enum
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -76,7 +76,7 @@ def writer(kind: ExportFormat) -> Writer:
     if kind is ExportFormat.JSONL:
         return _Jsonl()
     try:
-        return _Arrow() if kind is ExportFormat.ARROW else _Parquet()
+        return _arrow() if kind is ExportFormat.ARROW else _parquet()
     except ImportError as error:
         raise errors.Unavailable(PYARROW) from error
 
@@ -178,17 +178,16 @@ class _Jsonl:
 _KINDS = {"nan": b"NAN", "inf": b"POSITIVE_INFINITY", "-inf": b"NEGATIVE_INFINITY"}
 
 
-class _Arrow:
+class _Packed:
+    """What pyarrow writes: the two formats differ in how the writer is made."""
+
     most = PACKED_POINTS
 
-    def __init__(self) -> None:
-        import pyarrow.ipc
-
-        self._pyarrow: Any = pyarrow
+    def __init__(self, pyarrow: Any, make: Callable[[Sink, Any], Any]) -> None:
+        self._pyarrow = pyarrow
         self._schema = _schema(pyarrow)
         self._sink = Sink()
-        options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
-        self._writer = pyarrow.ipc.new_stream(self._sink, self._schema, options=options)
+        self._writer = make(self._sink, self._schema)
 
     def begin(self) -> bytes:
         return self._sink.take()
@@ -202,27 +201,18 @@ class _Arrow:
         return self._sink.take()
 
 
-class _Parquet:
-    most = PACKED_POINTS
+def _arrow() -> _Packed:
+    import pyarrow.ipc
 
-    def __init__(self) -> None:
-        import pyarrow.parquet
+    options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+    return _Packed(pyarrow, lambda sink, schema: pyarrow.ipc.new_stream(sink, schema, options=options))
 
-        self._pyarrow: Any = pyarrow
-        self._schema = _schema(pyarrow)
-        self._sink = Sink()
-        self._writer = pyarrow.parquet.ParquetWriter(self._sink, self._schema, compression="zstd")
 
-    def begin(self) -> bytes:
-        return self._sink.take()
+def _parquet() -> _Packed:
+    import pyarrow.parquet
 
-    def add(self, parts: Sequence[Points]) -> bytes:
-        self._writer.write_batch(_batch(self._pyarrow, self._schema, parts))
-        return self._sink.take()
-
-    def end(self) -> bytes:
-        self._writer.close()
-        return self._sink.take()
+    writer = pyarrow.parquet.ParquetWriter
+    return _Packed(pyarrow, lambda sink, schema: writer(sink, schema, compression="zstd"))
 
 
 def _schema(pyarrow: Any) -> Any:

@@ -8,7 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
-from db import attempts, batches, columns, deletions, errors, feeds, jobs, listing, logs, runs, summaries
+from db import (
+    attempts,
+    batches,
+    columns,
+    deletions,
+    errors,
+    feeds,
+    jobs,
+    listing,
+    logs,
+    metrics,
+    runs,
+    summaries,
+)
 from db.attempts import Attempt
 from db.columns import Base
 from db.database import Database
@@ -221,7 +234,7 @@ async def test_a_run_waits_for_its_backend_to_let_go_but_not_for_ever(database: 
 async def test_a_run_of_many_points_goes_in_bounded_pieces(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deletions, "_POINTS", 4)
+    monkeypatch.setattr(metrics, "ERASED_POINTS", 4)
     world = await World.make(database)
     run_id = await full(world)
     feed_id = (await world.run(run_id)).feed_id

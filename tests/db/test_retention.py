@@ -24,6 +24,7 @@ from db import (
     exports,
     feeds,
     logs,
+    metrics,
     reported,
     retention,
     stretches,
@@ -55,7 +56,7 @@ def small() -> Iterator[None]:
             patch.setattr(module, "CELLS", (4, 8, 16))
         patch.setattr(summaries, "BLOCK", 16)
         patch.setattr(summaries, "_PIECE", 32)
-        patch.setattr(retention, "_POINTS", 10)
+        patch.setattr(metrics, "ERASED_POINTS", 10)
         patch.setattr(retention, "_LOG_CHUNKS", 2)
         patch.setattr(retention, "_PAGE", 2)
         yield
