@@ -1,6 +1,6 @@
 """A database of very many runs, as it would be after years: real rows of every table that lists touch.
 
-One run of each of twenty pipelines is started and ended by the commands of db; the others are its rows with
+One run of each of twenty pipelines is started, ended and deleted by the commands of db; all are its rows with
 values of their own: 5 headline values, 10 tags and 5 arguments a run. Very many go in in bulk, without the
 indexes, which are made afterwards. The same numbers come out every time. lists.py measures with it.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from sqlalchemy import select
 
-from db import schema, tables
+from db import deletions, schema, tables
 from db.bus import Bus
 from db.database import Database
 from db.feeds import Feed
@@ -24,6 +24,7 @@ from db.jobs import Job
 from db.manifests import Function, Option, OptionType
 from db.runs import Run
 from db.steps import StepSpec
+from db.viewers import Viewer
 from tests.db.world import World
 
 TABLES = ("feeds", "runs", "jobs", "run_metrics", "run_tags", "run_arguments")
@@ -59,12 +60,23 @@ async def fill(database: Database, count: int) -> None:
         jobs = [_kept(row) for row in (await session.execute(select(Job.__table__))).mappings()]
         of_first = select(Feed.__table__).where(Feed.owner == runs[0]["id"])
         feed = _kept((await session.execute(of_first)).mappings().one())
+    for run in runs:  # newer than all that are made here, they would stand at the head of every page
+        await _delete(database, world.viewer, run["id"])
     made = _rows(runs, jobs, feed, count)
     if database.url.get_backend_name() == "sqlite":
         _load_sqlite(database.url.database or "", made, time.perf_counter(), aside=count > CHUNK)
     else:
         url = database.url.render_as_string(hide_password=False)
         await _load_postgresql(url, made, time.perf_counter(), aside=count > CHUNK)
+
+
+async def _delete(database: Database, viewer: Viewer, run_id: bytes) -> None:
+    async with database.begin() as session:
+        await deletions.mark(session, viewer, run_id)
+    left = True
+    while left:
+        async with database.begin() as session:
+            left = await deletions.erase(session, run_id)
 
 
 def _rows(runs: Sequence[Any], jobs: Sequence[Any], feed: Any, count: int) -> Iterator[Rows]:
