@@ -45,7 +45,8 @@ class Revised(enum.Enum):
 class RerunSpec:
     """What to take from a run and what to change; None is as it was there.
 
-    `arguments` are added to those the run was given, or take their place with `only_these`.
+    `arguments` are added to those the run was given, or take their place with `only_these`; `resources` take the
+    place of what the run was given for the same steps. Without `cache` no job takes its outputs from another.
     """
 
     run_id: bytes
@@ -58,8 +59,11 @@ class RerunSpec:
     only_these: bool = False
     files: Sequence[bytes] | None = None
     datasets: Sequence[DatasetUse] | None = None
+    sources: Sequence[bytes] | None = None
+    resources: Sequence[StepResources] = ()
     tags: Sequence[tuple[str, str]] | None = None
     fail_fast: bool | None = None
+    cache: bool = True
 
     def sha256(self) -> bytes:
         """The digest that tells a repeated request from another one under the same key."""
@@ -76,7 +80,17 @@ class RerunSpec:
             None if self.datasets is None else [use.document() for use in self.datasets],
             self.tags and sorted(self.tags),
             self.fail_fast,
+            *self._added(),
         )
+
+    def _added(self) -> list[Any]:
+        """What a rerun could not say once: not in the digest when not said, so that keys from then still match."""
+        said = {
+            "sources": None if self.sources is None else [source.hex() for source in self.sources],
+            "resources": [each.document() for each in self.resources] or None,
+            "cache": None if self.cache else False,
+        }
+        return [[name, value] for name, value in said.items() if value is not None]
 
 
 _LIFE = {"id", "run_id", "feed_id", "state", "attempts", "not_before", "suspended", "reason", "message"} | {
@@ -163,6 +177,11 @@ async def rerun(session: Transaction, viewer: Viewer, asked: RerunSpec) -> bytes
     if datasets is None:
         given_to = await dataset_uses.of_runs(session, [old.id])
         datasets = [DatasetUse(version_id=row.version_id, parts=tuple(row.parts)) for row in given_to]
+    sources = asked.sources
+    if sources is None:
+        sources = [row.source_id for row in await source_uses.of_runs(session, [old.id])]
+    said = {each.step for each in asked.resources}
+    before_them = (StepResources(**each) for each in old.resources or ())
     tags = asked.tags
     if tags is None:
         tags = [(tag.name, tag.value) for tag in await runs.tags_of(session, [old.id])]
@@ -175,12 +194,14 @@ async def rerun(session: Transaction, viewer: Viewer, asked: RerunSpec) -> bytes
         arguments=list(arguments.items()),
         files=files,
         datasets=datasets,
-        sources=[row.source_id for row in await source_uses.of_runs(session, [old.id])],
+        sources=sources,
         tags=tags,
         fail_fast=old.fail_fast if asked.fail_fast is None else asked.fail_fast,
         revision_id=old.revision_id if asked.revision is Revised.ORIGINAL else None,
         based_on=old.id,
-        resources=[StepResources(**each) for each in old.resources or ()],
+        # Those asked for first, for the same reason.
+        resources=[*asked.resources, *(each for each in before_them if each.step not in said)],
+        cache=asked.cache,
         digest=asked.sha256(),
     )
     return await starts.start(session, viewer, spec)

@@ -35,6 +35,10 @@ class StepResourcesInput:
     memory_bytes: Int64 | None = strawberry.field(default=None, description="Memory of each worker.")
     gpus: int | None = strawberry.field(default=None, description="GPUs of each worker.")
 
+    def resources(self) -> StepResources:
+        """What it means for db."""
+        return StepResources(self.step, self.workers, self.cpus, self.memory_bytes, self.gpus)
+
 
 @strawberry.input(description="A dataset as input of a run: give a dataset or a version.")
 class RunDatasetInput:
@@ -94,10 +98,7 @@ def request_of(context: Context, given: RequestInput, *at: str) -> requests.Requ
             (one.step, steps.arguments(one.arguments, *at, "arguments", str(index), "arguments"))
             for index, one in enumerate(given.arguments)
         ],
-        resources=[
-            StepResources(one.step, one.workers, one.cpus, one.memory_bytes, one.gpus)
-            for one in given.resources
-        ],
+        resources=[one.resources() for one in given.resources],
         files=[key("file", text, *at, "files", str(index)) for index, text in enumerate(given.files)],
         datasets=[one.use(*at, "datasets", str(index)) for index, one in enumerate(given.datasets)],
         sources=[

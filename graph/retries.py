@@ -8,7 +8,7 @@ from graph.context import Info
 from graph.errors import UserError, refusing
 from graph.filters import TagInput
 from graph.nodes import key
-from graph.requests import RunDatasetInput, StepArgumentsInput
+from graph.requests import RunDatasetInput, StepArgumentsInput, StepResourcesInput
 from graph.runs import Run, load_runs
 
 enums.show(
@@ -73,9 +73,19 @@ class RerunRunInput:
     datasets: list[RunDatasetInput] | None = strawberry.field(
         default=None, description="Without them the very versions the run was given."
     )
+    sources: list[strawberry.ID] | None = strawberry.field(
+        default=None, description="Data sources that its jobs read for themselves; at most 20."
+    )
+    resources: list[StepResourcesInput] = strawberry.field(
+        default_factory=list,
+        description="At most one a step; they take the place of what the run was given for these steps.",
+    )
     tags: list[TagInput] | None = strawberry.field(default=None, description="At most 100.")
     fail_fast: bool | None = strawberry.field(
         default=None, description="Skip what is not launched after a failure."
+    )
+    cache: bool = strawberry.field(
+        default=True, description="False: no job takes its outputs from another, whatever its step says."
     )
 
 
@@ -130,8 +140,13 @@ class RetryMutation:
             datasets=None
             if input.datasets is None
             else [given.use("datasets", str(index)) for index, given in enumerate(input.datasets)],
+            sources=None
+            if input.sources is None
+            else [key("data_source", text, "sources", str(at)) for at, text in enumerate(input.sources)],
+            resources=[given.resources() for given in input.resources],
             tags=None if input.tags is None else [(tag.name, tag.value) for tag in input.tags],
             fail_fast=input.fail_fast,
+            cache=input.cache,
         )
         async with context.database.begin() as session:
             run_id = await retries.rerun(session, context.viewer, spec)

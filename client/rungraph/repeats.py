@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from rungraph import files, values
+from rungraph import requests
 from rungraph.api import Client
 from rungraph.invocation import perform
 from rungraph.output import Output
-from rungraph.requests import Settings, Tags
 from rungraph.runs import FIELDS, RunId, follow_run, show
 
 RETRY = f"""mutation RetryRun($input: RetryRunInput!) {{
@@ -55,31 +54,30 @@ def retry_(
 def rerun_(
     ctx: typer.Context,
     run: RunId,
-    set_: Settings = None,
+    set_: requests.Settings = None,
     only: Annotated[bool, typer.Option("--only-set", help="Drop what the run was given otherwise.")] = False,
     latest: Annotated[bool, typer.Option("--latest", help="The pipeline as it is now.")] = False,
-    file: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH_OR_ID", help="Instead of its inputs: a file here, or an id."),
-    ] = None,
-    tag: Tags = None,
+    ask: requests.Ask = None,
+    file: requests.Inputs = None,
+    dataset: requests.Datasets = None,
+    source: requests.Sources = None,
+    tag: requests.Tags = None,
     name: Annotated[str, typer.Option(help="What the run is called.")] = "",
     priority: Annotated[int | None, typer.Option(help="Higher ones start first.")] = None,
+    no_cache: requests.NoCache = False,
     key: Key = "",
     watch: Watch = False,
 ) -> None:
-    """Start a run from what another was asked for, with changes."""
-    given = values.arguments(set_ or [])
+    """Start a run from what another was asked for; what is given takes the place of what it had."""
+    given = requests.Given(set_, ask, file, dataset, source, tag, name, no_cache=no_cache)
     wanted: dict[str, Any] = {
         "id": run,
         "revision": "LATEST" if latest else "ORIGINAL",
-        "arguments": [{"step": step, "arguments": options} for step, options in given.items()],
         "replaceArguments": only,
-        **({"tags": values.tags(tag)} if tag else {}),
-        **({"name": name} if name else {}),
+        **given.plain(),
         **({"priority": priority} if priority is not None else {}),
     }
-    _perform(ctx, RERUN, "rerunRun", wanted, key, watch, file)
+    _perform(ctx, RERUN, "rerunRun", wanted, key, watch, given)
 
 
 def _perform(
@@ -89,12 +87,11 @@ def _perform(
     wanted: dict[str, Any],
     key: str,
     watch: bool,
-    file: list[str] | None = None,
+    given: requests.Given | None = None,
 ) -> None:
     async def action(client: Client, output: Output) -> int:
-        keyed = {**wanted, "idempotencyKey": key or uuid.uuid4().hex}
-        if file:
-            keyed["files"] = await files.ids_of(client, output, file)
+        inputs = await given.inputs(client, output) if given else {}
+        keyed = {**wanted, **inputs, "idempotencyKey": key or uuid.uuid4().hex}
         run = (await client.execute(document, {"input": keyed}))[field]["run"]
         return await follow_run(client, output, run["id"]) if watch else show(output, run)
 

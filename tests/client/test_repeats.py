@@ -40,4 +40,12 @@ def test_a_rerun_sends_the_changes_alone(command: Command, asked: list[dict[str,
     arguments = [{"step": "train", "arguments": {"epochs": 5}}]
     assert (asked[0]["arguments"], asked[0]["revision"]) == (arguments, "LATEST")
     assert (asked[0]["replaceArguments"], asked[0]["priority"]) == (True, 2)
-    assert asked[1].keys() == {"id", "revision", "arguments", "replaceArguments", "idempotencyKey"}
+    defaults = {"arguments": [], "resources": [], "cache": True}
+    assert asked[1].keys() - defaults == {"id", "revision", "replaceArguments", "idempotencyKey"}
+    assert defaults.items() <= asked[1].items()
+
+
+def test_a_rerun_takes_other_resources_and_no_outputs(command: Command, asked: list[dict[str, Any]]) -> None:
+    command("run", "rerun", objects.RUN, "--ask", "train.gpus=2", "--no-cache", "--tag", "try=2")
+    assert asked[0]["resources"] == [{"step": "train", "gpus": 2}]
+    assert (asked[0]["cache"], asked[0]["tags"]) == (False, [{"name": "try", "value": "2"}])

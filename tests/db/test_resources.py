@@ -1,5 +1,7 @@
 """Resources asked for at the start: they take the place of the function's, and mistakes are all told."""
 
+from dataclasses import replace
+
 import pytest
 
 from db import errors, retries
@@ -33,6 +35,22 @@ async def test_a_rerun_asks_for_the_same(database: Database) -> None:
     async with database.begin() as session:
         again = await retries.rerun(session, world.viewer, RerunSpec(run_id, "local"))
     assert (await world.jobs(again))["a"].workers == 3
+
+
+async def test_a_rerun_asks_for_something_else(database: Database) -> None:
+    world = await World.make(database, STATED)
+    run_id = await world.start(
+        {"a": (), "b": ()}, resources=[StepResources("a", workers=3), StepResources("b", cpus=0.5)]
+    )
+    asked = RerunSpec(run_id, "local", resources=[StepResources("a", gpus=1)], idempotency_key="k")
+    async with database.begin() as session:
+        again = await retries.rerun(session, world.viewer, asked)
+    jobs = await world.jobs(again)
+    assert (jobs["a"].workers, jobs["a"].gpus, jobs["b"].cpus) == (1, 1, 0.5)
+    async with database.begin() as session:
+        assert await retries.rerun(session, world.viewer, asked) == again
+        with pytest.raises(errors.Conflict):
+            await retries.rerun(session, world.viewer, replace(asked, resources=()))
 
 
 async def test_under_one_key_other_resources_are_another_request(database: Database) -> None:
