@@ -112,7 +112,7 @@ async def finish(
         raise errors.Invalid("a message has at most 10,000 characters", path=("message",))
     before = await externals.find(session, job_id)
     if before is not None and before.state in TERMINAL_JOB and before.reason is not EndReason.LOST:
-        reporting.require_reporter(viewer, job_id, await _project(session, job_id))
+        await _require_reporter(session, viewer, job_id)
         if before.state not in (state, JobState.CANCELLED):
             raise errors.Conflict(f"the run has ended {before.state.value}", path=("state",))
         run_id: bytes = before.run_id
@@ -127,11 +127,7 @@ async def finish(
 
 async def _heard(session: Transaction, viewer: Viewer, job_id: bytes) -> tuple[feeds.Head, Any]:
     """The locked feed and the External of a run that goes on, also again; its reporter has been heard."""
-    found = (await session.execute(select(Job.feed_id, Job.project_id).where(Job.id == job_id))).first()
-    if found is None:
-        raise errors.NotFound("there is no such job", path=("job",))
-    reporting.require_reporter(viewer, job_id, found.project_id)
-    head = await feeds.lock(session, found.feed_id)
+    head = await feeds.lock(session, await _require_reporter(session, viewer, job_id))
     if await externals.find(session, job_id) is None:
         message = "this job is launched here: what it prints is its log, and its exit code its end"
         raise errors.Invalid(message, path=("job",))
@@ -141,9 +137,15 @@ async def _heard(session: Transaction, viewer: Viewer, job_id: bytes) -> tuple[f
     return head, await externals.find(session, job_id)
 
 
-async def _project(session: Transaction, job_id: bytes) -> bytes | None:
-    found: bytes | None = await session.scalar(select(Job.project_id).where(Job.id == job_id))
-    return found
+async def _require_reporter(session: Transaction, viewer: Viewer, job_id: bytes) -> int:
+    """The id of the feed of a job that the viewer may report for."""
+    query = select(Job.feed_id, Job.run_id, Job.project_id).where(Job.id == job_id)
+    found = (await session.execute(query)).first()
+    if found is None:
+        raise reporting.missing(job_id)
+    reporting.require_reporter(viewer, job_id, found.run_id, found.project_id)
+    feed_id: int = found.feed_id
+    return feed_id
 
 
 def _require_lines(producer: str, given: Sequence[Line]) -> None:

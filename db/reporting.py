@@ -46,13 +46,23 @@ def require_sound(batch: Batch) -> None:
         raise errors.Invalid("there are no points in this batch", path=("points",))
 
 
-def require_reporter(viewer: Viewer, job_id: bytes, project_id: bytes | None) -> None:
-    """Raise Forbidden unless the viewer may report for this job: its own token, or a writer of its project."""
+def require_reporter(viewer: Viewer, job_id: bytes, run_id: bytes, project_id: bytes) -> None:
+    """Raise unless the viewer may report for this job: its own token, or a writer of its project.
+
+    That is Forbidden for another job of a token's own run, which it sees, and NotFound for what is hidden.
+    """
     if viewer.kind is viewers.Kind.JOB:
+        if viewer.run_id != run_id:
+            raise missing(job_id)
         if viewer.job_id != job_id:
             raise errors.Forbidden("this token is of another job", path=("job",))
-    elif project_id is not None:
-        viewers.require_writer(viewer, project_id)
+    elif not viewer.sees_all and project_id not in viewer.projects:
+        raise missing(job_id)
+
+
+def missing(job_id: bytes) -> errors.NotFound:
+    """What is said of a job that does not exist, or may not be seen."""
+    return errors.NotFound(f"there is no job {ids.encode('job', job_id)}", path=("job",))
 
 
 async def add(session: Transaction, given: Sequence[Batch]) -> list[Added | DomainError]:
@@ -160,8 +170,8 @@ class _Group:
         if row.worker_id is None or row.backend_id is not None:
             return False
         try:
-            require_reporter(batch.viewer, batch.job_id, row.project_id)
-        except errors.Forbidden:
+            require_reporter(batch.viewer, batch.job_id, row.run_id, row.project_id)
+        except DomainError:
             return False
         return batch.viewer.attempt in (None, row.attempt)
 
@@ -174,8 +184,8 @@ class _Group:
 
     def _judged(self, batch: Batch, row: _Standing) -> Added:
         if row.feed_id is None:
-            raise errors.NotFound(f"there is no job {ids.encode('job', batch.job_id)}", path=("job",))
-        require_reporter(batch.viewer, batch.job_id, None if row.worker_id is None else row.project_id)
+            raise missing(batch.job_id)
+        require_reporter(batch.viewer, batch.job_id, row.run_id, row.project_id)
         if row.worker_id is None or (row.ended_at is not None and batch.job_id not in self.heard):
             message = "this job has no attempt running with a worker of this rank"
             raise errors.Conflict(message, path=("job",))

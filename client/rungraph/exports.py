@@ -71,8 +71,14 @@ def archive_(
 
 
 def _by_name(to: Path | None) -> Format:
-    suffix = "" if to is None else to.suffix.lower().removeprefix(".")
-    return Format(suffix) if suffix in Format.__members__.values() else Format.CSV
+    """The format that a file's ending names: CSV for a name without one, and none for one that is unknown."""
+    ending = "" if to is None else to.suffix.lower()
+    try:
+        return Format(ending.removeprefix(".")) if ending else Format.CSV
+    except ValueError:
+        known = ", ".join(f".{each}" for each in Format)
+        message = f"{to}: tables end {known}; give --format for a file of another name"
+        raise typer.BadParameter(message, param_hint="--output") from None
 
 
 async def _fetch(

@@ -57,7 +57,7 @@ async def show(
     """
     lines: list[dict[str, Any]] = []
     for job in await _jobs(client, run_id, step):
-        printed = _Printed(output, job["step"], filtered=bool(only))
+        printed = _Printed(output, job["step"], job["workers"] > 1, filtered=bool(only))
         variables = {"job": job["id"], "filter": only}
         if last is not None:
             found = await tail(client, JOB_TAIL, variables, ("job", "logs"), last)
@@ -79,11 +79,13 @@ async def follow(client: Client, output: Output, run_id: str, step: str, last: i
     """The run's lines from its first one on, or from each step's last ones; in the order they were written."""
     seq = int((await read_run(client, run_id))["seq"])
     told: dict[str, int] = {}
+    several: set[str] = set()
     for job in await _jobs(client, run_id, step):
+        several |= {job["step"]} if job["workers"] > 1 else set()
         if last is not None:
             found = await tail(client, JOB_TAIL, {"job": job["id"]}, ("job", "logs"), last)
             told[job["step"]] = found[-1]["seq"] if found else 0
-            _show_lines(output, {"step": job["step"], "lines": found})
+            _show_lines(output, {"step": job["step"], "lines": found}, job["workers"] > 1)
     variables = {"run": run_id, "after": 0 if last is None else seq}
     async with aclosing(client.follow(FOLLOW_LINES, variables)) as events:
         async for answer in events:
@@ -92,9 +94,9 @@ async def follow(client: Client, output: Output, run_id: str, step: str, last: i
                 output.say("earlier lines are no longer kept")
             elif (not step or event["step"] == step) and event["seq"] > told.get(event["step"], 0):
                 if event["type"] == "LinesDropped":
-                    output.say(gap_text(event))
+                    output.say(gap_text(event, event["step"] in several))
                 else:
-                    _show_lines(output, event)
+                    _show_lines(output, event, event["step"] in several)
 
 
 @dataclass
@@ -103,6 +105,8 @@ class _Printed:
 
     output: Output
     step: str
+    several: bool
+    """Whether it has several workers."""
     numbers: dict[tuple[int, int], int] = field(default_factory=dict)
     filtered: bool = False
     waiting: list[dict[str, Any]] = field(default_factory=list)
@@ -118,9 +122,9 @@ class _Printed:
         before = self.numbers.get(worker, 0)
         self.numbers[worker] = line["number"]
         if line["number"] > before + 1 and not self.filtered:
-            gap = {"fromLine": before + 1, "toLine": line["number"] - 1}
+            gap = {"fromLine": before + 1, "toLine": line["number"] - 1, "rank": line["rank"]}
             self.flush()
-            self.output.say(gap_text({"step": self.step, "gap": gap}))
+            self.output.say(gap_text({"step": self.step, "gap": gap}, self.several))
         if not self.output.as_json:
             self.waiting.append(line)
             if len(self.waiting) >= MOST_LINES:
@@ -130,14 +134,14 @@ class _Printed:
     def flush(self) -> None:
         """Write what waits."""
         if self.waiting:
-            show_lines(self.output, {"step": self.step, "lines": self.waiting})
+            show_lines(self.output, {"step": self.step, "lines": self.waiting}, self.several)
             self.waiting = []
 
 
-def _show_lines(output: Output, event: dict[str, Any]) -> None:
+def _show_lines(output: Output, event: dict[str, Any], several: bool) -> None:
     if not output.as_json:
         if event["lines"]:
-            show_lines(output, event)
+            show_lines(output, event, several)
     elif event["lines"]:
         output.events({"step": event["step"], **line} for line in event["lines"])
 

@@ -6,7 +6,7 @@ second a step, since a training loop can report a thousand times as often as any
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -76,9 +76,9 @@ class LineScreen:
             case "JobChanged":
                 self._show_step(view.steps[event["step"]])
             case "LinesAdded":
-                show_lines(self.output, event)
+                show_lines(self.output, event, _several(view, event))
             case "LinesDropped":
-                self.output.say(gap_text(event))
+                self.output.say(gap_text(event, _several(view, event)))
             case "PointsAdded":
                 self._show_metrics(view.steps[event["step"]])
             case "FeedTruncated":
@@ -117,9 +117,9 @@ class LiveScreen:
 
     def show(self, view: RunView, event: Event) -> None:
         if event["type"] == "LinesAdded":
-            self.output.write(log_text(event))
+            self.output.write(log_text(event, _several(view, event)))
         elif event["type"] == "LinesDropped":
-            self.output.say(gap_text(event))
+            self.output.say(gap_text(event, _several(view, event)))
         elif event["type"] == "FeedTruncated":
             self.output.say("earlier events are no longer kept")
 
@@ -155,30 +155,42 @@ def summarize(output: Output, run: dict[str, Any]) -> None:
     _paragraph(output, ("OUTPUT", "NAME", "SIZE", "STEP"), outputs)
 
 
-def show_lines(output: Output, event: Event) -> None:
+def show_lines(output: Output, event: Event, several: bool = False) -> None:
     """The log lines of an event; without a thought of colours where there are none, in a pipe."""
     if output.as_json or output.answers.is_terminal:
-        output.write(log_text(event))
+        output.write(log_text(event, several))
         return
-    prefix = f"{printable(event['step'])} │ " if event.get("step") else ""
-    output.lines([prefix + printable(line["text"]) for line in event["lines"]])
+    output.lines([who + printable(line["text"]) for who, line in _spoken(event, several)])
 
 
-def log_text(event: Event) -> Text:
-    """The log lines of an event, each with its step."""
-    prefix = f"{printable(event['step'])} │ " if event.get("step") else ""
+def log_text(event: Event, several: bool = False) -> Text:
+    """The log lines of an event, each with its step; of several workers with the rank too, `train[1] │ …`."""
     text = Text()
-    for line in event["lines"]:
+    for who, line in _spoken(event, several):
         text.append("\n" if text else "")
-        text.append(prefix, "dim")
+        text.append(who, "dim")
         text.append(printable(line["text"]), "yellow" if line["stream"] == "STDERR" else "")
     return text
 
 
-def gap_text(event: Event) -> str:
+def gap_text(event: Event, several: bool = False) -> str:
     """What is missing of a log: `train: lines 1,201 to 88,000 are no longer kept`."""
-    step = f"{printable(event['step'])}: " if event.get("step") else ""
+    rank = f"[{event['gap']['rank']}]" if several else ""
+    step = f"{printable(event['step'])}{rank}: " if event.get("step") else ""
     return f"{step}lines {event['gap']['fromLine']:,} to {event['gap']['toLine']:,} are no longer kept"
+
+
+def _spoken(event: Event, several: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each line of an event, and what stands before it."""
+    step = printable(event["step"]) if event.get("step") else ""
+    prefix = f"{step} │ " if step else ""
+    for line in event["lines"]:
+        yield f"{step}[{line['rank']}] │ " if several else prefix, line
+
+
+def _several(view: RunView, event: Event) -> bool:
+    step = view.steps.get(event["step"])
+    return step is not None and step.several
 
 
 def metrics_text(step: StepView) -> str:

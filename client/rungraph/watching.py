@@ -24,7 +24,7 @@ RUN = """query WatchedRun($run: ID!) {
     fire { dueAt schedule { id name } }
     waitingFor { code message }
     jobs {
-      id step state reason message exitCode startedAt endedAt durationSeconds
+      id step state reason message exitCode workers startedAt endedAt durationSeconds
       reusedFrom { id run { id } }
       outputs { id name sizeBytes }
     }
@@ -59,6 +59,8 @@ class StepView:
     """What is known of one step."""
 
     name: str
+    several: bool = False
+    """Whether it has several workers, of whom each line then tells which."""
     state: str = "WAITING"
     reason: str | None = None
     message: str | None = None
@@ -98,6 +100,7 @@ class RunView:
         self.run = run
         for job in run["jobs"]:
             step = self._step(job["step"])
+            step.several = job["workers"] > 1
             step.state, step.reason, step.message = job["state"], job["reason"], job["message"]
             step.started_at, step.ended_at = moment(job["startedAt"]), moment(job["endedAt"])
             step.reused_from = _source(job)

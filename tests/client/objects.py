@@ -25,7 +25,7 @@ def run(state: str = "RUNNING", jobs: list[Json] | None = None, **changed: Any) 
 def job(step: str, state: str = "RUNNING", **changed: Any) -> Json:
     """A job of that run."""
     times = {"startedAt": AT, "endedAt": None, "durationSeconds": 3.0}
-    why = {"reason": None, "message": None, "exitCode": None}
+    why = {"reason": None, "message": None, "exitCode": None, "workers": 1}
     return {
         "id": JOB,
         "step": step,
@@ -68,9 +68,9 @@ def connection(nodes: list[Json], cursor: str | None = None) -> Json:
     return {"nodes": nodes, "pageInfo": {"hasNextPage": cursor is not None, "endCursor": cursor}}
 
 
-def line(text: str, stream: str = "STDOUT", number: int = 1) -> Json:
+def line(text: str, stream: str = "STDOUT", number: int = 1, rank: int = 0) -> Json:
     """A log line."""
-    place = {"number": number, "rank": 0, "attempt": 1, "seq": 7}
+    place = {"number": number, "rank": rank, "attempt": 1, "seq": 7}
     return {"time": 1_763_640_000_000_000, "stream": stream, "text": text, **place}
 
 

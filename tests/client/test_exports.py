@@ -35,6 +35,21 @@ def test_the_file_s_name_says_the_format(peer: Peer, command: Command, folder: P
     )
 
 
+@pytest.mark.parametrize("name", ["all.foo", "all.csv.gz"])
+def test_an_ending_that_names_no_format_is_refused(peer: Peer, command: Command, name: str) -> None:
+    result = command("run", "export", objects.RUN, "-o", name)
+    assert result.exit_code == exits.USAGE and peer.exported == []
+    assert name in result.stderr and all(each in result.stderr for each in (".csv", ".jsonl", ".parquet"))
+
+
+def test_a_format_that_is_given_goes_into_a_file_of_any_name(
+    peer: Peer, command: Command, folder: Path
+) -> None:
+    peer.contents["jsonl"] = b"{}\n"
+    command("run", "export", objects.RUN, "-o", "all.foo", "--format", "jsonl")
+    assert (folder / "all.foo").read_bytes() == b"{}\n"
+
+
 def test_a_pipe_gets_the_bytes_alone(peer: Peer, command: Command, folder: Path) -> None:
     peer.contents["jsonl"] = b"{}\n"
     assert command("run", "export", objects.RUN, "-o", "-", "--format", "jsonl").stdout == "{}\n"

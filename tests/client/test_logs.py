@@ -31,6 +31,26 @@ def test_following_logs_replays_them_and_goes_on(peer: Peer, command: Command) -
     assert json.loads(told)["text"] == "train"
 
 
+def test_of_several_workers_each_line_names_its_own(peer: Peer, command: Command) -> None:
+    peer.fields["run"] = objects.run(jobs=[objects.job("split"), objects.job("train", workers=2)])
+    lines = [objects.line("a", rank=1), objects.line("b"), objects.line("c", number=9, rank=1)]
+    gap = {"fromLine": 2, "toLine": 8, "sizeBytes": 1, "attempt": 1, "rank": 1}
+    peer.feeds["run"] = objects.events(
+        ("LinesAdded", {"step": "split", "lines": [objects.line("x")]}),
+        ("LinesAdded", {"step": "train", "lines": lines[:2]}),
+        ("LinesDropped", {"step": "train", "gap": gap}),
+        ("LinesAdded", {"step": "train", "lines": lines[2:]}),
+    )
+    peer.fields["job"] = {"logs": objects.connection(lines)}
+    whole = command("run", "logs", objects.RUN, "--step", "train")
+    followed = command("run", "logs", objects.RUN, "-f")
+    watched = command("run", "watch", objects.RUN)
+    assert whole.stdout == "train[1] │ a\ntrain[0] │ b\ntrain[1] │ c\n"
+    assert followed.stdout == f"split │ x\n{whole.stdout}" and followed.stdout in watched.stdout
+    for each in (whole, followed, watched):
+        assert "train[1]: lines 2 to 8 are no longer kept" in each.stderr
+
+
 def _tail(nodes: list[objects.Json], cursor: str | None) -> objects.Json:
     return {"nodes": nodes, "pageInfo": {"hasPreviousPage": cursor is not None, "startCursor": cursor}}
 

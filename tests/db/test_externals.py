@@ -207,7 +207,7 @@ async def test_only_its_own_token_and_writers_report(database: Database) -> None
     _, other = await create(world)
     strangers = Viewer(Kind.USER, projects=frozenset())
     for viewer in (reporter(other), strangers):
-        with pytest.raises(errors.Forbidden):
+        with pytest.raises(errors.NotFound, match="there is no job job_"):
             async with database.begin() as session:
                 await external_reports.heartbeat(session, viewer, job.id)
     async with database.begin() as session:

@@ -61,7 +61,7 @@ async def test_a_batch_is_kept_once_however_often_it_is_sent(database: Database)
         ({"producer": "a\0"}, errors.Invalid),
         ({"producer": "\ud800"}, errors.Invalid),
         ({"rank": 7}, errors.Conflict),
-        ({"viewer": Viewer(Kind.USER)}, errors.Forbidden),
+        ({"viewer": Viewer(Kind.USER)}, errors.NotFound),
     ],
 )
 async def test_what_cannot_be_kept_is_refused(
@@ -82,6 +82,16 @@ async def test_a_token_of_another_job_or_attempt_reports_nothing(
     world, launch = await _launched(database)
     with pytest.raises(errors.Forbidden):
         await _log(world, launch, [1.0], viewer=_token(launch, **other))
+    assert await _kept(world, launch) == []
+
+
+@pytest.mark.parametrize("hidden", [Viewer(Kind.USER), Viewer(Kind.JOB, run_id=b"?" * 16, job_id=b"?" * 16)])
+async def test_a_hidden_job_is_told_from_a_missing_one_by_nobody(database: Database, hidden: Viewer) -> None:
+    world, launch = await _launched(database)
+    for rank in (0, 7):
+        with pytest.raises(errors.NotFound, match="there is no job job_") as told:
+            await _log(world, launch, [1.0], viewer=hidden, rank=rank)
+        assert told.value.problems[0].path == ("job",)
     assert await _kept(world, launch) == []
 
 

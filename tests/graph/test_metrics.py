@@ -111,7 +111,7 @@ async def test_what_cannot_be_drawn_is_refused_with_a_reason(server: Server) -> 
         assert answer["errors"][0]["extensions"]["code"] == code
 
 
-async def test_a_job_may_not_report_for_another(server: Server) -> None:
+async def test_a_job_may_not_report_for_one_that_it_does_not_see(server: Server) -> None:
     other = await server.start(await server.pipeline({"step": SLEEP}))
     await server.until(other["id"], "JobChanged", jobState="RUNNING")
     query = "query ($id: ID!) { run(id: $id) { jobs { id } } }"
@@ -120,7 +120,7 @@ async def test_a_job_may_not_report_for_another(server: Server) -> None:
     assert payload == {
         "seq": None,
         "duplicate": False,
-        "errors": [{"code": "FORBIDDEN", "path": ["input", "job"]}],
+        "errors": [{"code": "NOT_FOUND", "path": ["input", "job"]}],
     }
     await server.change("cancelRun", "run { id }", id=other["id"], graceSeconds=0)
     await server.finish(other["id"])
