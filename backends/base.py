@@ -90,11 +90,15 @@ class JobSpec:
     """One attempt of a job, complete: the adapter needs to know nothing else.
 
     `name` is unique for ever and safe as a file, container or pod name ([a-z0-9-], at most 63).
-    `source` is the unpacked module version, the working folder of the command; read-only by convention.
+    `command` is empty where the image's own is to run, in the image's own folder; only backends whose
+    capabilities say `needs_container` are given such a one. `source` is the unpacked module version, the
+    working folder of a command; read-only by convention.
     `prepared` is what `prepare` returned for that version, None when nothing was asked to be prepared.
     `environment` is added to what the adapter sets (RUNGRAPH_INPUT, RUNGRAPH_OUTPUT, PATH, HOME, …).
     `input_document` is the text of input.json. `resources` are each worker's, `devices` the GPUs that were
-    chosen for each, by rank.
+    chosen for each, by rank. `client` is a folder of this host to have on PYTHONPATH, where it has been
+    brought to the job: `import rungraph` finds the client there. `network` says whether the function asks for
+    one, where there may be none. `labels` (run, job, attempt) tell people what a native object belongs to.
     """
 
     name: str
@@ -107,16 +111,27 @@ class JobSpec:
     workers: int = 1
     resources: Resources = Resources()
     devices: tuple[tuple[int, ...], ...] = ()
+    client: Path | None = None
+    network: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareSpec:
-    """A module version to make ready: its unpacked source, and the Python requirements it states."""
+    """A module version to make ready: its unpacked source, and the Python requirements it states.
+
+    Where jobs run in containers: `image` is what they run in, or `dockerfile`, a path within the source, which
+    is the build's context, or neither: a default of the backend's, with this Python. The requirements are
+    installed in any of them. `digest` is the source's, by its content.
+    """
 
     version: str
     source: Path
     requirements: tuple[str, ...]
     python: str | None = None
+    digest: str = ""
+    image: str | None = None
+    dockerfile: str | None = None
 
 
 class Stream(enum.IntEnum):
@@ -221,6 +236,7 @@ class Backend(Protocol):
     async def prepare(self, spec: PrepareSpec, log: Callable[[str], Awaitable[None]]) -> str:
         """Make a version ready and return what `JobSpec.prepared` needs; a repeat costs nothing.
 
+        Of an image that is its immutable reference, so that what runs later is what was prepared.
         Every line of the work goes to `log` as it appears. Raises PreparationFailed or BackendUnavailable.
         """
 
@@ -277,6 +293,12 @@ class Backend(Protocol):
         """Forget an attempt and free what it holds (folders, containers); repeats silently.
 
         One that still runs is ended.
+        """
+
+    async def held(self) -> Sequence[Handle]:
+        """Every attempt that the backend still holds for this server, whoever launched it, ended or not.
+
+        What nobody knows of any more can so be found and removed.
         """
 
     async def close(self) -> None:

@@ -147,6 +147,9 @@ class Installer:
             source=self._store / version.digest,
             requirements=manifest.requirements,
             python=manifest.python,
+            digest=version.digest,
+            image=manifest.image,
+            dockerfile=manifest.dockerfile,
         )
         journal = Journal(self._database, preparation.feed_id)
         try:

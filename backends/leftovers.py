@@ -15,16 +15,20 @@ log = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 120.0
 """As long as it may take; 256 MiB, which is the most that a process leaves, take half a minute."""
-_NEEDED = ("PYTHONPATH", "RUNGRAPH_URL", "RUNGRAPH_TOKEN")
+_NEEDED = ("RUNGRAPH_URL", "RUNGRAPH_TOKEN")
 
 
-async def send(folder: Path, variables: Mapping[str, str]) -> None:
-    """Send what lies below a folder, if anything does; `variables` are what the job was told of the server."""
-    if not await asyncio.to_thread(_has_any, folder) or not all(name in variables for name in _NEEDED):
+async def send(folder: Path, client: Path | None, variables: Mapping[str, str]) -> None:
+    """Send what lies below a folder, if anything does, by the client's package in another.
+
+    `variables` are what the job was told of the server.
+    """
+    can = client is not None and all(name in variables for name in _NEEDED)
+    if not can or not await asyncio.to_thread(_has_any, folder):
         return
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-S", "-m", "rungraph.leftovers", str(folder)),
-        env={name: variables[name] for name in _NEEDED},
+        env={"PYTHONPATH": str(client), **{name: variables[name] for name in _NEEDED}},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

@@ -217,6 +217,9 @@ class Local:
             (self._jobs / handle["name"]).rename(trash)
             await asyncio.to_thread(folders.discard, trash)
 
+    async def held(self) -> Sequence[base.Handle]:
+        return await asyncio.to_thread(self._held)
+
     async def close(self) -> None:
         if self._following is not None:
             self._following.close()
@@ -225,6 +228,10 @@ class Local:
             self._hints.close()
             self._hints = None
         await self._zygote.close()
+
+    def _held(self) -> list[base.Handle]:
+        found = ((each.name, attempts.read_claim(str(each))) for each in self._jobs.iterdir())
+        return [{"name": name, "machine": self._machine, **claim} for name, claim in found if claim]
 
     def _wake(self, handle: base.Handle) -> None:
         """Have an attempt's watcher look at its folder now."""
@@ -265,6 +272,7 @@ class Local:
             **self._environment,
             "PATH": f"{(prepared or self._home) / 'bin'}:{self._path}",
             **({"VIRTUAL_ENV": str(prepared)} if prepared else {}),
+            **({"PYTHONPATH": str(spec.client)} if spec.client else {}),
             "PYTHONUNBUFFERED": "1",
             "RUNGRAPH_INPUT": str(folder / "input"),
             "RUNGRAPH_OUTPUT": str(folder / "output"),

@@ -107,6 +107,7 @@ FUNCTION: dict[str, Schema] = {
         "propertyNames": {"pattern": "^(?!RUNGRAPH_)[A-Za-z_][A-Za-z0-9_]*$"},
         "additionalProperties": _SCALAR,
     },
+    "network": {"type": "boolean", "description": "Whether it needs a network, where containers have none."},
     "secrets": _list("Names of the project's secrets that it is given as variables.", _WORDS),
 }
 

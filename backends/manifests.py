@@ -206,6 +206,7 @@ def _function(name: str, node: Node, contained: bool, problems: Problems) -> Fun
         secrets=_secrets(parts.get("secrets"), problems),
         creates_files=values.truth(parts.get("creates_files"), problems),
         modifies_files=values.truth(parts.get("modifies_files"), problems),
+        network=bool(values.truth(parts.get("network"), problems)),
     )
 
 

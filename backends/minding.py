@@ -50,6 +50,8 @@ class Surroundings:
     turns: Turns
     log_limit: logs.Limit
     vault: Vault
+    client: Path | None = None
+    """The folder from which jobs import `rungraph`; None where the server runs without the client."""
 
 
 @dataclass(slots=True)
@@ -188,7 +190,7 @@ class Minder:
     def _spec(self) -> base.JobSpec:
         launch, around = self.launch, self._around
         function = launch.function
-        if not function.command:
+        if not function.command and not around.adapter.capabilities.needs_container:
             raise LaunchRejected("needs a container: its function states no command")
         document = contracts.input_document(
             function.name,
@@ -216,6 +218,13 @@ class Minder:
             workers=launch.workers,
             resources=base.Resources(resources.cpus, resources.memory_bytes, resources.gpus),
             devices=launch.devices,
+            client=around.client,
+            network=function.network,
+            labels={
+                "run": ids.encode("run", launch.run_id),
+                "job": ids.encode("job", launch.job_id),
+                "attempt": str(launch.number),
+            },
         )
 
     async def _drain(self, rank: int) -> None:
@@ -296,7 +305,7 @@ class Minder:
         around = self._around
         if self.handle:
             spool = await around.adapter.spool(self.handle)
-            await leftovers.send(spool, around.environment(self.launch))
+            await leftovers.send(spool, around.client, around.environment(self.launch))
         end = await self._end(observation)
         await around.recorder.record(
             self.launch.feed_id,

@@ -75,6 +75,7 @@ class Supervisor:
         store: Path,
         environment: Callable[[Launch], dict[str, str]],
         vault: Vault | None = None,
+        client: Path | None = None,
         poll_seconds: float = _POLL_SECONDS,
     ) -> None:
         self._database = database
@@ -85,6 +86,7 @@ class Supervisor:
         self._store = store
         self._environment = environment
         self._vault = vault or Vault()
+        self._client = client
         self._errands = Errands(database, self._step, poll_seconds=poll_seconds)
         self._recorder = Recorder(database)
         self._minders: dict[str, Minder] = {}
@@ -110,6 +112,7 @@ class Supervisor:
             Turns(),
             self._configuration.log_limit,
             self._vault,
+            self._client,
         )
         self._installer = Installer(
             self._database, self._store, self._blobs, self._adapter, self._backend_id, self._host

@@ -92,7 +92,8 @@ class Function:
     """One callable of a module. No `accepts` takes any file; no `output_tags` allows any tag.
 
     `retries` counts the attempts after the first. `timeout_seconds` holds for one attempt; None is for ever.
-    `creates_files` and `modifies_files` say what it does with files; None leaves it open.
+    `creates_files` and `modifies_files` say what it does with files; None leaves it open. `network` asks for
+    one where jobs are given none by themselves.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Function:
     secrets: tuple[str, ...] = ()
     creates_files: bool | None = None
     modifies_files: bool | None = None
+    network: bool = False
 
 
 class Format(enum.Enum):

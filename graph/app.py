@@ -238,11 +238,8 @@ def _supervisor(
     url: str,
     host: str,
 ) -> Supervisor:
-    brought = _client(settings.home / "local" / "client")
-
     def environment(launch: claims.Launch) -> dict[str, str]:
         return {
-            **brought,
             "RUNGRAPH_URL": url,
             "RUNGRAPH_TOKEN": credentials.job_token(launch),
             "RUNGRAPH_RUN_ID": ids.encode("run", launch.run_id),
@@ -270,15 +267,16 @@ def _supervisor(
         store=settings.home / "modules",
         environment=environment,
         vault=vault,
+        client=_client(settings.home / "local" / "client"),
     )
 
 
-def _client(folder: Path) -> dict[str, str]:
-    """What lets jobs of this machine import `rungraph`; nothing where the server runs without the client."""
+def _client(folder: Path) -> Path | None:
+    """What lets jobs import `rungraph`; nothing where the server runs without the client."""
     found = importlib.util.find_spec("rungraph")
     if found is None or found.origin is None:
-        return {}
-    return {"PYTHONPATH": str(bring(Path(found.origin).parent, folder))}
+        return None
+    return bring(Path(found.origin).parent, folder)
 
 
 def _host_name(home: Path) -> str:

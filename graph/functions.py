@@ -88,6 +88,7 @@ class Declared:
         description="Whether it makes new files; a job of one that does not and did ends BAD_OUTPUT."
     )
     modifies_files: bool | None = strawberry.field(description="Whether it makes new states of its inputs.")
+    network: bool = strawberry.field(description="Whether it asks for a network where containers have none.")
 
 
 @strawberry.type(description="One callable of a module version.")
@@ -157,6 +158,7 @@ def declared(spec: manifests.Function) -> dict[str, Any]:
         "secrets": list(spec.secrets),
         "creates_files": spec.creates_files,
         "modifies_files": spec.modifies_files,
+        "network": spec.network,
     }
 
 

@@ -289,6 +289,27 @@ async def test_remove_forgets_an_attempt_and_repeats_silently(ground: Ground, ad
         await witness.sees(Missing, handle)
 
 
+async def test_what_is_held_can_be_found_until_it_is_removed(ground: Ground, adapter: Backend) -> None:
+    async with Witness(adapter) as witness:
+        handles = [await adapter.launch(ground.job("pass")) for _ in range(2)]
+        for handle in handles:
+            await witness.ended(handle)
+    fresh = await ground.open()
+    assert sorted(each["name"] for each in await fresh.held()) == sorted(each["name"] for each in handles)
+    await fresh.remove((await fresh.held())[0])
+    assert len(await adapter.held()) == 1
+
+
+async def test_the_client_can_be_imported_where_it_was_brought(ground: Ground, adapter: Backend) -> None:
+    client = ground.source.parent / "client"
+    (client / "brought").mkdir(parents=True)
+    (client / "brought" / "__init__.py").write_text("WORDS = 'from afar'\n")
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job("import brought; print(brought.WORDS)", client=client))
+        await witness.ended(handle)
+    assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"from afar"]
+
+
 async def test_workers_know_each_other_by_rank(ground: Ground, adapter: Backend) -> None:
     names = ["RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RUNGRAPH_HOSTS"]
     code = f"import os; print(*(os.environ[name] for name in {names}))"

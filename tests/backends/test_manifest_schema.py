@@ -48,6 +48,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "workers": 2,
         "timeout": "1h30m",
         "retries": 3,
+        "network": True,
         "env": {"A": 1},
         "secrets": ["KEY"],
     },
