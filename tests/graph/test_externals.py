@@ -69,7 +69,7 @@ async def test_a_runs_token_does_nothing_else(server: Server) -> None:
     made, other = await create(server), await create(server)
     token = made["token"]
     told = await report(server, token, "heartbeat", "__typename", job=other["job"]["id"])
-    assert [e["code"] for e in told["errors"]] == ["FORBIDDEN"]
+    assert [e["code"] for e in told["errors"]] == ["NOT_FOUND"]
     for mutation, input in (
         ("cancelRun", {"id": made["run"]["id"]}),
         ("updateRun", {"id": made["run"]["id"], "name": "mine"}),
