@@ -32,6 +32,14 @@ class LaunchRejected(Exception):
         self.reason = reason
 
 
+class BadOptions(Exception):
+    """A configured option cannot be meant; the message says the rule, `option` which one it is about."""
+
+    def __init__(self, message: str, *, option: str | None = None) -> None:
+        super().__init__(message)
+        self.option = option
+
+
 class PreparationFailed(Exception):
     """A module version cannot be made ready on this backend; the message says why, its log says the rest."""
 
@@ -53,10 +61,21 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
+class Capacity:
+    """What all workers together may have, as far as a backend can tell; None leaves it to the configuration."""
+
+    slots: int | None = None
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    gpus: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a backend can do, so that the rest of the system need not ask its kind; known once it is open.
 
-    `memory` and `cpus` say in a few words what keeps a worker to what it asked for, None that nothing does.
+    `scope` and `needs_container` are known before. `memory` and `cpus` say in a few words what keeps a worker
+    to what it asked for, None that nothing does. `capacity` may change while it is open: it is asked for anew.
     """
 
     scope: Scope
@@ -66,6 +85,7 @@ class Capabilities:
     memory: str | None = None
     cpus: str | None = None
     devices: tuple[Device, ...] = ()
+    capacity: Capacity = Capacity()
 
 
 @dataclass(frozen=True, slots=True)

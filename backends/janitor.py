@@ -30,14 +30,18 @@ class Janitor:
         self._errands = Errands(database, self.step, poll_seconds=poll_seconds)
         self._poll_seconds = poll_seconds
         self._freeing = Freeing(database, blobs)
+        self._blobs = blobs
         self._frees_at = 0.0
 
     def open(self) -> None:
-        """Begin."""
+        """Begin; once, what deaths in the middle of a write have left among the contents is freed."""
+        self._sweeping = asyncio.create_task(self._sweep())
         self._errands.open()
 
     async def close(self) -> None:
         """Stop; the next one goes on where this one was."""
+        self._sweeping.cancel()
+        await asyncio.wait({self._sweeping})
         await self._errands.close()
 
     async def step(self) -> None:
@@ -57,6 +61,12 @@ class Janitor:
                     "a deleted run is not gone yet", run=run_id.hex(), error=repr(error), exc_info=error
                 )
         await self._free()
+
+    async def _sweep(self) -> None:
+        try:
+            await self._blobs.sweep()
+        except OSError as error:
+            log.error("what writers left is not freed", error=repr(error), exc_info=error)
 
     async def _free(self) -> None:
         """A step at each poll, however often it is woken; a folder that fails is no reason to look again soon."""

@@ -41,6 +41,8 @@ class Surroundings:
 
     database: Database
     recorder: Recorder
+    backend: str
+    """What the backend is called."""
     adapter: Backend
     blobs: Blobs
     store: Path

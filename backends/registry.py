@@ -1,25 +1,26 @@
-"""Which adapter a configured kind names. Constructors import lazily: who needs one pays for one."""
+"""Which adapter a configured kind names. Adapters import lazily: who needs one pays for one.
 
-from collections.abc import Callable
+Each adapter's module has `adapter(home, options)`, which reads its own options and raises base.BadOptions.
+"""
+
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from backends.base import Backend
 
-Construct = Callable[[Path, int, float], Backend]
+Construct = Callable[[Path, Mapping[str, Any]], Backend]
 
 
-def _local(home: Path, nice: int, usage_seconds: float) -> Backend:
-    from backends.local import Local
+def _local(home: Path, options: Mapping[str, Any]) -> Backend:
+    from backends.local_options import adapter
 
-    return Local(home, nice=nice, usage_seconds=usage_seconds)
+    return adapter(home, options)
 
 
 KINDS: dict[str, Construct] = {"local": _local}
 
 
-def construct(kind: str, home: Path, *, nice: int = 0, usage_seconds: float = 0.0) -> Backend:
-    """The adapter of this kind, keeping its files below `home`; KeyError for a kind there is not.
-
-    Jobs on this machine are so `nice` to the server and to others. What workers use is looked at that often.
-    """
-    return KINDS[kind](home, nice, usage_seconds)
+def construct(kind: str, home: Path, options: Mapping[str, Any]) -> Backend:
+    """The adapter of this kind, keeping its files below `home`; KeyError for a kind there is not."""
+    return KINDS[kind](home, options)

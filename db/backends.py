@@ -9,7 +9,7 @@ import enum
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Integer, Text, bindparam, insert, select, update
+from sqlalchemy import BigInteger, Float, ForeignKey, Integer, Text, bindparam, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns, ids
@@ -99,14 +99,20 @@ async def others(session: Session, name: str) -> bool:
     return await session.scalar(alive.limit(1)) is not None
 
 
+async def declare(session: Transaction, values: dict[str, Any]) -> bytes:
+    """Have a backend of this name, so that runs can name it before anybody has taken it up; returns its id."""
+    once = columns.insert_once(session.postgresql, Backend, ("name",))
+    await session.execute(once, {"id": ids.new(), "place_passes": 0, **values})
+    found: bytes = await session.scalar(select(Backend.id).where(Backend.name == values["name"]))
+    return found
+
+
 async def configure(session: Transaction, supervisor: Supervisor, values: dict[str, Any]) -> Backend:
     """Record a backend as configured now, by its name, held by this supervisor."""
+    await declare(session, values)
     held = {**values, "supervisor_id": supervisor.id, "epoch": supervisor.epoch}
     changed = update(Backend).where(Backend.name == values["name"]).values(held).returning(Backend)
     row = await session.find(Backend, changed)
-    if row is None:
-        made = insert(Backend).values(id=ids.new(), **held).returning(Backend)
-        row = await session.find(Backend, made)
     assert row is not None
     return row
 

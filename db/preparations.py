@@ -61,6 +61,7 @@ async def request(session: Transaction, version: modules.ModuleVersion, backend_
     if await session.change(once, values):
         state = PreparationState.PENDING
         head.emit(feeds.Subject.PREPARATION, preparation_id, columns.now(), state=state)
+        await feeds.unsettle(session, head)  # the version's feed may have ended, prepared elsewhere
         session.wake()
 
 

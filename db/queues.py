@@ -21,19 +21,19 @@ _FOLLOWERS = 63
 _NOW = bindparam("now", type_=columns.Timestamp())
 
 
-def _queued(job: Any) -> Any:
+def queued(job: Any) -> Any:
     """Of this backend and to be launched, as the partial index has it."""
     return (
         (job.backend_id == bindparam("backend")) & (job.state == literal_column("'QUEUED'")) & ~job.suspended
     )
 
 
-def _kinds() -> Any:
+def kinds() -> Any:
     """Every kind there is in the queue, each found by one step down the index, however long the queue is."""
-    kinds = select(func.min(Job.kind).label("kind")).where(_queued(Job)).cte("kinds", recursive=True)
+    found = select(func.min(Job.kind).label("kind")).where(queued(Job)).cte("kinds", recursive=True)
     later = aliased(Job)
-    step = select(func.min(later.kind)).where(_queued(later), later.kind > kinds.c.kind).scalar_subquery()
-    return kinds.union_all(select(step).where(kinds.c.kind.is_not(None)))
+    step = select(func.min(later.kind)).where(queued(later), later.kind > found.c.kind).scalar_subquery()
+    return found.union_all(select(step).where(found.c.kind.is_not(None)))
 
 
 def _candidates(source: Any) -> Any:
@@ -63,26 +63,26 @@ def _candidates(source: Any) -> Any:
 
 def _heads() -> Any:
     """The first of every kind, by priority and age, where its version is ready here."""
-    kinds, first = _kinds(), aliased(Job)
+    of, first = kinds(), aliased(Job)
     earliest = (
         select(first.id)
         .where(
-            _queued(first),
-            first.kind == kinds.c.kind,
+            queued(first),
+            first.kind == of.c.kind,
             first.not_before.is_(None) | (first.not_before <= _NOW),
         )
         .order_by(first.priority.desc(), first.id)
         .limit(1)
-        .correlate(kinds)
+        .correlate(of)
         .scalar_subquery()
     )
-    return _candidates(join(kinds, Job, Job.id == earliest))
+    return _candidates(join(of, Job, Job.id == earliest))
 
 
 HEADS = _heads()
 _NEXT = (
     _candidates(Job)
-    .where(_queued(Job), Job.kind == bindparam("kind"), Job.not_before.is_(None) | (Job.not_before <= _NOW))
+    .where(queued(Job), Job.kind == bindparam("kind"), Job.not_before.is_(None) | (Job.not_before <= _NOW))
     .order_by(Job.priority.desc(), Job.id)
     .limit(_FOLLOWERS)
     .offset(1)

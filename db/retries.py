@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from db import columns, dataset_uses, errors, ids, jobs, reported, reuse, runs, source_uses, starts, viewers
+from db.backends import Backend
 from db.database import Session, Transaction
 from db.files import File, FileState
 from db.jobs import Direction, Job, JobFile
@@ -50,7 +51,7 @@ class RerunSpec:
     """
 
     run_id: bytes
-    backend: str
+    backend: str | None = None
     revision: Revised = Revised.ORIGINAL
     idempotency_key: str | None = None
     name: str | None = None
@@ -93,6 +94,12 @@ class RerunSpec:
         return [[name, value] for name, value in said.items() if value is not None]
 
 
+_BACKEND_OF = (
+    select(Backend.name)
+    .join(Job, Job.backend_id == Backend.id)
+    .where(Job.run_id == bindparam("run"))
+    .limit(1)
+)
 _LIFE = {"id", "run_id", "feed_id", "state", "attempts", "not_before", "suspended", "reason", "message"} | {
     "exit_code",
     "output",
@@ -187,7 +194,7 @@ async def rerun(session: Transaction, viewer: Viewer, asked: RerunSpec) -> bytes
         tags = [(tag.name, tag.value) for tag in await runs.tags_of(session, [old.id])]
     spec = StartSpec(
         pipeline_id=old.pipeline_id,
-        backend=asked.backend,
+        backend=await _backend_of(session, old.id) if asked.backend is None else asked.backend,
         idempotency_key=asked.idempotency_key,
         name=old.name if asked.name is None else asked.name,
         priority=old.priority if asked.priority is None else asked.priority,
@@ -286,3 +293,8 @@ async def _stand_in(session: Transaction, run_id: bytes, kept: Mapping[bytes, Jo
 
 def _succeeded(members: Sequence[Job]) -> int:
     return sum(job.state is JobState.SUCCEEDED for job in members)
+
+
+async def _backend_of(session: Session, run_id: bytes) -> str:
+    name: str | None = await session.scalar(_BACKEND_OF, {"run": run_id})
+    return name or ""

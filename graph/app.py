@@ -1,7 +1,6 @@
 """The composition root: one application from settings, and everything it opens and closes."""
 
 import asyncio
-import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -19,17 +18,15 @@ from starlette.types import Receive, Scope, Send
 from backends import manifest_schema
 from backends.aging import Aging
 from backends.blobs import Blobs
-from backends.brought import bring
 from backends.compactor import Compactor
+from backends.installing import Fetcher
 from backends.janitor import Janitor
 from backends.outside import Policy
 from backends.profiling import Profiler
-from backends.registry import construct
 from backends.retrieving import Retriever
 from backends.scheduler import Scheduler
-from backends.supervisor import Configuration, Supervisor
 from backends.vault import Vault, new_key
-from db import backends, claims, ids, logs, projects, schema, users
+from db import backends, ids, projects, schema, users
 from db.bus import Bus
 from db.database import Database
 from db.ingest import Ingest
@@ -42,11 +39,11 @@ from graph.http import Endpoint
 from graph.live import Hub
 from graph.schema import build, sdl
 from graph.settings import Settings
+from graph.supervising import backends_of, supervise
 from graph.surroundings import Surroundings
 
 log = structlog.get_logger(__name__)
 
-BACKEND = "local"
 NOBODYS_BYTES = 8 << 10
 
 
@@ -160,8 +157,9 @@ rungraph: copy token, secret and secrets.key from its home to {home}, or wait 15
 
 
 async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surroundings:
-    """Open database, bus, hub and supervisor, to be closed in the opposite order."""
+    """Open database, bus, hub and supervisors, to be closed in the opposite order."""
     close_home(settings.home)
+    configured = backends_of(settings)
     token = keep(settings.home / "token")
     secret = keep(settings.home / "secret")
     await _migrate(settings)
@@ -183,9 +181,26 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     hub = Hub(database)
     stack.callback(hub.close)
     vault = Vault(keep(settings.home / "secrets.key", make=new_key()))
-    supervisor = _supervisor(settings, database, blobs, credentials, vault, url, host)
-    await supervisor.open()
-    stack.push_async_callback(supervisor.close)
+    fetcher = Fetcher(database, settings.home / "modules", blobs)
+    supervisors = [
+        supervise(
+            made,
+            settings,
+            database,
+            blobs=blobs,
+            credentials=credentials,
+            vault=vault,
+            url=url,
+            host=host,
+            fetching=fetcher.ongoing,
+        )
+        for made in configured
+    ]
+    for supervisor in supervisors:
+        await supervisor.open()
+        stack.push_async_callback(supervisor.close)
+    await fetcher.open(supervisors[0].backend_id, supervisors[0].host)
+    stack.push_async_callback(fetcher.close)
     profiler = Profiler(database, blobs)
     profiler.open()
     stack.push_async_callback(profiler.close)
@@ -212,7 +227,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
         blobs=blobs,
         credentials=credentials,
         vault=vault,
-        backend=BACKEND,
+        backend=configured[0].declared.name,
         allowed_origins=frozenset(settings.allowed_origins),
         max_upload_bytes=settings.max_upload_bytes,
     )
@@ -227,56 +242,6 @@ async def _migrate(settings: Settings) -> None:
     if not settings.database.startswith("sqlite"):
         raise SystemExit("the database is not up to date: run `rungraph migrate`")
     await schema.upgrade(settings.database)
-
-
-def _supervisor(
-    settings: Settings,
-    database: Database,
-    blobs: Blobs,
-    credentials: Credentials,
-    vault: Vault,
-    url: str,
-    host: str,
-) -> Supervisor:
-    def environment(launch: claims.Launch) -> dict[str, str]:
-        return {
-            "RUNGRAPH_URL": url,
-            "RUNGRAPH_TOKEN": credentials.job_token(launch),
-            "RUNGRAPH_RUN_ID": ids.encode("run", launch.run_id),
-            "RUNGRAPH_JOB_ID": ids.encode("job", launch.job_id),
-            "RUNGRAPH_ATTEMPT": str(launch.number),
-        }
-
-    configuration = Configuration(
-        name=BACKEND,
-        kind="local",
-        adapter=construct(
-            "local", settings.home / "local", nice=settings.job_nice, usage_seconds=settings.usage_seconds
-        ),
-        slots=settings.slots,
-        cpus=settings.cpus,
-        memory_bytes=settings.memory_bytes,
-        gpus=settings.gpus,
-        log_limit=logs.Limit(settings.log_head_bytes, settings.log_tail_bytes),
-    )
-    return Supervisor(
-        database,
-        configuration,
-        host=host,
-        blobs=blobs,
-        store=settings.home / "modules",
-        environment=environment,
-        vault=vault,
-        client=_client(settings.home / "local" / "client"),
-    )
-
-
-def _client(folder: Path) -> Path | None:
-    """What lets jobs import `rungraph`; nothing where the server runs without the client."""
-    found = importlib.util.find_spec("rungraph")
-    if found is None or found.origin is None:
-        return None
-    return bring(Path(found.origin).parent, folder)
 
 
 def _host_name(home: Path) -> str:

@@ -66,6 +66,9 @@ class RunDatasetInput:
 class RequestInput:
     """What every input that starts a run says; each is a type of its own in the schema."""
 
+    backend: str | None = strawberry.field(
+        default=None, description="Where, by name; the first that is configured when not given."
+    )
     name: str | None = strawberry.field(default=None, description="The pipeline's when not given.")
     priority: int = strawberry.field(default=0, description="-1000 to 1000; higher ones first.")
     arguments: list[StepArgumentsInput] = strawberry.field(default_factory=list, description="Overrides.")
@@ -91,7 +94,7 @@ class RequestInput:
 def request_of(context: Context, given: RequestInput, *at: str) -> requests.Request:
     """What is asked for, as the system of record takes it; raises what is wrong in how it is written."""
     return requests.Request(
-        backend=context.around.backend,
+        backend=context.around.backend if given.backend is None else given.backend,
         name=given.name,
         priority=given.priority,
         arguments=[

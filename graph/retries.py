@@ -61,6 +61,7 @@ class RerunRunInput:
     idempotency_key: str | None = strawberry.field(
         default=None, description="The same key with the same input gives the run it started."
     )
+    backend: str | None = strawberry.field(default=None, description="Where, by name.")
     name: str | None = strawberry.field(default=None, description="1 to 200 characters.")
     priority: int | None = strawberry.field(default=None, description="-1000 to 1000; higher ones first.")
     arguments: list[StepArgumentsInput] = strawberry.field(
@@ -126,7 +127,7 @@ class RetryMutation:
             files = [key("file", text, "files", str(at)) for at, text in enumerate(input.files)]
         spec = retries.RerunSpec(
             run_id=key("run", input.id, "id"),
-            backend=context.around.backend,
+            backend=input.backend,
             revision=input.revision or retries.Revised.ORIGINAL,
             idempotency_key=input.idempotency_key,
             name=input.name,

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     database_url: str = Field(default="", description="sqlite or postgresql; a SQLite file in the home")
     broadcast_url: str = Field(default="memory://", description="memory, redis or postgres: hints")
     files_url: Path | None = Field(default=None, description="the folder of file contents")
+    config: Path | None = Field(
+        default=None, description="a file that names the backends; this machine alone"
+    )
     public_url: str = Field(default="", description="how browsers reach the server, behind a proxy")
     allowed_hosts: list[str] = Field(default=[], description="more names the server answers to")
     allowed_origins: list[str] = Field(default=[], description="more origins whose pages may connect")

@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
-from backends import errands, supervisor
+from backends import errands, terms
 from backends.blobs import Blobs
+from backends.configured import Caps
+from backends.janitor import Janitor
 from backends.local import Local
 from backends.minding import Clock
 from backends.supervisor import Configuration, Supervisor
@@ -66,7 +68,7 @@ class Losing(Database):
 @pytest.fixture
 async def losing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Losing]:
     """A database that loses nothing yet."""
-    monkeypatch.setattr(supervisor, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(terms, "_AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(errands, "_AGAIN_SECONDS", 0.01)
     bus = Bus("memory://")
     await bus.open()
@@ -81,7 +83,7 @@ async def supervised(world: World, folder: Path) -> AsyncIterator[Supervisor]:
     """A supervisor of this machine, at work."""
     (folder / "effects").mkdir(exist_ok=True)
     local = Local(folder / "local")
-    configuration = Configuration("local", "local", local, slots=8, cpus=8.0, memory_bytes=GIB, gpus=0)
+    configuration = Configuration("local", "local", local, Caps(8, 8.0, GIB, 0))
     started = Supervisor(
         world.database,
         configuration,
@@ -186,14 +188,15 @@ async def test_a_claim_that_nobody_was_told_of_is_launched(losing: Losing, tmp_p
 
 
 async def test_what_a_death_left_half_written_is_freed_a_day_later(losing: Losing, tmp_path: Path) -> None:
-    world = await make(losing, tmp_path, PRINTING)
     half, fresh = (tmp_path / "files" / "tmp" / name for name in ("half", "fresh"))
     half.parent.mkdir(parents=True)
     for path in (half, fresh):
         path.touch()
     os.utime(half, (0, 0))
-    async with supervised(world, tmp_path):
-        await until(lambda: not half.exists(), "it is freed")
+    janitor = Janitor(losing, Blobs(tmp_path / "files"))
+    janitor.open()
+    await until(lambda: not half.exists(), "it is freed")
+    await janitor.close()
     assert fresh.exists(), "somebody may be writing it"
 
 

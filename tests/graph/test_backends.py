@@ -1,5 +1,7 @@
 """What the API says of where jobs run."""
 
+from pathlib import Path
+
 import pytest
 
 from backends import cgroups
@@ -54,3 +56,36 @@ async def test_a_run_may_ask_for_other_resources_than_its_function(server: Serve
         "workers": 2,
         "resources": {"cpus": 0.5, "memoryBytes": 1 << 28, "gpus": 0},
     }
+
+
+TWO = "backends:\n- {name: here, kind: local}\n- {name: there, kind: local, slots: 3}\n"
+
+
+async def test_a_run_goes_where_it_says_and_else_to_the_first_backend(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "backends.yaml").write_text(TWO)
+    async with serve(config=tmp_path / "backends.yaml") as server:
+        listed = await server.ask("{ backends { name slots capabilities { maxWorkers } } }")
+        assert [(one["name"], one["slots"]) for one in listed] == [("here", 64), ("there", 3)]
+        pipeline = await server.pipeline({"step": "import os; print(os.environ['RUNGRAPH_OUTPUT'])"})
+        for wanted, folder in (({}, "here"), ({"backend": "there"}, "there")):
+            run = await server.finish((await server.start(pipeline, **wanted))["id"])
+            (line,) = run["jobs"][0]["logs"]["nodes"]
+            assert Path(line["text"]).is_relative_to(server.home / "backends" / folder)
+        again = await server.change("rerunRun", "run { id }", id=run["id"])
+        (job,) = (await server.finish(again["run"]["id"]))["jobs"]
+        assert "/backends/there/" in job["logs"]["nodes"][0]["text"]
+
+
+async def test_a_backend_that_is_not_configured_is_refused(server: Server) -> None:
+    pipeline = await server.pipeline({"step": "pass"})
+    payload = await server.change("startRun", "run { id }", pipeline=pipeline, backend="nowhere")
+    (error,) = payload["errors"]
+    assert (error["code"], error["path"]) == ("INVALID", ["input", "backend"])
+    assert error["message"] == "there is no backend named 'nowhere'"
+
+
+async def test_a_configuration_that_cannot_be_meant_ends_the_start(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "backends.yaml").write_text("backends: [{name: here, kind: teapot}]")
+    with pytest.raises(SystemExit, match=r"backends\.yaml:1:31: backends\[0\]\.kind: must be one of local"):
+        async with serve(config=tmp_path / "backends.yaml"):
+            pass

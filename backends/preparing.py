@@ -1,0 +1,117 @@
+"""Modules made ready on one backend, with the work's log as it appears, and what removed ones left let go of.
+
+All of it is resumable by name: a preparation that is not finished is simply done again after a crash, and
+costs nothing where it was done.
+"""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from backends import sources
+from backends.base import Backend, BackendUnavailable, PreparationFailed, PrepareSpec
+from backends.errands import Ongoing
+from backends.journal import Journal
+from db import ids, modules, preparations, removals, wanted
+from db import manifests as stored
+from db.database import Database
+from db.preparations import Preparation
+from db.viewers import SUPERVISOR
+
+
+class Preparer:
+    """Prepares versions on one backend. `fetching` is what is being fetched into the same store."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: Path,
+        adapter: Backend,
+        backend_id: bytes,
+        host: str,
+        fetching: Ongoing,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._adapter = adapter
+        self._backend_id = backend_id
+        self._host = host
+        self._fetching = fetching
+        self._ongoing = Ongoing()
+
+    async def step(self) -> None:
+        """Begin whatever is to be done and not being done already."""
+        async with self._database.read() as session:
+            unfinished = await preparations.unfinished(session, self._backend_id, self._host)
+            abandoned = await removals.abandoned(session, self._backend_id, self._host)
+            left = await removals.to_free(session, self._backend_id, self._host)
+            unprepared = await wanted.unprepared(session, self._backend_id)
+        for version in unprepared:
+            async with self._database.begin() as session:
+                await preparations.request(session, version, self._backend_id, self._host)
+        for preparation in abandoned:
+            await self._give_up(preparation)
+        for preparation in unfinished:
+            self._ongoing.begin(preparation.id, partial(self._prepare, preparation))
+        for preparation in left:
+            if not self._ongoing and not self._fetching:  # lest it frees what is being fetched or built again
+                await self._free(preparation)
+
+    async def close(self) -> None:
+        """Stop; what was not finished is begun again next time."""
+        await self._ongoing.close()
+
+    async def _give_up(self, preparation: Preparation) -> None:
+        """End the preparation of what was removed meanwhile."""
+        await self._ongoing.end(preparation.id)
+        async with self._database.begin() as session:
+            await preparations.fail(session, preparation, "the module was removed")
+
+    async def _free(self, preparation: Preparation) -> None:
+        """Let go of what a removed module left, but for what another one needs; then say so."""
+        async with self._database.read() as session:
+            digest, prepared = await removals.needless(session, preparation)
+        if digest is not None:
+            await asyncio.to_thread(sources.discard, self._store, digest)
+        if prepared is not None:
+            await self._adapter.discard(prepared)
+        async with self._database.begin() as session:
+            await removals.freed(session, [preparation.id])
+
+    async def _prepare(self, preparation: Preparation) -> None:
+        async with self._database.begin() as session:
+            await preparations.begin(session, preparation)
+            found = await modules.find_versions(session, SUPERVISOR, [preparation.version_id])
+        version = found[0]
+        assert version.manifest is not None and version.digest is not None
+        manifest = stored.decode(version.manifest)
+        spec = PrepareSpec(
+            version=ids.encode("version", version.id),
+            source=self._store / version.digest,
+            requirements=manifest.requirements,
+            python=manifest.python,
+            digest=version.digest,
+            image=manifest.image,
+            dockerfile=manifest.dockerfile,
+        )
+        journal = Journal(self._database, preparation.feed_id)
+        try:
+            try:
+                prepared = await self._made_ready(manifest, spec, journal)
+            finally:
+                await journal.close()
+        except PreparationFailed as error:
+            async with self._database.begin() as session:
+                await preparations.fail(session, preparation, str(error))
+            return
+        except BackendUnavailable as error:
+            await asyncio.sleep(error.retry_in_seconds)
+            return
+        async with self._database.begin() as session:
+            await preparations.finish(session, preparation, prepared)
+
+    async def _made_ready(self, manifest: stored.Manifest, spec: PrepareSpec, journal: "Journal") -> str:
+        """What the adapter makes of it; of what only a container can run, nothing where there are none."""
+        if manifest.needs_container and not self._adapter.capabilities.needs_container:
+            return ""
+        return await self._adapter.prepare(spec, journal.write)

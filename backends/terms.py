@@ -1,0 +1,190 @@
+"""A term: from taking a backend's lease to losing it, one supervisor claims, launches, watches, stops and adopts.
+
+A request records intent; the supervisor acts on it. It wakes on a hint or, should one be lost, on a slow
+poll. Nothing it holds in memory matters: after a crash, the next one takes the lease (which raises the
+epoch, so that a former one's reports count no more), adopts every attempt its backend still holds, and
+goes on. supervisor.py decides when a term begins and ends; minding.py has the life of one attempt.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, ParamSpec
+
+import structlog
+
+from backends import base
+from backends.errands import Errands
+from backends.minding import Minder, Surroundings, forget
+from backends.preparing import Preparer
+from db import attempts, claims, columns, reports
+from db.attempts import Attempt
+from db.claims import Launch
+
+P = ParamSpec("P")
+
+log = structlog.get_logger(__name__)
+
+_TIMEOUT_GRACE_SECONDS = 10.0
+_AGAIN_SECONDS = 1.0
+"""Between two tries of what failed."""
+_MOST_LATE_SECONDS = 0.5
+"""How late a timeout is found while something runs."""
+
+
+class Term:
+    """Supervises one backend while its lease is held."""
+
+    def __init__(
+        self, around: Surroundings, backend_id: bytes, host: str, preparer: Preparer, poll_seconds: float
+    ) -> None:
+        self._around = around
+        self._backend_id = backend_id
+        self._host = host
+        self._preparer = preparer
+        self._errands = Errands(around.database, self._step, poll_seconds=poll_seconds)
+        self._minders: dict[str, Minder] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self, held: Sequence[Attempt]) -> None:
+        """Adopt what the backend still holds, and begin."""
+        self._spawn(self._around.recorder.run())
+        known = await self._adopt(held)
+        self._spawn(self._watch(known))
+        self._errands.open()
+
+    async def close(self) -> None:
+        """Stop supervising; everything launched goes on."""
+        await self._errands.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._preparer.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("supervision of something failed", error=repr(error), exc_info=error)
+
+    async def _adopt(self, held: Sequence[Attempt]) -> list[base.Handle]:
+        """Mind what has not ended, and let the backend forget what has; returns what is to be watched."""
+        alive = [attempt for attempt in held if attempt.ended_at is None]
+        async with self._around.database.read() as session:
+            described = {row.attempt_id: row for row in await claims.describe(session, [a.id for a in alive])}
+        for attempt in held:
+            if attempt.ended_at is not None:
+                self._spawn(_insist(forget, self._around, attempt.id, attempt.handle))
+        for attempt in alive:
+            self._mind(described[attempt.id], attempt.handle)
+            if attempt.started_at is not None:
+                self._minders[described[attempt.id].name].clock.started_at = attempt.started_at
+        return [attempt.handle for attempt in alive if attempt.handle is not None]
+
+    def _mind(self, launch: Launch, handle: base.Handle | None) -> None:
+        minder = Minder(self._around, launch, handle)
+        self._minders[launch.name] = minder
+        self._spawn(self._run(minder))
+
+    async def _run(self, minder: Minder) -> None:
+        await _insist(minder.run)
+        del self._minders[minder.launch.name]
+
+    async def _watch(self, known: Sequence[base.Handle]) -> None:
+        while True:
+            try:
+                async with contextlib.aclosing(self._around.adapter.watch(known)) as observations:
+                    async for observation in observations:
+                        self._observe(observation)
+            except base.BackendUnavailable as error:
+                log.warning("backend away", backend=self._around.backend, error=str(error))
+                await asyncio.sleep(error.retry_in_seconds)
+            except Exception as error:
+                # Without anyone who watches, no job would ever end.
+                log.error("watching is begun again after", error=repr(error), exc_info=error)
+                await asyncio.sleep(_AGAIN_SECONDS)
+            known = [minder.handle for minder in self._minders.values() if minder.handle]
+
+    def _observe(self, observation: base.Observation) -> None:
+        minder = self._minders.get(observation.name)
+        if minder is None:
+            return
+        match observation:
+            case base.HasOutput():
+                minder.hear()
+            case base.WorkerStarted():
+                self._spawn(_insist(minder.start, observation))
+                minder.hear()
+            case base.Ended():
+                minder.end(observation)
+            case base.Missing(name=name):
+                words = "the backend knows nothing of it any more"
+                now = columns.microseconds(columns.now())
+                minder.end(base.Ended(name, base.EndReason.LOST, None, {}, words, now))
+
+    async def _step(self) -> float | None:
+        """Do what is to be done; answers when next, as no hint announces a timeout or a retry."""
+        await self._preparer.step()
+        await self._claim()
+        await self._hold()
+        await self._time_out()
+        return _MOST_LATE_SECONDS if self._minders else None
+
+    async def _claim(self) -> None:
+        while True:
+            async with self._around.database.begin() as session:
+                claimed = await claims.claim(session, self._around.supervisor, self._backend_id, self._host)
+            if not claimed:
+                return
+            async with self._around.database.read() as session:
+                launches = await claims.describe(session, claimed)
+            for launch in launches:
+                self._mind(launch, None)
+
+    async def _hold(self) -> None:
+        """Mind what was claimed though we were not told; stop what is to be stopped, or to stand still."""
+        minded = {minder.launch.attempt_id: minder for minder in self._minders.values()}
+        async with self._around.database.read() as session:
+            held = await attempts.held(session, self._around.supervisor.id, self._around.supervisor.epoch)
+            # A claim was committed and its answer lost: launching is harmless, for it adopts.
+            lost = [attempt.id for attempt in held if attempt.id not in minded]
+            launches = await claims.describe(session, lost)
+        for launch in launches:
+            self._mind(launch, None)
+        for attempt in held:
+            if attempt.id not in minded:
+                continue
+            if attempt.stop_reason is None:
+                await minded[attempt.id].stand(attempt.suspended_at, attempt.suspended_seconds)
+            else:
+                await minded[attempt.id].stop(attempt.stop_grace_seconds or 0.0)
+
+    async def _time_out(self) -> None:
+        for minder in tuple(self._minders.values()):
+            if minder.overdue() and not minder.stopped:
+                launch = minder.launch
+                async with self._around.database.begin() as session:
+                    await reports.time_out(
+                        session,
+                        self._around.supervisor,
+                        launch.attempt_id,
+                        launch.feed_id,
+                        _TIMEOUT_GRACE_SECONDS,
+                    )
+                await minder.stop(_TIMEOUT_GRACE_SECONDS)
+
+
+async def _insist(work: Callable[P, Awaitable[None]], *arguments: P.args, **named: P.kwargs) -> None:
+    """Do what can be repeated until it is done: a bug, a full disk or a database away must lose no job."""
+    while True:
+        try:
+            return await work(*arguments, **named)
+        except Exception as error:
+            name = getattr(work, "__qualname__", repr(work))
+            log.error("it will be tried again", work=name, error=repr(error), exc_info=error)
+        await asyncio.sleep(_AGAIN_SECONDS)
