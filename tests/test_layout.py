@@ -40,7 +40,7 @@ BARE = ("client/rungraph/__init__.py", "backends/watcher.py")
 # What graph has beside aggregates, and the functions, which are a part of modules. A file that is neither here
 # nor in db is in the wrong place or misnamed.
 PLUMBING = {
-    "app", "serve", "serving", "settings", "http", "guard", "content", "pages", "schema", "context",
+    "app", "serve", "serving", "supervising", "settings", "http", "guard", "content", "pages", "schema", "context",
     "credentials", "encoding", "errors", "paging", "cost", "live", "sharing", "topics", "pacing", "sockets", "sse",
     "events", "watching", "timeline", "nodes", "scalars",
     "log_text", "archives", "export_formats",
