@@ -25,7 +25,8 @@ from tests.bench.follower import WATCH as WATCH_LINES
 from tests.bench.ingest import LOG_POINT
 from tests.bench.rows import Row, p
 from tests.bench.server import START, Server, Wire, serving
-from tests.bench.watching import follow, read
+from tests.bench.sockets import Socket
+from tests.bench.watching import listening
 
 RATE, WATCHERS, SECONDS, ROUNDS = 50, 10, 9.0, 2
 READ_PERIOD, START_PERIOD = 0.03, 0.15
@@ -91,19 +92,19 @@ async def _noticed(server: Server, job: str, run: str, told: Noticed) -> None:
     """What others notice for a while: each kind at its own pace."""
     until = time.perf_counter() + SECONDS
     async with contextlib.AsyncExitStack() as stack:
-        sockets = [await stack.enter_async_context(follow(server, run)) for _ in range(WATCHERS)]
+        listeners = await stack.enter_async_context(
+            listening(WATCHERS, f"{server.url}/graphql", server.token, run)
+        )
         writing, reading, starting = [await server.wire() for _ in range(3)]
         for wire in (writing, reading, starting):
             stack.callback(wire.close)
-        readers = [asyncio.create_task(read(socket, told.points)) for socket in sockets]
         start = partial(starting.raw, START, p=server.pipelines["stamp"])
         await asyncio.gather(
             _write(server, writing, job, until),
             _timed(partial(reading.raw, READ), READ_PERIOD, told.reads, until),
             _timed(start, START_PERIOD, told.starts, until),
         )
-        for reader in readers:
-            reader.cancel()
+        told.points += await listeners.delays()
 
 
 async def _write(server: Server, wire: Wire, job: str, until: float) -> None:
@@ -137,7 +138,9 @@ async def _flooding(server: Server, name: str) -> AsyncIterator[str]:
 async def _watched(server: Server, job: str) -> AsyncIterator[None]:
     """One who follows a job's lines, and one who does not read what it asked for."""
     process = await _follower(server, job)
-    async with follow(server, query=WATCH_LINES, variables={"j": job, "a": 0}):
+    stalled = await asyncio.to_thread(Socket, f"{server.url}/graphql", server.token)
+    stalled.subscribe(WATCH_LINES, j=job, a=0)
+    with contextlib.closing(stalled.file):
         yield
     lines, took, pause, lag = orjson.loads((await process.communicate())[0])
     words = f"{lines:,} lines in {took:.1f} s, the longest pause {pause * 1e3:.0f} ms, late p50 {lag[0] * 1e3:.0f} ms"

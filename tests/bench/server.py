@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -204,17 +205,22 @@ START = "mutation($p: ID!) { startRun(input: {pipeline: $p}) { run { id } errors
 class Wire:
     """One connection over which operations are asked, one after the other."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str, path: str = "/graphql"
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._head = (
-            "POST /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             f"Authorization: Bearer {token}\r\nContent-Length: "
         ).encode()
 
     async def raw(self, query: str, **variables: Any) -> bytes:
         """The answer to an operation, unread."""
-        body = orjson.dumps({"query": query, "variables": variables})
+        return await self.post(orjson.dumps({"query": query, "variables": variables}))
+
+    async def post(self, body: bytes) -> bytes:
+        """The answer to some JSON, unread."""
         self._writer.write(b"%s%d\r\n\r\n%s" % (self._head, len(body), body))
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
@@ -231,6 +237,11 @@ class Limit:
 
     url: str
     process: psutil.Process
+
+    async def wire(self, path: str) -> Wire:
+        """A bare connection."""
+        parts = urlsplit(self.url)
+        return Wire(*await asyncio.open_connection(parts.hostname, parts.port), "-", path)
 
 
 @asynccontextmanager

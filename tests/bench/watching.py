@@ -1,6 +1,8 @@
 """Watching: points written to one run, a hundred or a thousand watchers, beside bare WebSockets; and a soak.
 
-The cost is the server's whole process, the writing included; `alone` is what that takes with one watcher.
+A delay is the time from before a point is sent to the server until its bytes have come to a watcher's socket
+(listeners.py), with what both clients need for themselves kept small, and equal for the bare ones. The cost is the
+server's whole process, the writing included; `alone` is what that takes with one watcher.
 """
 
 import asyncio
@@ -8,16 +10,11 @@ import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
-import httpx
 import orjson
 import psutil
-from websockets import Subprotocol
-from websockets.asyncio.client import ClientConnection, connect
 
 from tests.bench.ingest import LOG_POINT
-from tests.bench.listeners import WATCH
 from tests.bench.rows import Row, p
 from tests.bench.server import Server, limiting, serving
 
@@ -88,26 +85,31 @@ async def rows() -> list[Row]:
 
 
 async def _watched(server: Server, job: str, run: str, watchers: int) -> tuple[list[float], float, float]:
+    wire = await server.wire()
+
     async def write() -> None:
         server.number += 1
         variables = {"j": job, "p": "watched", "n": server.number, "v": time.time()}
-        await server.ask(LOG_POINT, **variables)
+        answer = await wire.raw(LOG_POINT, **variables)
+        assert b'"errors":[]' in answer, answer
 
-    async with listening(watchers, f"{server.url}/graphql", server.token, run) as listeners:
-        await asyncio.sleep(0.5)
-        return await _measured(listeners, write, server.cpu_seconds)
+    with contextlib.closing(wire):
+        async with listening(watchers, f"{server.url}/graphql", server.token, run) as listeners:
+            await asyncio.sleep(0.5)
+            return await _measured(listeners, write, server.cpu_seconds)
 
 
 async def _bare(watchers: int) -> tuple[list[float], float, float]:
     """The same messages by a server that does nothing else, at the same rate, to as many sockets."""
-    async with limiting() as bare, httpx.AsyncClient(trust_env=False) as http:
+    async with limiting() as bare:
+        wire = await bare.wire("/push")
 
         async def write() -> None:
-            body = orjson.dumps({"at": time.time(), "padding": "x" * 150})
-            await http.post(f"{bare.url}/push", content=body)
+            await wire.post(orjson.dumps({"at": time.time(), "padding": "x" * 150}))
 
-        async with listening(watchers, f"{bare.url}/listen") as listeners:
-            return await _measured(listeners, write, lambda: sum(bare.process.cpu_times()[:2]))
+        with contextlib.closing(wire):
+            async with listening(watchers, f"{bare.url}/listen") as listeners:
+                return await _measured(listeners, write, lambda: sum(bare.process.cpu_times()[:2]))
 
 
 async def _measured(
@@ -149,30 +151,3 @@ async def soak(minutes: float) -> list[Row]:
         Row(f"{label}: deliveries", len(delays), "", None, None, ""),
         Row(f"{label}: delay p99", p(delays, 99) * 1e3, "ms", 10, None, ""),
     ]
-
-
-@contextlib.asynccontextmanager
-async def follow(
-    server: Server, run: str = "", *, query: str = WATCH, variables: dict[str, Any] | None = None
-) -> AsyncIterator[ClientConnection]:
-    """A socket that is subscribed to a run's points, or to what `query` says."""
-    url = server.url.replace("http", "ws") + "/graphql"
-    headers = {"Authorization": f"Bearer {server.token}"}
-    protocols = [Subprotocol("graphql-transport-ws")]
-    async with connect(
-        url, subprotocols=protocols, additional_headers=headers, compression=None, proxy=None
-    ) as socket:
-        await socket.send('{"type":"connection_init"}')
-        await socket.recv()
-        payload = {"query": query, "variables": variables or {"r": run, "a": None}}
-        await socket.send(orjson.dumps({"id": "1", "type": "subscribe", "payload": payload}).decode())
-        yield socket
-
-
-async def read(socket: ClientConnection, delays: list[float]) -> None:
-    """Take note of how late each point comes."""
-    async for text in socket:
-        now = time.time()
-        message = orjson.loads(text)
-        if message["type"] == "next" and "series" in message["payload"]["data"]["metrics"]:
-            delays.append(now - message["payload"]["data"]["metrics"]["series"][0]["values"][0])
