@@ -5,7 +5,7 @@ orjson's time and no Python object each, and the schema stays honest. sweeping.p
 the columns that come in.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -75,11 +75,17 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         level = _plans.find(self)
         if level is None:
             return super().execute_operation(serially)
-        return self._sweep(level) if self.operation.operation is OperationType.QUERY else self._change(level)
+        match self.operation.operation:
+            case OperationType.QUERY:
+                return self._sweep(level, Sweep.run)
+            case OperationType.SUBSCRIPTION:
+                return self._sweep(level, Sweep.told)
+            case OperationType.MUTATION:
+                return self._change(level)
 
-    async def _sweep(self, level: Level) -> Any:
+    async def _sweep(self, level: Level, run: Callable[[Sweep, Level], Awaitable[dict[str, Any]]]) -> Any:
         try:
-            return ExecutionResult(await Sweep(self).run(level), None)
+            return ExecutionResult(await run(Sweep(self), level), None)
         except Exception as error:  # noqa: BLE001 - a query may be asked twice: graphql-core says what is wrong, and where
             if isinstance(error, RootFailed) and len(level.fields) == 1:
                 assert isinstance(error.__cause__, Exception)

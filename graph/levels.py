@@ -241,6 +241,8 @@ class _Planner:
             if not _is_one_change(level):
                 raise Unusual("a mutation of several parts, or one whose answer has to be looked for")
             level.fields[0].asked = None
+        if execution.operation.operation is OperationType.SUBSCRIPTION and len(level.fields) != 1:
+            raise Unusual("a subscription of several parts")
         return level
 
 
@@ -253,8 +255,6 @@ class Plans:
     def find(self, execution: Any) -> Level | None:
         """The plan of what is about to be executed; None where there is none."""
         operation = execution.operation
-        if operation.operation is OperationType.SUBSCRIPTION:
-            return None
         key = id(operation), id(execution.schema)
         known = self._plans.get(key)
         if known is not None:
@@ -265,6 +265,8 @@ class Plans:
         try:
             # With directives, the plan is that of these variables.
             level = _Planner(execution).root()
+            if operation.operation is OperationType.SUBSCRIPTION and not plain:
+                raise Unusual("a plan for every event")
         except (Unusual, RecursionError):
             level, plain = None, True
         if plain and operation.loc is not None and cost.is_remembered(operation.loc.source.body):

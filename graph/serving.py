@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from db import schema
 from graph.app import close_home, create_app
+from graph.frames import Protocol
 from graph.settings import Settings
 
 IN_USE = 6
@@ -50,7 +51,7 @@ def serve(host: str, port: int) -> None:
             port=port,
             loop="uvloop",
             http="httptools",
-            ws="websockets-sansio",
+            ws=Protocol,
             ws_per_message_deflate=False,
             ws_ping_interval=PING_SECONDS,
             ws_ping_timeout=PING_SECONDS,

@@ -209,16 +209,16 @@ class Topics:
             while result is not None:
                 if isinstance(result, PreExecutionError):
                     return
-                yield Answer(course.first, course.at, text(result, self._encode))
+                yield Answer(course.first, course.at, encoded(result, self._encode))
                 result = await anext(results, None)
 
 
-def text(result: ExecutionResult, encode: Callable[[object], bytes]) -> str:
+def encoded(result: ExecutionResult, encode: Callable[[object], bytes]) -> bytes:
     """A result as JSON."""
     payload: dict[str, Any] = {"data": result.data}
     if result.errors:
         payload["errors"] = [error.formatted for error in result.errors]
-    return encode(payload).decode()
+    return encode(payload)
 
 
 def _key(wanted: Subscription, context: Context) -> bytes:

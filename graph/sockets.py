@@ -21,6 +21,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 
 from graph.context import Context
 from graph.encoding import UNAUTHENTICATED, encode
+from graph.frames import Push, framed, push_of
 from graph.topics import Answer
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ SILENT = 4499
 
 class Adapter(ASGIWebSocketAdapter):
     """Text frames, and a close that may come twice."""
+
+    @property
+    def push(self) -> Push:
+        """What writes a frame at once."""
+        return push_of(self.ws.scope)
 
     async def send_json(self, message: Mapping[str, object]) -> None:
         await self.send(encode(message).decode())
@@ -91,10 +97,11 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         if not await self.view.admits(self.context):
             await self.close_unauthorized()
             return
-        head = f'{{"id":{orjson.dumps(operation.id).decode()},"type":"next","payload":'
+        head, push = b'{"id":%s,"type":"next","payload":' % orjson.dumps(operation.id), self.websocket.push
 
         async def tell(answer: Answer) -> None:
-            await self.websocket.send(f"{head}{answer.text}}}")
+            if not push(framed(head, answer.data, b"}")):
+                await self.websocket.send(b"".join((head, answer.data, b"}")).decode())
 
         asked = (operation.query, operation.variables, operation.operation_name)
         try:

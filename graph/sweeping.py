@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable,
 from itertools import chain, islice, repeat
 from operator import attrgetter
 from types import coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from graphql.execution.values import get_argument_values
@@ -29,6 +29,7 @@ MOST_KEYS = 1000
 """What a loader is asked for at once."""
 
 Fetch = Callable[..., Awaitable[list[Any]]]
+Made = TypeVar("Made")
 
 _driving: "Sweep | None" = None
 """The sweep whose resolver runs in this very moment: never set while anything is awaited."""
@@ -100,14 +101,25 @@ class Sweep:
 
     async def run(self, level: Level) -> dict[str, Any]:
         """The answer's data; raises whatever goes wrong, and leaves nothing behind then."""
+        (data,) = await self._whole(self._level(level, [self._execution.root_value]))
+        return data
+
+    async def told(self, level: Level) -> dict[str, Any]:
+        """The answer's data for an event of a subscription, which is the value of its only field."""
+        (field,) = level.fields
+        (part,) = await self._whole(self._parts(field, [self._execution.root_value]))
+        return {field.key: part}
+
+    async def _whole(self, beginning: Coroutine[Any, Any, Made]) -> Made:
+        """What this makes, once all that it lacks has been fetched."""
         try:
-            (data,) = await self._level(level, [self._execution.root_value])
+            made = await beginning
             while self._wanted:
                 self._waiting, self._wanted = self._wanted, {}
                 await self._fetch()
                 for asked, wanted in self._waiting.items():
                     await self._hand_on(asked, wanted)
-            return data
+            return made
         finally:
             for wanted in (*self._wanted.values(), *self._waiting.values()):
                 for parked in wanted.parked.values():

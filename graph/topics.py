@@ -31,15 +31,15 @@ _TURN_SECONDS = 0.005
 class Answer:
     """What is sent for the events of a feed from the place `first` to the place `at` (events.place)."""
 
-    def __init__(self, first: int, at: int, text: str) -> None:
+    def __init__(self, first: int, at: int, data: bytes) -> None:
         self.first = first
         self.at = at
-        self.text = text
+        self.data = data
 
     @cached_property
     def sse(self) -> bytes:
         """As a server-sent event, whose id is the feed's number."""
-        return f"id: {self.at // 2}\nevent: next\ndata: {self.text}\n\n".encode()
+        return b"id: %d\nevent: next\ndata: %s\n\n" % (self.at // 2, self.data)
 
 
 Tell = Callable[[Answer], Coroutine[Any, Any, None]]
@@ -137,7 +137,7 @@ class Topic:
                         begun = True
                         self.ready.set()
                     elif answer.at <= self.head:
-                        raise RuntimeError(f"a subscription failed after {answer.at}: {answer.text[:500]}")
+                        raise RuntimeError(f"a subscription failed after {answer.at}: {answer.data[:500]!r}")
                     else:
                         self._keep(answer)
                         await self._push(answer)
@@ -153,12 +153,12 @@ class Topic:
 
     def _keep(self, answer: Answer) -> None:
         self._window.append(answer)
-        self._bytes += len(answer.text)
+        self._bytes += len(answer.data)
         self.head = answer.at
         while len(self._window) > WINDOW_ANSWERS or (self._bytes > WINDOW_BYTES and len(self._window) > 1):
             dropped = self._window.popleft()
             self.floor = dropped.at
-            self._bytes -= len(dropped.text)
+            self._bytes -= len(dropped.data)
 
     async def _push(self, answer: Answer) -> None:
         for watcher in tuple(self._live):

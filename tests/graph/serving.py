@@ -22,6 +22,7 @@ from sqlalchemy import Pool, event
 from starlette.applications import Starlette
 
 from graph.app import create_app
+from graph.frames import Protocol
 from graph.settings import Settings
 from graph.surroundings import Surroundings
 from rungraph.api import Client
@@ -264,7 +265,7 @@ async def _listening(app: Starlette, listener: socket.socket) -> AsyncIterator[N
         app,
         lifespan="off",
         http="httptools",
-        ws="websockets-sansio",
+        ws=Protocol,
         ws_per_message_deflate=False,
         log_config=None,
         access_log=False,
