@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 import structlog
 from graphql import (
@@ -148,6 +149,47 @@ async def test_answers_equal_those_of_graphql_core(server: Server, query: str, y
     names = await _once(server)
     ours, usual = await both(server, query, **names, yes=yes)
     assert ours == usual
+
+
+@st.composite
+def subscriptions(draw: st.DrawFn) -> str:
+    """A subscription to a run from its beginning."""
+    kind = SCHEMA.subscription_type.fields["run"].type  # type: ignore[union-attr]
+    selection = draw(selections(kind, 2))
+    condition = ", $yes: Boolean!" if "$yes" in selection else ""
+    return f"subscription ($run: ID!{condition}) {{ a: run(id: $run, after: 0) {selection} }}"
+
+
+async def streamed(server: Server, query: str, **variables: Any) -> tuple[list[bytes], list[bytes]]:
+    viewer = await server.around.credentials.viewer(server.bearer.split()[1])
+    answers: list[list[bytes]] = []
+    for schema in (build(), build(execution=Usual)):
+        about = context(server.around, viewer)
+        results: Any = await schema.subscribe(query, variables, about)
+        answers.append([told(result) async for result in results])
+    return answers[0], answers[1]
+
+
+@few
+@given(query=subscriptions(), yes=st.booleans())
+async def test_events_equal_those_of_graphql_core(server: Server, query: str, yes: bool) -> None:
+    names = await _once(server)
+    ours, usual = await streamed(server, query, run=names["run"], **({"yes": yes} if "$yes" in query else {}))
+    assert ours == usual
+
+
+async def test_each_event_is_executed_once(server: Server, again: list[Any]) -> None:
+    names = await _once(server)
+    query = """subscription ($run: ID!) { run(id: $run, after: 0) {
+      __typename ... on FeedEvent { seq } ... on RunChanged { runState run { name tags { name } } }
+      ... on JobChanged { step jobState job { id outputs { name } } } ... on WorkerChanged { job { step } }
+      ... on PointsAdded { series { name values nonFinite { index kind } } }
+      ... on LinesAdded { lines { text level } } } }"""
+    ours, usual = await streamed(server, query, run=names["run"])
+    assert ours == usual
+    kinds = {orjson.loads(event)["data"]["run"]["__typename"] for event in ours}
+    assert {"RunChanged", "JobChanged", "WorkerChanged", "PointsAdded", "FeedEnded"} <= kinds
+    assert not [entry for entry in again if entry["event"] == "executed again"]
 
 
 DEEP = """query ($run: ID!, $job: ID!) {
