@@ -26,7 +26,7 @@ class Protocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if self.handshake_initiated and not self.handshake_complete:
-            self.scope["extensions"][_EXTENSION] = {"push": self._push}  # type: ignore[index]
+            self.scope["extensions"][_EXTENSION] = {"push": self._push}
 
     def _push(self, frame: bytes) -> bool:
         free = self.handshake_complete and self.writable.is_set() and not self.conn.extensions
