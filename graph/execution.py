@@ -5,7 +5,7 @@ orjson's time and no Python object each, and the schema stays honest. sweeping.p
 the columns that come in.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -75,17 +75,17 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         level = _plans.find(self)
         if level is None:
             return super().execute_operation(serially)
-        match self.operation.operation:
-            case OperationType.QUERY:
-                return self._sweep(level, Sweep.run)
-            case OperationType.SUBSCRIPTION:
-                return self._sweep(level, Sweep.told)
-            case OperationType.MUTATION:
-                return self._change(level)
+        changes = self.operation.operation is OperationType.MUTATION
+        return self._change(level) if changes else self._sweep(level)
 
-    async def _sweep(self, level: Level, run: Callable[[Sweep, Level], Awaitable[dict[str, Any]]]) -> Any:
+    async def _sweep(self, level: Level) -> Any:
+        """Execute a query, or a subscription for an event, which is the root value and that of its only field."""
+        sweep, is_query = Sweep(self), self.operation.operation is OperationType.QUERY
         try:
-            return ExecutionResult(await run(Sweep(self), level), None)
+            if is_query:
+                return ExecutionResult(await sweep.run(level), None)
+            (field,) = level.fields
+            return ExecutionResult({field.key: await sweep.completed(field, self.root_value)}, None)
         except Exception as error:  # noqa: BLE001 - a query may be asked twice: graphql-core says what is wrong, and where
             if isinstance(error, RootFailed) and len(level.fields) == 1:
                 assert isinstance(error.__cause__, Exception)

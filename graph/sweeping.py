@@ -104,12 +104,6 @@ class Sweep:
         (data,) = await self._whole(self._level(level, [self._execution.root_value]))
         return data
 
-    async def told(self, level: Level) -> dict[str, Any]:
-        """The answer's data for an event of a subscription, which is the value of its only field."""
-        (field,) = level.fields
-        (part,) = await self._whole(self._parts(field, [self._execution.root_value]))
-        return {field.key: part}
-
     async def _whole(self, beginning: Coroutine[Any, Any, Made]) -> Made:
         """What this makes, once all that it lacks has been fetched."""
         try:
@@ -135,7 +129,7 @@ class Sweep:
 
     async def completed(self, field: Field, made: Any) -> Any:
         """What a field made as a part of the answer; raises whatever goes wrong."""
-        (part,) = await self._parts(field, [made])
+        (part,) = await self._whole(self._parts(field, [made]))
         return part
 
     async def load(self, fetch: Fetch, key: Hashable) -> Any:

@@ -42,7 +42,7 @@ BARE = ("client/rungraph/__init__.py", "backends/watcher.py")
 PLUMBING = {
     "app", "serve", "serving", "supervising", "settings", "http", "guard", "content", "pages", "schema", "context",
     "credentials", "encoding", "errors", "paging", "cost", "live", "sharing", "topics", "pacing", "sockets", "sse",
-    "events", "watching", "timeline", "nodes", "scalars",
+    "events", "watching", "timeline", "nodes", "scalars", "frames",
     "log_text", "archives", "export_formats",
     "functions", "execution", "leaves", "levels", "remembered", "surroundings", "sweeping", "enums", "variables",
 }  # fmt: skip
