@@ -64,7 +64,7 @@ class Compactor:
         while True:
             async with self._database.read() as session:
                 page = await compaction.due(session, after, most=_PAGE)
-            done = [each for each in page if self._is_time(each) and await self._look_at(each)]
+            done = [each for each in page if self._is_time(each) and await self._rested(each)]
             if done:
                 async with self._database.begin(aside=True) as session:
                     await compaction.settle(session, done)
@@ -79,6 +79,13 @@ class Compactor:
         if due.ended or due.head - head >= _MANY_NUMBERS:
             return True
         return due.head > head and time.monotonic() - at >= _LATE_SECONDS
+
+    async def _rested(self, due: Due) -> bool:
+        """As `_look_at`; then as long a rest, for of years that were never settled there may be a million."""
+        began = time.monotonic()
+        settled = await self._look_at(due)
+        await asyncio.sleep(time.monotonic() - began)
+        return settled
 
     async def _look_at(self, due: Due) -> bool:
         """Do what there is to do of a feed; True when nothing is left and nothing will come."""

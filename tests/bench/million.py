@@ -116,7 +116,16 @@ def _chunk(
             "epochs": int(picks[index, 5]) % 100,
         }
         made: dict[str, list[dict[str, Any]]] = {
-            "feeds": [{**feed, "kind": "RUN", "id": 1_000_000 + number, "owner": run_id, "ended": True}],
+            "feeds": [
+                {
+                    **feed,
+                    "kind": "RUN",
+                    "id": 1_000_000 + number,
+                    "owner": run_id,
+                    "ended": True,
+                    "settled": True,
+                }
+            ],
             "runs": [
                 {
                     **run,
