@@ -21,7 +21,7 @@ EXPLORER := graph/static/index.html
 EXPLORER_SOURCES := $(shell find graph/explorer -name node_modules -prune -o -type f -print)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow test-adapters lint bench schema explorer requirements
+.PHONY: help demo serve test test-slow test-docker test-kubernetes test-adapters lint bench schema explorer requirements
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,13 @@ test: $(TOOLS) $(EXPLORER) ## the tests, without the slow ones
 	$(BIN)/pytest
 
 test-slow: $(TOOLS) $(EXPLORER) ## the slow tests, and those by example with all of their examples
-	$(BIN)/pytest -m "slow or hypothesis" --hypothesis-profile=whole
+	$(BIN)/pytest -m "(slow or hypothesis) and not docker and not kubernetes" --hypothesis-profile=whole
+
+test-docker: $(TOOLS) ## the tests with the Docker engine that DOCKER_HOST names
+	$(BIN)/pytest -m docker -n 2
+
+test-kubernetes: $(TOOLS) ## the tests with the disposable cluster that RUNGRAPH_TEST_KUBECONFIG leads to
+	$(BIN)/pytest -m kubernetes -n 2
 
 test-adapters: $(ADAPTERS)/stamp ## the adapters with the real training libraries, which it installs (1.4 GB)
 	RUNGRAPH_TEST_REQUIRE=adapters $(ADAPTERS)/bin/python -m pytest -n 2 tests/client/adapters

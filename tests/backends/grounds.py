@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from backends.base import Backend, Ended, Handle, JobSpec, Observation, Piece, WorkerStarted
+from tests.backends.players import player
 
 DEADLINE_SECONDS = 60.0
 """How long anything may take on a busy machine."""
@@ -18,10 +19,18 @@ T = TypeVar("T")
 
 @dataclass
 class Ground:
-    """One place where jobs run. Every adapter opened here sees what the others launched."""
+    """One place where jobs run. Every adapter opened here sees what the others launched.
+
+    `prepared` is what its jobs run in. `count` says how often a job was started where that can be told without
+    running it.
+    """
 
     make: Callable[[], Backend]
     source: Path
+    prepared: str = ""
+    count: Callable[[Handle], int] | None = None
+    prefix: str = "job"
+    """Of the names of its jobs, which others on the same engine must not have."""
     numbers: "itertools.count[int]" = field(default_factory=itertools.count)
     opened: list[Backend] = field(default_factory=list)
 
@@ -36,10 +45,20 @@ class Ground:
         ran = "import os; open(os.environ['RUNGRAPH_OUTPUT'] + '/ran', 'a').write('x')\n"
         return self.command("python", "-S", "-c", ran + code, **more)
 
+    def script(self, *steps: str, **more: Any) -> JobSpec:
+        """A job that plays a script of `backends/scripts.py`, on whatever there is to play it."""
+        if self.count is not None:
+            return self.command("fake", *(steps or ("wait 0",)), **more)
+        return self.command("python", "-S", "-c", player(), *steps, **more)
+
     def command(self, *command: str, **more: Any) -> JobSpec:
-        name = f"job-{next(self.numbers)}"
-        spec = JobSpec(name, command, source=self.source, prepared="", input_document=b"{}")
+        name = f"{self.prefix}-{next(self.numbers)}"
+        spec = JobSpec(name, command, source=self.source, prepared=self.prepared, input_document=b"{}")
         return replace(spec, **more)
+
+    async def ran(self, adapter: Backend, handle: Handle) -> int:
+        """How often a job was started."""
+        return self.count(handle) if self.count else await ran(adapter, handle)
 
 
 class Witness:

@@ -1,8 +1,15 @@
-"""What base.py promises, asked of every adapter. A new one is one more parameter of `ground`."""
+"""What base.py promises, asked of every adapter. A new one is one more parameter of `ground`.
+
+Jobs are scripts that the fake backend computes and the others have played by real processes (players.py); what
+only real code can show is REAL. Kinds in containers need an engine or a cluster, and run by `make test-docker`
+and `make test-kubernetes`.
+"""
 
 import asyncio
+import importlib
 import json
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,14 +17,19 @@ import pytest
 
 from backends import base
 from backends.base import Backend, Ended, EndReason, Missing, Stream, WorkerStarted
-from tests.backends import localground
-from tests.backends.grounds import DEADLINE_SECONDS, FOREVER, Ground, Witness, eventually, lines, pieces, ran
+from tests.backends.grounds import DEADLINE_SECONDS, Ground, Witness, eventually, lines, pieces
+
+IN_CONTAINERS: tuple[str, ...] = ()
+"""The kinds whose tests run apart: each is a marker, too."""
+RUNNING = ["local", *(pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in IN_CONTAINERS)]
+REAL = pytest.mark.parametrize("ground", RUNNING, indirect=True)
+"""For what needs somebody to run it."""
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=["fake", *RUNNING])
 async def ground(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ground]:
-    kinds = {"local": localground.stand}
-    async with kinds[request.param](tmp_path) as ground:
+    kind = importlib.import_module(f"tests.backends.{request.param}ground")
+    async with kind.stand(tmp_path) as ground:
         yield ground
 
 
@@ -28,7 +40,7 @@ async def adapter(ground: Ground) -> Backend:
 
 async def test_launch_returns_before_the_job_ends(ground: Ground, adapter: Backend) -> None:
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job(FOREVER))
+        handle = await adapter.launch(ground.script("hang"))
         started = await witness.started(handle)
         assert (started.rank, bool(started.node), bool(started.address)) == (0, True, True)
         assert not witness.of(Ended, handle["name"])
@@ -36,24 +48,24 @@ async def test_launch_returns_before_the_job_ends(ground: Ground, adapter: Backe
 
 async def test_a_job_that_exits_with_zero_is_completed(ground: Ground, adapter: Backend) -> None:
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job("pass"))
+        handle = await adapter.launch(ground.script())
         ended = await witness.ended(handle)
         assert (ended.reason, ended.exit_code, ended.exit_codes) == (EndReason.COMPLETED, 0, {0: 0})
         assert ended.at_us >= (await witness.started(handle)).at_us
 
 
 async def test_launching_a_name_again_gives_the_one_job_it_has(ground: Ground, adapter: Backend) -> None:
-    job = ground.job("pass")
+    job = ground.script()
     handles = await asyncio.gather(*(adapter.launch(job) for _ in range(5)))
     async with Witness(adapter, handles[0]) as witness:
         await witness.ended(handles[0])
     handles.append(await adapter.launch(job))
     assert all(each == handles[0] for each in handles)
-    assert await ran(adapter, handles[0]) == 1
+    assert await ground.ran(adapter, handles[0]) == 1
 
 
 async def test_a_launch_whose_handle_was_never_recorded_is_adopted(ground: Ground, adapter: Backend) -> None:
-    job = ground.job("print('ready', flush=True)\n" + FOREVER)
+    job = ground.script("print ready", "hang")
     lost = await adapter.launch(job)
     await adapter.close()
     fresh = await ground.open()
@@ -63,20 +75,20 @@ async def test_a_launch_whose_handle_was_never_recorded_is_adopted(ground: Groun
         await witness.sees(base.HasOutput, handle)
         await fresh.stop(handle, 0)
         await witness.ended(handle)
-    assert await ran(fresh, handle) == 1
+    assert await ground.ran(fresh, handle) == 1
 
 
 async def test_two_servers_that_launch_one_name_at_once_run_it_once(ground: Ground, adapter: Backend) -> None:
-    other, job = await ground.open(), ground.job("pass")
+    other, job = await ground.open(), ground.script()
     one, two = await asyncio.gather(adapter.launch(job), other.launch(job))
     assert one == two
     async with Witness(other, two) as witness:
         await witness.ended(two)
-    assert await ran(adapter, one) == 1
+    assert await ground.ran(adapter, one) == 1
 
 
 async def test_an_unknown_handle_is_missing(ground: Ground, adapter: Backend) -> None:
-    handle = await adapter.launch(ground.job("pass"))
+    handle = await adapter.launch(ground.script())
     unknown = {**handle, "name": "nobody"}
     async with Witness(adapter, unknown) as witness:
         assert await witness.sees(Missing, unknown) == Missing("nobody")
@@ -87,7 +99,7 @@ async def test_an_unknown_handle_is_missing(ground: Ground, adapter: Backend) ->
 
 async def test_stop_repeats_silently_and_an_end_follows(ground: Ground, adapter: Backend) -> None:
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job(FOREVER))
+        handle = await adapter.launch(ground.script("hang"))
         await witness.started(handle)
         await asyncio.gather(*(adapter.stop(handle, 10) for _ in range(3)))
         ended = await witness.ended(handle)
@@ -97,18 +109,16 @@ async def test_stop_repeats_silently_and_an_end_follows(ground: Ground, adapter:
 
 
 async def test_stop_asks_politely_first(ground: Ground, adapter: Backend) -> None:
-    code = "import signal, sys; signal.signal(15, lambda *_: sys.exit(7)); print('ready', flush=True)\n"
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job(code + FOREVER))
+        handle = await adapter.launch(ground.script("term 7", "print ready", "hang"))
         await witness.sees(base.HasOutput, handle)
         await adapter.stop(handle, 60)
         assert (await witness.ended(handle)).exit_code == 7
 
 
 async def test_stop_forces_what_does_not_listen(ground: Ground, adapter: Backend) -> None:
-    code = "import signal; signal.signal(15, signal.SIG_IGN); print('ready', flush=True)\n"
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job(code + FOREVER))
+        handle = await adapter.launch(ground.script("term ignore", "print ready", "hang"))
         await witness.sees(base.HasOutput, handle)
         await adapter.stop(handle, 60)
         await adapter.stop(handle, 0.05)
@@ -118,11 +128,10 @@ async def test_stop_forces_what_does_not_listen(ground: Ground, adapter: Backend
 
 
 async def test_exit_code_and_output_survive_the_end(ground: Ground, adapter: Backend) -> None:
-    code = (
-        "import sys; print('one\\ntwo'); print('oh', file=sys.stderr); sys.stdout.write('last'); sys.exit(3)"
-    )
+    last = f"bytes 1 {b'last'.hex()}"
+    job = ground.script("print one", "print two", "error oh", last, "exit 3")
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job(code))
+        handle = await adapter.launch(job)
         assert (await witness.ended(handle)).exit_code == 3
     found = await pieces(adapter, handle)
     assert lines(found, Stream.STDOUT) == [b"one", b"two", b"last"]
@@ -132,7 +141,7 @@ async def test_exit_code_and_output_survive_the_end(ground: Ground, adapter: Bac
 
 async def test_output_is_hinted_at_and_read_while_the_job_runs(ground: Ground, adapter: Backend) -> None:
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job("print('hello', flush=True)\n" + FOREVER))
+        handle = await adapter.launch(ground.script("print hello", "hang"))
         await witness.sees(base.HasOutput, handle)
         output = await adapter.read(handle, 0, 0)
         assert [piece.data for piece in output.pieces] == [b"hello"]
@@ -143,7 +152,7 @@ async def test_what_is_said_to_be_stored_leaves_the_rest_in_its_place(
     ground: Ground, adapter: Backend
 ) -> None:
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job("for n in range(40_000): print('line', n)"))
+        handle = await adapter.launch(ground.script("every 0 40000 print line {n}"))
         await witness.ended(handle)
     first = await adapter.read(handle, 0, 0, 1 << 16)
     rest = await adapter.read(handle, 0, first.next_offset)
@@ -156,11 +165,10 @@ async def test_what_is_said_to_be_stored_leaves_the_rest_in_its_place(
 
 
 async def test_noise_and_lines_without_end_are_kept_exactly(ground: Ground, adapter: Backend) -> None:
-    code = (
-        "import sys; sys.stdout.buffer.write(b'\\n' + bytes(range(256)) * 1000 + b'\\n\\n' + b'x' * 300000)"
-    )
+    noise = f"bytes 1000 {bytes(range(256)).hex()}"
+    job = ground.script("bytes 1 0a", noise, "bytes 2 0a", "bytes 300000 78")
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job(code))
+        handle = await adapter.launch(job)
         await witness.ended(handle)
     expected = b"\n" + bytes(range(256)) * 1000 + b"\n\n" + b"x" * 300000
     found = await pieces(adapter, handle, limit=1000)
@@ -170,8 +178,8 @@ async def test_noise_and_lines_without_end_are_kept_exactly(ground: Ground, adap
 
 async def test_a_fresh_instance_observes_from_the_stored_handle(ground: Ground, adapter: Backend) -> None:
     async with Witness(adapter) as witness:
-        running = await adapter.launch(ground.job(FOREVER))
-        done = await adapter.launch(ground.job("raise SystemExit(4)"))
+        running = await adapter.launch(ground.script("hang"))
+        done = await adapter.launch(ground.script("exit 4"))
         start, end = await witness.started(running), await witness.ended(done)
     fresh = await ground.open()
     running, done = json.loads(json.dumps(running)), json.loads(json.dumps(done))
@@ -183,13 +191,14 @@ async def test_a_fresh_instance_observes_from_the_stored_handle(ground: Ground, 
 
 
 async def test_close_leaves_jobs_alive(ground: Ground, adapter: Backend) -> None:
-    code = "import sys, os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint('went on')"
-    handle = await adapter.launch(ground.job(code))
+    handle = await adapter.launch(ground.script("wait 1", "print went on"))
     await adapter.close()
-    (ground.source / "go").touch()
+    closed_us = time.time() * 1e6
     fresh = await ground.open()
     async with Witness(fresh, handle) as witness:
-        assert (await witness.ended(handle)).reason == EndReason.COMPLETED
+        ended = await witness.ended(handle)
+    assert ended.reason == EndReason.COMPLETED
+    assert ended.at_us > closed_us
     assert lines(await pieces(fresh, handle), Stream.STDOUT) == [b"went on"]
 
 
@@ -201,7 +210,7 @@ async def test_close_ends_the_watch(ground: Ground, adapter: Backend) -> None:
 
 
 async def test_what_was_launched_before_the_watch_is_watched_too(ground: Ground, adapter: Backend) -> None:
-    handle = await adapter.launch(ground.job("pass"))
+    handle = await adapter.launch(ground.script())
     async with Witness(adapter) as witness:
         await witness.ended(handle)
 
@@ -210,7 +219,7 @@ async def test_concurrent_calls_are_safe(ground: Ground, adapter: Backend) -> No
     async with Witness(adapter) as witness:
 
         async def live(number: int) -> None:
-            handle = await adapter.launch(ground.job(f"print({number}, flush=True)\n{FOREVER}"))
+            handle = await adapter.launch(ground.script(f"print {number}", "hang"))
             await witness.sees(base.HasOutput, handle)
             await asyncio.gather(adapter.stop(handle, 5), pieces(adapter, handle), adapter.stop(handle, 1))
             await witness.ended(handle)
@@ -223,16 +232,10 @@ async def test_concurrent_calls_are_safe(ground: Ground, adapter: Backend) -> No
 async def test_a_job_finds_its_document_its_files_and_its_folders(ground: Ground, adapter: Backend) -> None:
     content = ground.source / "blob"
     content.write_bytes(b"\0data" * 1000)
-    (ground.source / "main.py").write_text(
-        "import os, pathlib\n"
-        "given, made = (pathlib.Path(os.environ['RUNGRAPH_' + n]) for n in ('INPUT', 'OUTPUT'))\n"
-        "made.joinpath('copy').write_bytes(given.joinpath('data.bin').read_bytes())\n"
-        "given.joinpath('data.bin').write_text('mine to change')\n"
-        "print(given.joinpath('input.json').read_text(), os.environ['EXTRA'])\n"
-    )
-    job = ground.command(
-        "python",
-        "main.py",
+    job = ground.script(
+        "copy data.bin copy",
+        "document",
+        "show EXTRA",
         input_document=b'{"name": "x"}',
         inputs=(base.InputFile("data.bin", content),),
         environment={"EXTRA": "é"},
@@ -240,8 +243,18 @@ async def test_a_job_finds_its_document_its_files_and_its_folders(ground: Ground
     async with Witness(adapter) as witness:
         handle = await adapter.launch(job)
         assert (await witness.ended(handle)).reason == EndReason.COMPLETED
-    assert lines(await pieces(adapter, handle), Stream.STDOUT) == ['{"name": "x"} é'.encode()]
+    assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b'{"name": "x"}', "é".encode()]
     assert (await adapter.outputs(handle) / "copy").read_bytes() == content.read_bytes() == b"\0data" * 1000
+
+
+@REAL
+async def test_a_command_runs_in_the_folder_of_its_module(ground: Ground, adapter: Backend) -> None:
+    (ground.source / "main.py").write_text("import beside\nprint(beside.WORD)\n")
+    (ground.source / "beside.py").write_text("WORD = 'found'\n")
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.command("python", "main.py"))
+        assert (await witness.ended(handle)).reason == EndReason.COMPLETED
+    assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"found"]
 
 
 async def test_the_environment_of_the_server_stays_with_it(
@@ -250,7 +263,7 @@ async def test_the_environment_of_the_server_stays_with_it(
     monkeypatch.setenv("RUNGRAPH_DATABASE_URL", "secret")
     fresh = await ground.open()
     async with Witness(fresh) as witness:
-        handle = await fresh.launch(ground.job("import os; print(sorted(os.environ))"))
+        handle = await fresh.launch(ground.script("show"))
         await witness.ended(handle)
     (text,) = lines(await pieces(fresh, handle), Stream.STDOUT)
     assert b"RUNGRAPH_OUTPUT" in text
@@ -261,10 +274,7 @@ async def test_the_environment_of_the_server_stays_with_it(
 
 async def test_a_command_that_does_not_exist_ends_the_attempt(ground: Ground, adapter: Backend) -> None:
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.command("frobnicate", "--all"))
-        ended = await witness.ended(handle)
-    assert (ended.reason, ended.exit_code) == (EndReason.LAUNCH_REJECTED, None)
-    assert "frobnicate" in (ended.message or "")
+        assert "frobnicate" in await rejected(adapter, witness, ground.command("frobnicate", "--all"))
 
 
 @pytest.mark.parametrize(
@@ -276,12 +286,12 @@ async def test_what_can_never_run_is_rejected(
     ground: Ground, adapter: Backend, wrong: dict[str, object]
 ) -> None:
     with pytest.raises(base.LaunchRejected):
-        await adapter.launch(ground.job("pass", **wrong))
+        await adapter.launch(ground.script(**wrong))
 
 
 async def test_remove_forgets_an_attempt_and_repeats_silently(ground: Ground, adapter: Backend) -> None:
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job("pass"))
+        handle = await adapter.launch(ground.script())
         await witness.ended(handle)
     for _ in range(2):
         await adapter.remove(handle)
@@ -311,10 +321,9 @@ async def test_the_client_can_be_imported_where_it_was_brought(ground: Ground, a
 
 
 async def test_workers_know_each_other_by_rank(ground: Ground, adapter: Backend) -> None:
-    names = ["RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RUNGRAPH_HOSTS"]
-    code = f"import os; print(*(os.environ[name] for name in {names}))"
+    names = "RANK WORLD_SIZE MASTER_ADDR MASTER_PORT RUNGRAPH_HOSTS"
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job(code, workers=3))
+        handle = await adapter.launch(ground.script(f"show {names}", workers=3))
         ended = await witness.ended(handle)
     assert (ended.reason, ended.exit_codes) == (EndReason.COMPLETED, {0: 0, 1: 0, 2: 0})
     assert {each.rank for each in witness.of(WorkerStarted, handle["name"])} == {0, 1, 2}
@@ -325,9 +334,8 @@ async def test_workers_know_each_other_by_rank(ground: Ground, adapter: Backend)
 
 
 async def test_a_worker_that_fails_ends_the_others(ground: Ground, adapter: Backend) -> None:
-    code = "import os, sys\nif os.environ['RANK'] == '1': sys.exit(5)\n" + FOREVER
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job(code, workers=2))
+        handle = await adapter.launch(ground.script("rank 1 exit 5", "hang", workers=2))
         ended = await witness.ended(handle)
     assert (ended.reason, ended.exit_code, ended.exit_codes[1]) == (EndReason.EXIT_CODE, 5, 5)
     assert ended.exit_codes[0] != 0
@@ -353,6 +361,7 @@ print(total)
 """
 
 
+@REAL
 async def test_workers_meet_at_the_address_they_are_told(ground: Ground, adapter: Backend) -> None:
     async with Witness(adapter) as witness:
         handles = [await adapter.launch(ground.job(ALLREDUCE, workers=4)) for _ in range(2)]
@@ -364,12 +373,12 @@ async def test_workers_meet_at_the_address_they_are_told(ground: Ground, adapter
 
 async def test_all_workers_start_or_none(ground: Ground, adapter: Backend) -> None:
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.command("nowhere", workers=3))
-        ended = await witness.ended(handle)
-    assert (ended.reason, ended.exit_codes) == (EndReason.LAUNCH_REJECTED, {})
-    assert not witness.of(WorkerStarted, handle["name"])
+        job = ground.command("nowhere", workers=3)
+        assert "nowhere" in await rejected(adapter, witness, job)
+    assert not witness.of(WorkerStarted, job.name)
 
 
+@pytest.mark.parametrize("ground", ["local"], indirect=True)
 async def test_workers_are_given_their_gpus(ground: Ground, adapter: Backend) -> None:
     code = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
     async with Witness(adapter) as witness:
@@ -379,21 +388,61 @@ async def test_workers_are_given_their_gpus(ground: Ground, adapter: Backend) ->
         assert lines(await pieces(adapter, handle, rank=rank), Stream.STDOUT) == [b"3,1"]
 
 
-async def test_nothing_to_prepare_costs_nothing(ground: Ground, adapter: Backend) -> None:
+async def test_preparing_again_costs_nothing(ground: Ground, adapter: Backend) -> None:
     told: list[str] = []
 
     async def log(line: str) -> None:
         told.append(line)
 
-    prepared = await adapter.prepare(base.PrepareSpec("v1", ground.source, ()), log)
+    spec = base.PrepareSpec("v1", ground.source, ())
+    prepared = await adapter.prepare(spec, log)
+    told.clear()
+    assert (await adapter.prepare(spec, log), told) == (prepared, [])
     async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job("print('ran')", prepared=prepared))
+        handle = await adapter.launch(ground.script("print ran", prepared=prepared))
+        await witness.ended(handle)
+    assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"ran"]
+
+
+async def test_a_job_over_its_memory_is_told_to_be(ground: Ground, adapter: Backend) -> None:
+    job = ground.script("print begun", "oom", resources=base.Resources(memory_bytes=64 << 20))
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(job)
+        ended = await witness.ended(handle)
+    assert ended.reason == EndReason.OUT_OF_MEMORY
+    assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"begun"]
+
+
+async def test_a_suspended_job_stands_still_until_it_is_resumed(ground: Ground, adapter: Backend) -> None:
+    if not adapter.capabilities.suspends:
+        pytest.skip("this kind does not suspend")
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.script("every 0.01 10000 print {n}"))
+        await witness.sees(base.HasOutput, handle)
+        await adapter.suspend(handle)
+        await asyncio.sleep(0.5)  # it is a matter of time here: nothing is to happen in it
+        still = await pieces(adapter, handle)
+        await asyncio.sleep(0.3)
+        assert await pieces(adapter, handle) == still
+        await adapter.resume(handle)
+
+        async def goes_on() -> bool:
+            return len(await pieces(adapter, handle)) > len(still)
+
+        await eventually(goes_on)
+        await adapter.stop(handle, 0)
         await witness.ended(handle)
 
-    async def printed() -> list[bytes]:
-        return lines(await pieces(adapter, handle), Stream.STDOUT)
 
-    assert (await eventually(printed), told) == ([b"ran"], [])
+async def rejected(adapter: Backend, witness: Witness, job: base.JobSpec) -> str:
+    """Why a job is rejected: at once, or when it was tried."""
+    try:
+        handle = await adapter.launch(job)
+    except base.LaunchRejected as error:
+        return error.reason
+    ended = await witness.ended(handle)
+    assert (ended.reason, ended.exit_code, ended.exit_codes) == (EndReason.LAUNCH_REJECTED, None, {})
+    return ended.message or ""
 
 
 async def _all(watch: AsyncIterator[base.Observation]) -> list[base.Observation]:
