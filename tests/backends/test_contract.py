@@ -301,7 +301,7 @@ async def test_remove_forgets_an_attempt_and_repeats_silently(ground: Ground, ad
 
 async def test_what_is_held_can_be_found_until_it_is_removed(ground: Ground, adapter: Backend) -> None:
     async with Witness(adapter) as witness:
-        handles = [await adapter.launch(ground.job("pass")) for _ in range(2)]
+        handles = [await adapter.launch(ground.script()) for _ in range(2)]
         for handle in handles:
             await witness.ended(handle)
     fresh = await ground.open()
@@ -310,6 +310,7 @@ async def test_what_is_held_can_be_found_until_it_is_removed(ground: Ground, ada
     assert len(await adapter.held()) == 1
 
 
+@REAL
 async def test_the_client_can_be_imported_where_it_was_brought(ground: Ground, adapter: Backend) -> None:
     client = ground.source.parent / "client"
     (client / "brought").mkdir(parents=True)
