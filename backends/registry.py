@@ -18,7 +18,13 @@ def _local(home: Path, options: Mapping[str, Any]) -> Backend:
     return adapter(home, options)
 
 
-KINDS: dict[str, Construct] = {"local": _local}
+def _fake(home: Path, options: Mapping[str, Any]) -> Backend:
+    from backends.fake import adapter
+
+    return adapter(home, options)
+
+
+KINDS: dict[str, Construct] = {"local": _local, "fake": _fake}
 
 
 def construct(kind: str, home: Path, options: Mapping[str, Any]) -> Backend:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backends import base, fake
+from backends import base, registry
 from backends.base import Ended, EndReason, Missing, Stream, WorkerStarted
 from backends.fake import Fake, FakeOptions
 from backends.fake_cluster import Cluster
@@ -133,7 +133,7 @@ async def test_a_watch_is_ended_by_the_cluster_going_away(ground: Ground, cluste
 
 
 async def test_of_any_other_command_it_is_said_that_it_would_run(ground: Ground, tmp_path: Path) -> None:
-    adapter = fake.adapter(tmp_path, {"cluster": str(tmp_path / "dry")})
+    adapter = registry.construct("fake", tmp_path, {"cluster": str(tmp_path / "dry")})
     await adapter.open()
     job = ground.command("python", "train.py")
     assert (await end_of(adapter, job)).reason is EndReason.COMPLETED
@@ -181,5 +181,5 @@ async def test_what_is_removed_is_missing_to_every_server(ground: Ground, cluste
 )
 def test_an_option_that_cannot_be_meant_is_named(tmp_path: Path, options: dict[str, Any], wrong: str) -> None:
     with pytest.raises(base.BadOptions) as raised:
-        fake.adapter(tmp_path, options)
+        registry.construct("fake", tmp_path, options)
     assert raised.value.option == wrong
