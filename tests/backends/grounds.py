@@ -8,7 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from backends.base import Backend, Ended, Handle, JobSpec, Observation, Piece, WorkerStarted
+from backends.base import (
+    Backend,
+    Ended,
+    EndReason,
+    Handle,
+    JobSpec,
+    LaunchRejected,
+    Observation,
+    Piece,
+    WorkerStarted,
+)
 from tests.backends.players import player
 
 DEADLINE_SECONDS = 60.0
@@ -135,3 +145,14 @@ def lines(found: Sequence[Piece], stream: int) -> list[bytes]:
 async def ran(adapter: Backend, handle: Handle) -> int:
     """How often the job was started."""
     return len((await adapter.outputs(handle) / "ran").read_bytes())
+
+
+async def rejected(adapter: Backend, witness: Witness, job: JobSpec) -> str:
+    """Why a job is rejected: at once, or when it was tried."""
+    try:
+        handle = await adapter.launch(job)
+    except LaunchRejected as error:
+        return error.reason
+    ended = await witness.ended(handle)
+    assert (ended.reason, ended.exit_code, ended.exit_codes) == (EndReason.LAUNCH_REJECTED, None, {})
+    return ended.message or ""

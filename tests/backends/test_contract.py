@@ -1,4 +1,4 @@
-"""What base.py promises, asked of every adapter. A new one is one more parameter of `ground`.
+"""What base.py promises, asked of every adapter. A new one is one more of kinds.py.
 
 Jobs are scripts that the fake backend computes and the others have played by real processes (players.py); what
 only real code can show is REAL. Kinds in containers need an engine or a cluster, and run by `make test-docker`
@@ -6,7 +6,6 @@ and `make test-kubernetes`.
 """
 
 import asyncio
-import importlib
 import json
 import os
 import time
@@ -16,26 +15,9 @@ from pathlib import Path
 import pytest
 
 from backends import base
-from backends.base import Backend, Ended, EndReason, Missing, Stream, WorkerStarted
-from tests.backends.grounds import DEADLINE_SECONDS, Ground, Witness, eventually, lines, pieces
-
-IN_CONTAINERS: tuple[str, ...] = ()
-"""The kinds whose tests run apart: each is a marker, too."""
-RUNNING = ["local", *(pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in IN_CONTAINERS)]
-REAL = pytest.mark.parametrize("ground", RUNNING, indirect=True)
-"""For what needs somebody to run it."""
-
-
-@pytest.fixture(params=["fake", *RUNNING])
-async def ground(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ground]:
-    kind = importlib.import_module(f"tests.backends.{request.param}ground")
-    async with kind.stand(tmp_path) as ground:
-        yield ground
-
-
-@pytest.fixture
-async def adapter(ground: Ground) -> Backend:
-    return await ground.open()
+from backends.base import Backend, Ended, EndReason, Missing, Stream
+from tests.backends.grounds import DEADLINE_SECONDS, Ground, Witness, eventually, lines, pieces, rejected
+from tests.backends.kinds import REAL
 
 
 async def test_launch_returns_before_the_job_ends(ground: Ground, adapter: Backend) -> None:
@@ -321,74 +303,6 @@ async def test_the_client_can_be_imported_where_it_was_brought(ground: Ground, a
     assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"from afar"]
 
 
-async def test_workers_know_each_other_by_rank(ground: Ground, adapter: Backend) -> None:
-    names = "RANK WORLD_SIZE MASTER_ADDR MASTER_PORT RUNGRAPH_HOSTS"
-    async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.script(f"show {names}", workers=3))
-        ended = await witness.ended(handle)
-    assert (ended.reason, ended.exit_codes) == (EndReason.COMPLETED, {0: 0, 1: 0, 2: 0})
-    assert {each.rank for each in witness.of(WorkerStarted, handle["name"])} == {0, 1, 2}
-    told = [lines(await pieces(adapter, handle, rank=rank), Stream.STDOUT)[0].split() for rank in range(3)]
-    assert [(rank, size) for rank, size, *_ in told] == [(b"0", b"3"), (b"1", b"3"), (b"2", b"3")]
-    assert len({tuple(rest) for _, _, *rest in told}) == 1
-    assert told[0][4].count(b",") == 2
-
-
-async def test_a_worker_that_fails_ends_the_others(ground: Ground, adapter: Backend) -> None:
-    async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.script("rank 1 exit 5", "hang", workers=2))
-        ended = await witness.ended(handle)
-    assert (ended.reason, ended.exit_code, ended.exit_codes[1]) == (EndReason.EXIT_CODE, 5, 5)
-    assert ended.exit_codes[0] != 0
-    assert ended.message == "rank 1: exited with 5"
-
-
-ALLREDUCE = """
-import os, socket, time
-rank, size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
-address = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
-if rank == 0:
-    server = socket.create_server(address)
-    peers = [server.accept()[0] for _ in range(size - 1)]
-    total = rank + sum(peer.recv(1)[0] for peer in peers)
-    for peer in peers: peer.send(bytes([total]))
-else:
-    while True:
-        try: mine = socket.create_connection(address); break
-        except ConnectionRefusedError: time.sleep(0.01)
-    mine.send(bytes([rank]))
-    total = mine.recv(1)[0]
-print(total)
-"""
-
-
-@REAL
-async def test_workers_meet_at_the_address_they_are_told(ground: Ground, adapter: Backend) -> None:
-    async with Witness(adapter) as witness:
-        handles = [await adapter.launch(ground.job(ALLREDUCE, workers=4)) for _ in range(2)]
-        for handle in handles:
-            assert (await witness.ended(handle)).reason == EndReason.COMPLETED
-            for rank in range(4):
-                assert lines(await pieces(adapter, handle, rank=rank), Stream.STDOUT) == [b"6"]
-
-
-async def test_all_workers_start_or_none(ground: Ground, adapter: Backend) -> None:
-    async with Witness(adapter) as witness:
-        job = ground.command("nowhere", workers=3)
-        assert "nowhere" in await rejected(adapter, witness, job)
-    assert not witness.of(WorkerStarted, job.name)
-
-
-@pytest.mark.parametrize("ground", ["local"], indirect=True)
-async def test_workers_are_given_their_gpus(ground: Ground, adapter: Backend) -> None:
-    code = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
-    async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job(code, workers=2, devices=((3,), (1,))))
-        assert (await witness.ended(handle)).reason == EndReason.COMPLETED
-    for rank in range(2):
-        assert lines(await pieces(adapter, handle, rank=rank), Stream.STDOUT) == [b"3,1"]
-
-
 async def test_preparing_again_costs_nothing(ground: Ground, adapter: Backend) -> None:
     told: list[str] = []
 
@@ -433,17 +347,6 @@ async def test_a_suspended_job_stands_still_until_it_is_resumed(ground: Ground, 
         await eventually(goes_on)
         await adapter.stop(handle, 0)
         await witness.ended(handle)
-
-
-async def rejected(adapter: Backend, witness: Witness, job: base.JobSpec) -> str:
-    """Why a job is rejected: at once, or when it was tried."""
-    try:
-        handle = await adapter.launch(job)
-    except base.LaunchRejected as error:
-        return error.reason
-    ended = await witness.ended(handle)
-    assert (ended.reason, ended.exit_code, ended.exit_codes) == (EndReason.LAUNCH_REJECTED, None, {})
-    return ended.message or ""
 
 
 async def _all(watch: AsyncIterator[base.Observation]) -> list[base.Observation]:
