@@ -241,7 +241,18 @@ class Missing:
     name: str
 
 
-Observation = WorkerStarted | HasOutput | Ended | Missing
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A launched attempt cannot start yet: why, in the backend's own words (a scheduler's, a registry's).
+
+    None when nothing keeps it any more; a start or an end says so, too. Tell it when the words change.
+    """
+
+    name: str
+    words: str | None
+
+
+Observation = WorkerStarted | HasOutput | Ended | Missing | Waiting
 
 
 class Backend(Protocol):
@@ -252,6 +263,13 @@ class Backend(Protocol):
 
     async def open(self) -> None:
         """Make ready to be used; may raise BackendUnavailable."""
+
+    async def capacity(self) -> Capacity | None:
+        """What it can hold now, whatever of it is taken; None where only the configuration says so.
+
+        Asked now and then, and again until it answers after any BackendUnavailable: one that can be away is
+        really asked, and raises BackendUnavailable.
+        """
 
     async def prepare(self, spec: PrepareSpec, log: Callable[[str], Awaitable[None]]) -> str:
         """Make a version ready and return what `JobSpec.prepared` needs; a repeat costs nothing.

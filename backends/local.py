@@ -115,6 +115,9 @@ class Local:
         self._devices = await asyncio.to_thread(nvml.devices, visible, library=self._library)
         await asyncio.to_thread(self._sweep)
 
+    async def capacity(self) -> base.Capacity | None:
+        return None
+
     async def prepare(self, spec: base.PrepareSpec, log: Log) -> str:
         if not spec.requirements:
             return ""

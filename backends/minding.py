@@ -54,6 +54,8 @@ class Surroundings:
     vault: Vault
     client: Path | None = None
     """The folder from which jobs import `rungraph`; None where the server runs without the client."""
+    away: Callable[[BackendUnavailable], None] = lambda _: None
+    """Told whenever the backend cannot be reached."""
 
 
 @dataclass(slots=True)
@@ -137,6 +139,19 @@ class Minder:
             ),
         )
 
+    async def wait(self, observation: base.Waiting) -> None:
+        """The backend says what keeps it from starting."""
+        await self._around.recorder.record(
+            self.launch.feed_id,
+            lambda session: reports.waiting(
+                session,
+                self._around.supervisor,
+                self.launch.attempt_id,
+                self.launch.feed_id,
+                observation.words,
+            ),
+        )
+
     def overdue(self) -> bool:
         """Whether it has run longer than its function allows, not counting when it stood still."""
         allowed = self.launch.timeout_seconds
@@ -152,6 +167,7 @@ class Minder:
             await (adapter.suspend if still else adapter.resume)(self.handle)
         except BackendUnavailable as error:
             log.warning("neither suspended nor resumed yet", attempt=self.launch.name, error=str(error))
+            self._around.away(error)
             return
         self._still = still
 
@@ -163,6 +179,7 @@ class Minder:
             await self._around.adapter.stop(self.handle, grace_seconds)
         except BackendUnavailable as error:
             log.warning("not stopped yet", attempt=self.launch.name, error=str(error))
+            self._around.away(error)
             return
         self.stopped = True
 
@@ -178,7 +195,8 @@ class Minder:
             )
             return
         except BackendUnavailable as error:
-            log.warning("backend away", attempt=self.launch.name, error=str(error))
+            log.warning("not launched yet", attempt=self.launch.name, error=str(error))
+            around.away(error)
             await asyncio.sleep(error.retry_in_seconds)
             return
         await around.recorder.record(
@@ -245,6 +263,7 @@ class Minder:
         try:
             output = await around.adapter.read(self.handle, rank, was, around.turns.most_bytes)
         except BackendUnavailable as error:
+            around.away(error)
             await asyncio.sleep(error.retry_in_seconds)
             return turning.LIGHT
         size = output.next_offset - was

@@ -5,6 +5,7 @@ costs nothing where it was done.
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class Preparer:
         backend_id: bytes,
         host: str,
         fetching: Ongoing,
+        away: Callable[[BackendUnavailable], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._store = store
@@ -37,6 +39,7 @@ class Preparer:
         self._backend_id = backend_id
         self._host = host
         self._fetching = fetching
+        self._away = away
         self._ongoing = Ongoing()
 
     async def step(self) -> None:
@@ -105,6 +108,7 @@ class Preparer:
                 await preparations.fail(session, preparation, str(error))
             return
         except BackendUnavailable as error:
+            self._away(error)
             await asyncio.sleep(error.retry_in_seconds)
             return
         async with self._database.begin() as session:

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from backends.answering import Answering
 from backends.base import Backend, BackendUnavailable
 from backends.blobs import Blobs
 from backends.configured import Caps
@@ -22,7 +23,7 @@ from backends.recorder import Recorder
 from backends.terms import Term
 from backends.turning import Turns
 from backends.vault import Vault
-from db import attempts, backends, logs
+from db import attempts, backends, health, logs
 from db.backends import Scope
 from db.backends import Supervisor as Lease
 from db.claims import Launch
@@ -119,6 +120,8 @@ class Supervisor:
                 await self._adapter.open()
             except BackendUnavailable as error:
                 log.warning("backend away", backend=self._name, error=str(error))
+                async with self._database.begin() as session:
+                    await health.unreachable(session, self.backend_id, str(error))
                 return None
             self._opened = True
         async with self._database.begin() as session:
@@ -126,6 +129,7 @@ class Supervisor:
             await backends.configure(session, lease, self._values())
             held = await attempts.adopt(session, self.backend_id, self.host, lease.id, lease.epoch)
         self._lease = lease
+        answering = Answering(self._database, lease, self.backend_id, self._name, self._adapter)
         around = Surroundings(
             self._database,
             Recorder(self._database),
@@ -139,11 +143,18 @@ class Supervisor:
             self._configuration.log_limit,
             self._vault,
             self._client,
+            answering.away,
         )
         preparer = Preparer(
-            self._database, self._store, self._adapter, self.backend_id, self.host, self._fetching
+            self._database,
+            self._store,
+            self._adapter,
+            self.backend_id,
+            self.host,
+            self._fetching,
+            answering.away,
         )
-        term = Term(around, self.backend_id, self.host, preparer, self._poll_seconds)
+        term = Term(around, self.backend_id, self.host, preparer, answering, self._poll_seconds)
         try:
             await term.open(held)
         except BaseException:
@@ -165,7 +176,14 @@ class Supervisor:
             name: value if value is not None else getattr(made.otherwise, name)
             for name, value in dataclasses.asdict(made.caps).items()
         }
-        return {"name": made.name, "kind": made.kind, "scope": self._scope, "config": {}, **filled}
+        caps = [name for name, value in dataclasses.asdict(made.caps).items() if value is not None]
+        return {
+            "name": made.name,
+            "kind": made.kind,
+            "scope": self._scope,
+            "config": {"caps": caps},
+            **filled,
+        }
 
     def _values(self) -> dict[str, Any]:
         """What is known of it once it is open."""

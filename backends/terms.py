@@ -14,6 +14,7 @@ from typing import Any, ParamSpec
 import structlog
 
 from backends import base
+from backends.answering import Answering
 from backends.errands import Errands
 from backends.minding import Minder, Surroundings, forget
 from backends.preparing import Preparer
@@ -36,12 +37,19 @@ class Term:
     """Supervises one backend while its lease is held."""
 
     def __init__(
-        self, around: Surroundings, backend_id: bytes, host: str, preparer: Preparer, poll_seconds: float
+        self,
+        around: Surroundings,
+        backend_id: bytes,
+        host: str,
+        preparer: Preparer,
+        answering: Answering,
+        poll_seconds: float,
     ) -> None:
         self._around = around
         self._backend_id = backend_id
         self._host = host
         self._preparer = preparer
+        self._answering = answering
         self._errands = Errands(around.database, self._step, poll_seconds=poll_seconds)
         self._minders: dict[str, Minder] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -49,6 +57,7 @@ class Term:
     async def open(self, held: Sequence[Attempt]) -> None:
         """Adopt what the backend still holds, and begin."""
         self._spawn(self._around.recorder.run())
+        self._spawn(_insist(self._answering.run))
         known = await self._adopt(held)
         self._spawn(self._watch(known))
         self._errands.open()
@@ -102,7 +111,7 @@ class Term:
                     async for observation in observations:
                         self._observe(observation)
             except base.BackendUnavailable as error:
-                log.warning("backend away", backend=self._around.backend, error=str(error))
+                self._answering.away(error)
                 await asyncio.sleep(error.retry_in_seconds)
             except Exception as error:
                 # Without anyone who watches, no job would ever end.
@@ -120,6 +129,8 @@ class Term:
             case base.WorkerStarted():
                 self._spawn(_insist(minder.start, observation))
                 minder.hear()
+            case base.Waiting():
+                self._spawn(_insist(minder.wait, observation))
             case base.Ended():
                 minder.end(observation)
             case base.Missing(name=name):

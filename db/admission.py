@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+AMOUNTS = ("slots", "cpus", "memory_bytes", "gpus")
+"""What a job takes of a backend while it runs; each worker takes a slot."""
 MOST_PASSES = 64
 LONGEST = timedelta(seconds=60)
 
@@ -43,15 +45,27 @@ def asked(row: Any) -> dict[str, float]:
     }
 
 
-def excess(backend: Any, row: Any) -> str | None:
-    """Why a job can never run on a backend, whatever else is free there, in words."""
-    words = {"slots": "workers", "cpus": "CPUs", "memory_bytes": "bytes of memory", "gpus": "GPUs"}
+def excess(name: str, bounds: Mapping[str, float], row: Any) -> str | None:
+    """Why a job can never run on a backend of this name and bounds, whatever else is free there, in words."""
     over = [
-        f"asks for {amount:g} {words[what]}, backend {backend.name} has {getattr(backend, what):g}"
+        f"asks for {amount:g} {_WORDS[what]}, backend {name} has {bounds[what]:g}"
         for what, amount in asked(row).items()
-        if amount > getattr(backend, what)
+        if what in bounds and amount > bounds[what]
     ]
     return "; ".join(over) or None
+
+
+def shortage(row: Any, room: Mapping[str, float]) -> str | None:
+    """What of a job does not fit into what is free, in words."""
+    short = [
+        f"asks for {amount:g} {_WORDS[what]}, {max(0.0, room[what]):g} free"
+        for what, amount in asked(row).items()
+        if not _within({what: amount}, room)
+    ]
+    return "; ".join(short) or None
+
+
+_WORDS = {"slots": "workers", "cpus": "CPUs", "memory_bytes": "bytes of memory", "gpus": "GPUs"}
 
 
 class Line:

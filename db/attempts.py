@@ -35,7 +35,8 @@ from db.viewers import Viewer
 class Attempt(Base):
     """One launch of a job. `removed` says that the backend holds nothing of it any more.
 
-    `suspended_at` is set while it is to stand still; `suspended_seconds` sums up the times before.
+    `suspended_at` is set while it is to stand still; `suspended_seconds` sums up the times before. `waiting` are
+    the backend's words for what keeps it from starting.
     """
 
     __tablename__ = "attempts"
@@ -66,6 +67,7 @@ class Attempt(Base):
     ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
     suspended_at: Mapped[datetime | None] = mapped_column(Timestamp)
     suspended_seconds: Mapped[float] = mapped_column(Float, default=0.0)
+    waiting: Mapped[str | None] = mapped_column(Text)
     reason: Mapped[EndReason | None] = mapped_column(Choice(EndReason))
     exit_code: Mapped[int | None] = mapped_column(Integer)
     message: Mapped[str | None] = mapped_column(Text)

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Float, ForeignKey, Integer, Text, bindparam, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns, ids
+from db import admission, columns, ids
 from db.admission import Place
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
@@ -39,8 +39,11 @@ class Supervisor(Base):
 class Backend(Base):
     """A configured adapter and what it can hold. Zero gpus means none; slots bound workers at once.
 
+    The amounts are as configured, or as the adapter told where `config` does not have them among its `caps`.
     `devices` names its GPUs where they are known: index, name, memory_bytes. `enforced` says what it
-    can do and how it keeps jobs to what they ask for. `place_*` is the job that others have passed (admission.py).
+    can do and how it keeps jobs to what they ask for. `available` is what it said last that it has: the rest of
+    what is configured is out of reach just now. `place_*` is the job that others have passed (admission.py).
+    health.py has `unavailable_since`, which is None while it answers, and its last error.
     """
 
     __tablename__ = "backends"
@@ -57,6 +60,10 @@ class Backend(Base):
     gpus: Mapped[int] = mapped_column(Integer)
     devices: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
     enforced: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    available: Mapped[dict[str, float] | None] = mapped_column(Json)
+    unavailable_since: Mapped[datetime | None] = mapped_column(Timestamp)
+    last_error: Mapped[str | None] = mapped_column(Text)
+    last_error_at: Mapped[datetime | None] = mapped_column(Timestamp)
     place_job_id: Mapped[bytes | None] = mapped_column(Id)
     place_passes: Mapped[int] = mapped_column(Integer, default=0)
     place_since: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -110,7 +117,7 @@ async def declare(session: Transaction, values: dict[str, Any]) -> bytes:
 async def configure(session: Transaction, supervisor: Supervisor, values: dict[str, Any]) -> Backend:
     """Record a backend as configured now, by its name, held by this supervisor."""
     await declare(session, values)
-    held = {**values, "supervisor_id": supervisor.id, "epoch": supervisor.epoch}
+    held = {**values, "supervisor_id": supervisor.id, "epoch": supervisor.epoch, "unavailable_since": None}
     changed = update(Backend).where(Backend.name == values["name"]).values(held).returning(Backend)
     row = await session.find(Backend, changed)
     assert row is not None
@@ -142,6 +149,27 @@ async def keep_place(session: Transaction, backend_id: bytes, place: Place | Non
     if place is not None:
         values = {"job": place.job_id, "passes": place.passes, "passed_at": place.since}
     await session.execute(_KEEP_PLACE, {"backend": backend_id, **values})
+
+
+def capacity(backend: Backend) -> dict[str, float]:
+    """What all its jobs together may have now: what it says it has, as far as it is configured to have that."""
+    most, said = bounds(backend), backend.available or {}
+    there = {what: getattr(backend, what) for what in admission.AMOUNTS}
+    return {
+        what: min(said.get(what, amount), most.get(what, said.get(what, amount)))
+        for what, amount in there.items()
+    }
+
+
+def bounds(backend: Backend) -> dict[str, float]:
+    """The most that all its jobs together may ever have.
+
+    Not of what is not configured where the backend says how much there is: that may grow.
+    """
+    capped, said = backend.config.get("caps", admission.AMOUNTS), backend.available or {}
+    return {
+        what: getattr(backend, what) for what in admission.AMOUNTS if what in capped or what not in said
+    }
 
 
 def device_indices(backend: Backend) -> list[int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, select, text, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from db import (
     admission,
@@ -23,6 +23,7 @@ from db import (
     ids,
     jobs,
     manifests,
+    occupancy,
     queues,
     runs,
 )
@@ -91,20 +92,24 @@ async def claim(
 ) -> list[bytes]:
     """Claim ready jobs within the backend's capacity; returns the ids of the attempts to launch.
 
-    admission.py says whose turn it is. A job that asks for more than the whole backend has ends
-    LAUNCH_REJECTED.
+    admission.py says whose turn it is. A job that asks for more than the whole backend may ever have ends
+    LAUNCH_REJECTED. Nothing is claimed for a backend that is away.
     """
     backend = await backends.lock(session, backend_id)
-    busy = (await session.execute(_BUSY, {"backend": backend_id})).all()
-    if sum(row.workers for row in busy) >= backend.slots:
+    if backend.unavailable_since is not None:
+        return []
+    busy = await occupancy.held_on(session, backend_id)
+    free = occupancy.free(backend, occupancy.total(busy))
+    if free["slots"] <= 0:
         return []  # before anything is read that many kinds make long
     now = columns.now()
     given = {"backend": backend_id, "host": host, "now": now}
     heads = (await session.execute(queues.HEADS, given)).all()
     if not heads:
         return []
-    oversized = [row for row in heads if admission.excess(backend, row)]
-    line = Line(_free(backend, busy), {row.project_id: row.jobs for row in busy}, _place(backend), now)
+    bounds = backends.bounds(backend)
+    oversized = [row for row in heads if admission.excess(backend.name, bounds, row)]
+    line = Line(free, {row.project_id: row.jobs for row in busy}, _place(backend), now)
     line.offer(row for row in heads if row not in oversized)
     chosen = await _choose(session, line, given, most)
     devices = await _assign(session, backend, host, chosen)
@@ -117,36 +122,9 @@ async def claim(
         return []
     await feeds.lock_all(session, sorted({row.feed_id for row in (*chosen, *oversized)}))
     for row in oversized:
-        await _reject(session, row, admission.excess(backend, row), now)
+        await _reject(session, row, admission.excess(backend.name, bounds, row), now)
         session.wake()  # there may be more of its kind
     return await _start(session, supervisor, host, chosen, devices, now) if chosen else []
-
-
-# Statements of hot paths are built once: building one costs as much as running it.
-_BUSY = (
-    select(
-        Job.project_id,
-        func.count().label("jobs"),
-        func.sum(Job.workers).label("workers"),
-        func.sum(func.coalesce(Job.cpus, 0.0) * Job.workers).label("cpus"),
-        func.sum(func.coalesce(Job.memory_bytes, 0) * Job.workers).label("memory_bytes"),
-        func.sum(Job.gpus * Job.workers).label("gpus"),
-    )
-    .where(
-        Job.backend_id == bindparam("backend"),
-        text("jobs.state IN ('STARTING', 'RUNNING', 'CANCELLING')"),
-    )
-    .group_by(Job.project_id)
-)
-
-
-def _free(backend: Backend, busy: Sequence[Any]) -> dict[str, float]:
-    return {
-        "slots": backend.slots - sum(row.workers for row in busy),
-        "cpus": backend.cpus - sum(float(row.cpus) for row in busy),
-        "memory_bytes": backend.memory_bytes - sum(int(row.memory_bytes) for row in busy),
-        "gpus": backend.gpus - sum(row.gpus for row in busy),
-    }
 
 
 def _place(backend: Backend) -> Place | None:

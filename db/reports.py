@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import Text, bindparam, func, insert, select, update
 
-from db import arrivals, columns, contracts, feeds, ids, jobs, runs
+from db import arrivals, columns, contracts, feeds, ids, jobs, runs, texts
 from db.attempts import Attempt, Worker
 from db.backends import Supervisor
 from db.database import Transaction
@@ -22,6 +22,10 @@ from db.states import RETRIED, EndReason, JobState, WorkerPhase
 
 _BACKOFF_SECONDS = (1.0, 60.0)
 """Before the second attempt, and at most; doubled for every one in between."""
+
+
+MOST_WORDS = 2_000
+"""Of a backend, for what keeps an attempt from starting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,19 @@ async def started(
         await jobs.move(session, head, [(job, JobState.RUNNING)], columns.now(), **begun)
 
 
+async def waiting(
+    session: Transaction, supervisor: Supervisor, attempt_id: bytes, feed_id: int, words: str | None
+) -> None:
+    """Record what keeps an attempt from starting, in the backend's words; None when nothing does any more."""
+    head = await feeds.lock(session, feed_id)
+    job = await _held_job(session, supervisor, attempt_id)
+    if job is None or job.state is not JobState.STARTING:
+        return
+    said = None if words is None else texts.storable(words)[:MOST_WORDS]
+    if await session.change(_WAITING, {**_held_by(supervisor, attempt_id), "words": said}):
+        jobs.emit(head, job, job.state, columns.now(), message=said)
+
+
 async def ended(
     session: Transaction, supervisor: Supervisor, attempt_id: bytes, feed_id: int, end: End
 ) -> bool:
@@ -133,6 +150,11 @@ _OURS = (
 )
 _HELD_JOB = select(Job, Attempt.stop_reason).join(Attempt, Attempt.job_id == Job.id).where(_OURS)
 _LAUNCHED = update(Attempt).where(_OURS).values(handle=bindparam("found"))
+_WAITING = (
+    update(Attempt)
+    .where(_OURS, Attempt.waiting.is_distinct_from(bindparam("words", type_=Text)))
+    .values(waiting=bindparam("words", type_=Text))
+)
 _ATTEMPT_STARTED = (
     update(Attempt).where(Attempt.id == bindparam("attempt")).values(started_at=bindparam("seen_at"))
 )

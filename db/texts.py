@@ -20,6 +20,11 @@ def is_storable(text: str) -> bool:
     return True
 
 
+def storable(text: str) -> str:
+    """The text without what cannot be stored."""
+    return text.replace("\0", "").encode(errors="replace").decode()
+
+
 def refusal(value: object) -> str | None:
     """Why the value cannot be kept as text; None where it can."""
     if not isinstance(value, str):

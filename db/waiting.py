@@ -1,28 +1,36 @@
-"""Why a run is not running, in a code and in words."""
+"""Why a run or a job is not running, in a code and in words.
+
+What is told is what the supervisor would find: a claim (claims.py) looks at the same in the same order.
+"""
 
 import enum
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select
 
-from db import columns
+from db import admission, columns, health, occupancy
+from db.attempts import Attempt
 from db.backends import Backend
 from db.database import Session
 from db.jobs import Job
 from db.modules import Module, ModuleVersion
 from db.preparations import Preparation
 from db.runs import Run
-from db.states import ACTIVE_JOB, JobState, PreparationState
+from db.states import TERMINAL_JOB, JobState, PreparationState
 
 
 class Code(enum.Enum):
-    """What a run waits for."""
+    """What a run or a job waits for."""
 
+    NEEDS = "NEEDS"
     PREPARATION = "PREPARATION"
     CAPACITY = "CAPACITY"
     RETRY = "RETRY"
+    BACKEND_UNAVAILABLE = "BACKEND_UNAVAILABLE"
     SUPERVISOR = "SUPERVISOR"
+    SCHEDULER = "SCHEDULER"
     SUSPENDED = "SUSPENDED"
 
 
@@ -34,40 +42,131 @@ class Why:
     message: str
 
 
-async def explain(session: Session, runs: Collection[bytes]) -> dict[bytes, Why]:
-    """What the first ready job of each of these runs waits for; runs without a ready job are left out.
+_MOST_NAMED = 5
+"""Steps in one message."""
+
+_SUSPENDED = Why(Code.SUSPENDED, "it is suspended, until it is resumed")
+_BUSY = (JobState.RUNNING, JobState.CANCELLING)
+
+
+async def of_runs(session: Session, runs: Collection[bytes]) -> dict[bytes, Why]:
+    """What these runs wait for, by their first job that waits; nothing where a job runs, or none is ready.
 
     A suspended run waits to be resumed, whatever its jobs do.
     """
-    told = await _suspended(session, runs)
-    ready = select(Job).where(Job.run_id.in_(runs), Job.state == JobState.QUEUED)
-    first: dict[bytes, Job] = {}
-    for job in await session.all(Job, ready.order_by(Job.run_id, Job.position)):
-        if job.run_id not in told:
-            first.setdefault(job.run_id, job)
-    if not first:
+    still = select(Run.id).where(Run.id.in_(runs), Run.suspended_at.is_not(None))
+    told = dict.fromkeys((await session.execute(still)).scalars(), _SUSPENDED)
+    found = (
+        select(Job.run_id, Job.state, func.min(Job.position).label("position"))
+        .where(Job.run_id.in_(runs), Job.state.in_((JobState.QUEUED, JobState.STARTING, *_BUSY)))
+        .group_by(Job.run_id, Job.state)
+    )
+    first: dict[bytes, dict[JobState, int]] = {}
+    for row in (await session.execute(found)).all():
+        first.setdefault(row.run_id, {})[row.state] = row.position
+    wanted: dict[bytes, int] = {}
+    for run_id, positions in first.items():
+        if run_id not in told and positions.keys().isdisjoint(_BUSY):
+            wanted[run_id] = positions.get(JobState.STARTING, positions.get(JobState.QUEUED, 0))
+    if not wanted:
         return told
-    unprepared = await _unprepared(session, first.values())
-    backends = {row.id: row for row in await session.all(Backend, select(Backend))}
-    active = select(Job.backend_id, func.count().label("jobs")).where(Job.state.in_(ACTIVE_JOB))
-    busy = {
-        row.backend_id: row.jobs for row in (await session.execute(active.group_by(Job.backend_id))).all()
-    }
-    for run_id, job in first.items():
-        if job.not_before is not None and job.not_before > columns.now():
-            message = f"{job.step} is tried again at {job.not_before:%H:%M:%S} UTC"
-            told[run_id] = Why(Code.RETRY, message)
-        elif (name := unprepared.get((job.version_id, job.backend_id))) is not None:
-            told[run_id] = Why(Code.PREPARATION, f"module {name} is being made ready for {job.step}")
-        else:
-            told[run_id] = _capacity(job, backends.get(job.backend_id or b""), busy.get(job.backend_id, 0))
+    chosen = select(Job).where(Job.run_id.in_(wanted), Job.position.in_(set(wanted.values())))
+    rows = [row for row in await session.all(Job, chosen) if row.position == wanted[row.run_id]]
+    whys = await explain(session, rows)
+    return told | {row.run_id: whys[row.id] for row in rows if row.id in whys}
+
+
+async def of_jobs(session: Session, keys: Collection[bytes]) -> dict[bytes, Why]:
+    """What these jobs wait for; those that run or have ended are left out."""
+    return await explain(session, await session.all(Job, select(Job).where(Job.id.in_(keys))))
+
+
+async def explain(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
+    """What each of these jobs waits for, if anything."""
+    told = {row.id: _SUSPENDED for row in rows if row.suspended and row.state not in TERMINAL_JOB}
+    by_state: dict[JobState, list[Job]] = {}
+    for row in rows:
+        if row.id not in told:
+            by_state.setdefault(row.state, []).append(row)
+    if waiting := by_state.get(JobState.WAITING):
+        told |= await _needs(session, waiting)
+    if starting := by_state.get(JobState.STARTING):
+        told |= await _starting(session, starting)
+    if queued := by_state.get(JobState.QUEUED):
+        told |= await _queued(session, queued)
     return told
 
 
-async def _suspended(session: Session, runs: Collection[bytes]) -> dict[bytes, Why]:
-    still = select(Run.id).where(Run.id.in_(runs), Run.suspended_at.is_not(None))
-    why = Why(Code.SUSPENDED, "it is suspended, until it is resumed")
-    return dict.fromkeys((await session.execute(still)).scalars(), why)
+async def _needs(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
+    """What jobs wait for that need others, or await their end."""
+    siblings = select(Job.run_id, Job.position, Job.step, Job.state).where(
+        Job.run_id.in_({row.run_id for row in rows}), Job.state.not_in(TERMINAL_JOB)
+    )
+    unfinished: dict[bytes, dict[int, str]] = {}
+    for row in (await session.execute(siblings)).all():
+        unfinished.setdefault(row.run_id, {})[row.position] = row.step
+    told: dict[bytes, Why] = {}
+    for job in rows:
+        alive = unfinished.get(job.run_id, {})
+        names = [alive[each] for each in (*job.needs, *(job.awaits or ())) if each in alive]
+        told[job.id] = Why(Code.NEEDS, f"{job.step} needs {_named(names)}")
+    return told
+
+
+def _named(names: Sequence[str]) -> str:
+    rest = len(names) - _MOST_NAMED
+    shown = ", ".join(names[:_MOST_NAMED])
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+async def _starting(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
+    """What the backends' own words are for what keeps launched jobs from starting."""
+    by_job = {row.id: row for row in rows}
+    said = select(Attempt.job_id, Attempt.waiting).where(
+        Attempt.job_id.in_(by_job), Attempt.ended_at.is_(None), Attempt.waiting.is_not(None)
+    )
+    return {
+        row.job_id: Why(Code.SCHEDULER, f"{by_job[row.job_id].step}: {row.waiting}")
+        for row in (await session.execute(said)).all()
+    }
+
+
+async def _queued(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
+    now = columns.now()
+    unprepared = await _unprepared(session, rows)
+    backends = {row.id: row for row in await session.all(Backend, select(Backend))}
+    attended = await health.attended(session, now)
+    held = await occupancy.held(session)
+    taken = {key: occupancy.total(row for row in held if row.backend_id == key) for key in backends}
+    told: dict[bytes, Why] = {}
+    for job in rows:
+        backend = backends.get(job.backend_id or b"")
+        name = unprepared.get((job.version_id, job.backend_id))
+        if backend is None:
+            told[job.id] = Why(Code.SUPERVISOR, f"{job.step} has no backend")
+        elif (away := _away(job, backend, attended)) is not None:
+            told[job.id] = away
+        elif job.not_before is not None and job.not_before > now:
+            told[job.id] = Why(Code.RETRY, f"{job.step} is tried again at {job.not_before:%H:%M:%S} UTC")
+        elif name is not None:
+            told[job.id] = Why(Code.PREPARATION, f"module {name} is being made ready for {job.step}")
+        else:
+            told[job.id] = _capacity(job, backend, taken[backend.id])
+    return told
+
+
+def _away(job: Job, backend: Backend, attended: set[bytes]) -> Why | None:
+    match health.of(backend, attended):
+        case health.Health.UNATTENDED:
+            return Why(
+                Code.SUPERVISOR, f"no supervisor has taken up {backend.name}, where {job.step} is to run"
+            )
+        case health.Health.UNAVAILABLE:
+            since = f"{backend.unavailable_since:%Y-%m-%d %H:%M:%S} UTC"
+            return Why(
+                Code.BACKEND_UNAVAILABLE, f"{backend.name} is away since {since}: {backend.last_error}"
+            )
+    return None
 
 
 async def _unprepared(
@@ -86,9 +185,11 @@ async def _unprepared(
     return {key: names.get(key[0], "") for key in wanted if key not in prepared}
 
 
-def _capacity(job: Job, backend: Backend | None, busy: int) -> Why:
-    if backend is None:
-        return Why(Code.SUPERVISOR, "no supervisor has taken up its backend")
-    if not busy:
-        return Why(Code.SUPERVISOR, f"{job.step} is ready and about to be claimed on {backend.name}")
-    return Why(Code.CAPACITY, f"{job.step} waits for room on {backend.name}, where {busy} jobs run")
+def _capacity(job: Any, backend: Backend, taken: dict[str, float]) -> Why:
+    short = admission.shortage(job, occupancy.free(backend, taken))
+    if short is not None:
+        there = f"{taken['jobs']:g} jobs run there"
+        return Why(Code.CAPACITY, f"{job.step} waits for room on {backend.name}: {short}; {there}")
+    if taken["jobs"]:
+        return Why(Code.CAPACITY, f"{job.step} waits for its turn on {backend.name}, where others go first")
+    return Why(Code.SUPERVISOR, f"{job.step} is ready and about to be claimed on {backend.name}")

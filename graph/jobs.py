@@ -9,7 +9,7 @@ from strawberry.scalars import JSON
 
 from db import attempts, expectations, jobs, logs, states
 from db.rows import Columns, including
-from graph import enums, functions, log_search, nodes, paging
+from graph import enums, functions, log_search, nodes, paging, waiting
 from graph.context import Context, Info
 from graph.files import File
 from graph.log_search import LogFilter
@@ -176,6 +176,12 @@ class Job(OfRow, Node):
     async def reused_from(self, info: Info) -> "Job | None":
         found: Job | None = await nodes.get(info.context, "job", self.row.reused_from)
         return found
+
+    @strawberry.field(description="Why it is not running; null while it runs, and once it has ended.")
+    async def waiting_for(self, info: Info) -> waiting.WaitingFor | None:
+        if self.state in states.TERMINAL_JOB:
+            return None
+        return await info.context.load(waiting.of_jobs, self.row.id)
 
     @strawberry.field(description="Its run.")
     async def run(self, info: Info) -> Annotated["Run", strawberry.lazy("graph.runs")]:

@@ -9,8 +9,19 @@ from typing import Annotated
 
 import strawberry
 
-from db import runs, states, suspensions, waiting
-from graph import dataset_versions, enums, fires, jobs, metrics, nodes, paging, pipelines, source_uses, users
+from db import runs, states, suspensions
+from graph import (
+    dataset_versions,
+    fires,
+    jobs,
+    metrics,
+    nodes,
+    paging,
+    pipelines,
+    source_uses,
+    users,
+    waiting,
+)
 from graph.context import Context, Info
 from graph.export_formats import ExportFormat
 from graph.files import File
@@ -22,17 +33,6 @@ from graph.rows import OfRow
 from graph.scalars import Int64
 from graph.timeline import TimelineEntry, of_feed
 
-enums.show(
-    waiting.Code,
-    "What a run waits for.",
-    name="WaitingCode",
-    PREPARATION="Its module to be made ready on the backend.",
-    CAPACITY="Room on the backend.",
-    RETRY="The moment of its next attempt.",
-    SUPERVISOR="A supervisor to take it up.",
-    SUSPENDED="To be resumed.",
-)
-
 
 @strawberry.type(description="A name and a value on a run.")
 class Tag:
@@ -40,14 +40,6 @@ class Tag:
 
     name: str = strawberry.field(description="Unique on its run.")
     value: str = strawberry.field(description="May be empty.")
-
-
-@strawberry.type(description="Why a run is not running.")
-class WaitingFor:
-    """A reason to wait."""
-
-    code: waiting.Code = strawberry.field(description="For programs.")
-    message: str = strawberry.field(description="For people.")
 
 
 async def _tags_of(context: Context, keys: list[bytes]) -> list[list[Tag]]:
@@ -176,11 +168,14 @@ class Run(OfRow, Node):
     def timeline(self, found: list[TimelineEntry]) -> list[TimelineEntry]:
         return found
 
-    @strawberry.field(description="Why it is not running; null unless it is QUEUED or suspended.")
-    async def waiting_for(self, info: Info) -> WaitingFor | None:
-        if self.state is not states.RunState.QUEUED and not suspensions.is_suspended(self.row):
+    @strawberry.field(
+        description="Why nothing of it runs: of the first of its jobs that are launched, else ready. Null while "
+        "one runs or is about to, and once it has ended."
+    )
+    async def waiting_for(self, info: Info) -> waiting.WaitingFor | None:
+        if self.state in states.TERMINAL_RUN:
             return None
-        return await info.context.load(_waiting_of, self.row.id)
+        return await info.context.load(waiting.of_runs, self.row.id)
 
     @strawberry.field(
         description="The fire of a schedule that started it; null where a person or program did."
@@ -226,14 +221,6 @@ async def load_runs(context: Context, keys: list[bytes]) -> list[Run | None]:
     async with context.database.single() as session:
         rows = await runs.find_runs(session, context.viewer, keys)
     return nodes.by_key(keys, rows, Run.of)
-
-
-async def _waiting_of(context: Context, keys: list[bytes]) -> list[WaitingFor | None]:
-    async with context.database.read() as session:
-        found = await waiting.explain(session, keys)
-    return [
-        WaitingFor(code=found[key].code, message=found[key].message) if key in found else None for key in keys
-    ]
 
 
 @strawberry.type

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from db import claims, columns, ids, queues, schema, tables
+from db import columns, ids, occupancy, queues, schema, tables
 from db.attempts import Attempt
 from db.database import Database, Session
 from db.jobs import Job
@@ -156,7 +156,7 @@ async def test_a_key_is_unique_in_its_project(database: Database) -> None:
     ("statement", "index"),
     [
         (queues.HEADS, "ix_jobs_claim"),
-        (claims._BUSY, "ix_jobs_active"),
+        (occupancy._HELD_ON, "ix_jobs_active"),
         (select(Attempt).where(Attempt.backend_id == b"", ~Attempt.removed), "ix_attempts_held"),
         (select(Job).where(Job.run_id == b"").order_by(Job.position), "run_id"),
     ],
