@@ -8,9 +8,8 @@ An attempt is a folder, and a watcher process that outlives the server:
     <home>/bin/           `python` for jobs without an environment of their own
     <home>/hints          the datagram socket on which watchers say that there is news
 
-A name is launched once because its folder appears by a rename and is claimed under a lock, whoever asks and
-however often. `attempts.py` has the formats, `watcher.py` the process, `zygote.py` how one is asked for,
-`following.py` what `watch` tells.
+A name is launched once: its folder appears by a rename and is claimed under a lock, however often it is asked
+for. `attempts.py` has the formats, `watcher.py` is the process, `zygote.py` starts it, `following.py` watches.
 """
 
 import asyncio
