@@ -167,9 +167,7 @@ def bounds(backend: Backend) -> dict[str, float]:
     Not of what is not configured where the backend says how much there is: that may grow.
     """
     capped, said = backend.config.get("caps", admission.AMOUNTS), backend.available or {}
-    return {
-        what: getattr(backend, what) for what in admission.AMOUNTS if what in capped or what not in said
-    }
+    return {what: getattr(backend, what) for what in admission.AMOUNTS if what in capped or what not in said}
 
 
 def device_indices(backend: Backend) -> list[int]:

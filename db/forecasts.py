@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from db import (
     admission,
+    backends,
     dataset_uses,
     families,
     pipelines,
@@ -129,6 +130,7 @@ class _Planner:
         rows = [_Row(**{name: row[name] for name in _Row.__slots__}) for row in self._plan.jobs]
         functions = await readiness.functions_of(self._session, {row.function_id for row in rows})
         backend = await self._session.find(Backend, select(Backend).where(Backend.name == backend_name))
+        bounds = {} if backend is None else backends.bounds(backend)
         ready = await self._preparations({row.version_id for row in rows}, backend)
         parts = await dataset_uses.parts_of(self._session, self._plan.datasets)
         keys: dict[int, bytes] = {}
@@ -149,7 +151,7 @@ class _Planner:
                 members[row.position],
                 row,
                 preparation=ready.get(row.version_id),
-                rejection=None if backend is None else admission.excess(backend, row),
+                rejection=admission.excess(backend_name, bounds, row),
                 bad_input=refusals.get(row.position),
                 reuses=reused.get(keys.get(row.position, b"")),
             )

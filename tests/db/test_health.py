@@ -72,7 +72,7 @@ async def test_whoever_lost_the_lease_says_nothing_of_the_backend(database: Data
     world = await World.make(database)
     async with database.begin() as session:
         successor = await backends.take_lease(session, HOST)
-        await backends.configure(session, successor, {"name": "local"})
+        await session.execute(update(Backend).values(epoch=successor.epoch))
     assert not await _away(world)
     assert not await _answers(world, slots=1)
     row, state = await _backend(world)
@@ -88,7 +88,9 @@ async def test_a_backend_whose_supervisor_is_gone_is_unattended(database: Databa
     assert state is Health.UNATTENDED
 
 
-async def test_a_backend_that_could_not_be_opened_is_away_unless_somebody_holds_it(database: Database) -> None:
+async def test_a_backend_that_could_not_be_opened_is_away_unless_somebody_holds_it(
+    database: Database,
+) -> None:
     world = await World.make(database)
     async with database.begin() as session:
         await health.unreachable(session, world.backend.id, "no socket")

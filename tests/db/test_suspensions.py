@@ -11,7 +11,7 @@ from db.database import Database
 from db.runs import Run
 from db.states import EndReason, RunState
 from db.viewers import Kind, Viewer
-from db.waiting import Code, explain
+from db.waiting import Code, of_runs
 from tests.db.world import World, function
 
 
@@ -33,7 +33,7 @@ async def test_what_is_suspended_is_not_claimed_until_it_is_resumed(database: Da
     run = await _suspend(world, run_id)
     assert (run.state, suspensions.is_suspended(run)) == (RunState.QUEUED, True)
     async with database.read() as session:
-        why = (await explain(session, [run_id, other]))[run_id]
+        why = (await of_runs(session, [run_id, other]))[run_id]
     assert why.code is Code.SUSPENDED
     assert list(await world.claim()) == ["o"]
     run = await _resume(world, run_id)
