@@ -87,6 +87,10 @@ class Fake:
         self._cluster.reach()
         self._cluster.make()
 
+    async def capacity(self) -> base.Capacity | None:
+        self._cluster.reach()
+        return None
+
     async def prepare(self, spec: base.PrepareSpec, log: Callable[[str], Awaitable[None]]) -> str:
         """Nothing is installed, as nothing will run."""
         self._cluster.reach()
