@@ -96,7 +96,7 @@ def _is(value: Any, kind: str) -> bool:
     return isinstance(value, types[kind]) and (kind == "boolean" or not isinstance(value, bool))
 
 
-@pytest.mark.parametrize("example", ["anywhere", "digits"])
+@pytest.mark.parametrize("example", ["allreduce", "anywhere", "digits"])
 def test_the_examples_fit(example: str) -> None:
     def plain(node: Node) -> Any:
         match node.value:
