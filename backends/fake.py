@@ -61,6 +61,7 @@ def adapter(home: Path, given: Mapping[str, Any]) -> base.Backend:
 class Told:
     """What was told of a followed attempt, and when to look again."""
 
+    waits: bool = False
     started: bool = False
     next_look: float = 0.0
     pieces: dict[int, int] = field(default_factory=dict)
@@ -208,6 +209,9 @@ class Fake:
             yield base.Missing(name)
             return
         told.next_look = history.next_change(now)
+        if not told.waits and (waits := history.waits(now)) is not None:
+            told.waits = True
+            yield waits
         if history.started(now):
             yield from () if told.started else history.workers()
             told.started = True

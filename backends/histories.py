@@ -117,6 +117,13 @@ class History:
             self.notes.name, EndReason(ending.reason), ending.code, codes, ending.message, _us(moment)
         )
 
+    def waits(self, now: float) -> base.Waiting | None:
+        """Why it has not started by now, if it is to."""
+        words = self.notes.before.words
+        if words is None or self.began <= now or self._over is not None:
+            return None
+        return base.Waiting(self.notes.name, words)
+
     def workers(self) -> list[base.WorkerStarted]:
         """Its workers, each as it is told to have started."""
         return [

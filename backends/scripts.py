@@ -74,6 +74,8 @@ class Before:
     """What a script says of the time before its workers start."""
 
     late_seconds: float = 0.0
+    words: str | None = None
+    """Why it is late."""
     refused: str | None = None
     """Why it is refused at once."""
     image: str | None = None
@@ -82,21 +84,21 @@ class Before:
 
 def before(steps: Sequence[str]) -> Before:
     """What comes before the start; those steps stand at the head of a script."""
-    late, refused, image = 0.0, None, None
+    late, words, refused, image = 0.0, None, None, None
     for step in steps:
         verb, _, rest = step.strip().partition(" ")
         match verb:
             case "late":
-                late += _seconds(rest, step)
+                late, words = late + _seconds(rest, step), "it starts late, as its script says"
             case "unschedulable":
-                late = math.inf
+                late, words = math.inf, rest or "no node fits it, as its script says"
             case "refuse":
                 refused = rest or "refused by its script"
             case "image":
                 image = rest or "nowhere"
             case _:
                 break
-    return Before(late, refused, image)
+    return Before(late, words, refused, image)
 
 
 def play(steps: Sequence[str], given: Given) -> Play:
@@ -243,7 +245,7 @@ def _whole(text: str, step: str) -> int:
 STEPS: dict[str, Callable[[Play, str, str], None]] = {
     # At the head, before anything starts.
     "late": _nothing,  # late SECONDS: it starts so much later
-    "unschedulable": _nothing,  # it never starts
+    "unschedulable": _nothing,  # unschedulable WHY: it never starts
     "refuse": _nothing,  # refuse WHY: it is never launched
     "image": _nothing,  # image NAME: its image cannot be had
     # What it prints and writes.

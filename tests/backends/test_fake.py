@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backends import base, registry
-from backends.base import Ended, EndReason, Missing, Stream, WorkerStarted
+from backends.base import Ended, EndReason, Missing, Stream, Waiting, WorkerStarted
 from backends.fake import Fake, FakeOptions
 from backends.fake_cluster import Cluster
 from tests.backends import fakeground
@@ -53,7 +53,8 @@ async def test_what_starts_late_can_be_stopped_before(ground: Ground) -> None:
     adapter = await ground.open()
     async with Witness(adapter) as witness:
         late = await adapter.launch(ground.script("late 0.2", "print here"))
-        never = await adapter.launch(ground.script("unschedulable"))
+        never = await adapter.launch(ground.script("unschedulable the nodes are full"))
+        assert (await witness.sees(Waiting, never)).words == "the nodes are full"
         started = await witness.started(late)
         assert (await witness.ended(late)).at_us >= started.at_us
         await adapter.stop(never, 10)
