@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import structlog
 
 from backends.base import Backend, BackendUnavailable
+from backends.tenure import Tenure
 from db import health
-from db.backends import Supervisor
 from db.database import Database
 
 log = structlog.get_logger(__name__)
@@ -30,7 +30,7 @@ class Answering:
     def __init__(
         self,
         database: Database,
-        supervisor: Supervisor,
+        tenure: Tenure,
         backend_id: bytes,
         name: str,
         adapter: Backend,
@@ -38,7 +38,7 @@ class Answering:
         every_seconds: float = _EVERY_SECONDS,
     ) -> None:
         self._database = database
-        self._supervisor = supervisor
+        self._tenure = tenure
         self._backend_id = backend_id
         self._name = name
         self._adapter = adapter
@@ -75,8 +75,8 @@ class Answering:
             await self._record_away(error)
             return min(error.retry_in_seconds, self._every_seconds)
         if self._recorded != available:
-            async with self._database.begin() as session:
-                await health.answers(session, self._supervisor, self._backend_id, available)
+            async with self._tenure.writing(self._database) as session:
+                await health.answers(session, self._tenure.lease, self._backend_id, available)
             if isinstance(self._recorded, str):
                 log.info("backend back", backend=self._name)
             self._recorded = available
@@ -98,6 +98,6 @@ class Answering:
         if self._recorded == words:
             return
         log.warning("backend away", backend=self._name, error=words)
-        async with self._database.begin() as session:
-            await health.away(session, self._supervisor, self._backend_id, words)
+        async with self._tenure.writing(self._database) as session:
+            await health.away(session, self._tenure.lease, self._backend_id, words)
         self._recorded = words

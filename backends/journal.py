@@ -4,6 +4,7 @@ import asyncio
 
 import structlog
 
+from backends.tenure import Tenure
 from db import columns, feeds, logs
 from db.database import Database
 from db.lines import Line
@@ -15,10 +16,14 @@ _STDOUT = 1
 
 
 class Journal:
-    """Log lines on their way to a feed, a few together; none waits long for the next one to come."""
+    """Log lines on their way to a feed, a few together; none waits long for the next one to come.
 
-    def __init__(self, database: Database, feed_id: int) -> None:
+    Of work that one replica does, its tenure keeps another's lines out.
+    """
+
+    def __init__(self, database: Database, feed_id: int, tenure: Tenure | None = None) -> None:
         self._database = database
+        self._tenure = tenure
         self._feed_id = feed_id
         self._lines: list[Line] = []
         self._flushing: asyncio.Task[None] | None = None
@@ -36,6 +41,8 @@ class Journal:
             lines = tuple(self._lines)
             if lines:
                 async with self._database.begin() as session:
+                    if self._tenure is not None:
+                        await self._tenure.hold(session)
                     head = await feeds.lock(session, self._feed_id)
                     await logs.note(session, head, lines)
                 del self._lines[: len(lines)]

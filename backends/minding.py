@@ -18,12 +18,13 @@ from backends import base, gathering, leftovers, printed, turning
 from backends.base import Backend, BackendUnavailable, Handle, LaunchRejected
 from backends.blobs import Blobs
 from backends.recorder import Recorder
+from backends.tenure import Tenure
 from backends.turning import Pace, Turn, Turns
 from backends.vault import Vault
 from db import attempts, columns, contracts, ids, lines, logs, outputs, reports
-from db.backends import Supervisor
 from db.claims import Launch
 from db.database import Database, Transaction
+from db.leases import Supervisor
 from db.points import Column
 from db.reports import End
 from db.states import EndReason
@@ -46,7 +47,7 @@ class Surroundings:
     adapter: Backend
     blobs: Blobs
     store: Path
-    supervisor: Supervisor
+    tenure: Tenure
     environment: Callable[[Launch], dict[str, str]]
     """What every job is told of the server: where it is, and the job's own token."""
     turns: Turns
@@ -56,6 +57,11 @@ class Surroundings:
     """The folder from which jobs import `rungraph`; None where the server runs without the client."""
     away: Callable[[BackendUnavailable], None] = lambda _: None
     """Told whenever the backend cannot be reached."""
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The lease in whose name is written."""
+        return self.tenure.lease
 
 
 @dataclass(slots=True)
@@ -163,6 +169,7 @@ class Minder:
         still, adapter = suspended_at is not None, self._around.adapter
         if still is self._still or not self.handle or not adapter.capabilities.suspends:
             return
+        await self._around.tenure.sure()
         try:
             await (adapter.suspend if still else adapter.resume)(self.handle)
         except BackendUnavailable as error:
@@ -175,6 +182,7 @@ class Minder:
         """Ask the backend to end it; a repeat does no harm."""
         if not self.handle or self.stopped:
             return
+        await self._around.tenure.sure()
         try:
             await self._around.adapter.stop(self.handle, grace_seconds)
         except BackendUnavailable as error:
@@ -185,6 +193,7 @@ class Minder:
 
     async def _launch(self) -> None:
         around = self._around
+        await around.tenure.sure()
         try:
             handle = await around.adapter.launch(self._spec())
         except LaunchRejected as error:
@@ -371,6 +380,7 @@ async def forget(around: Surroundings, attempt_id: bytes, handle: Handle | None)
         if not await attempts.is_over(session, attempt_id, around.supervisor.id, around.supervisor.epoch):
             return
     if handle:
+        await around.tenure.sure()
         await around.adapter.remove(handle)
-    async with around.database.begin() as session:
+    async with around.tenure.writing(around.database) as session:
         await attempts.mark_removed(session, attempt_id)

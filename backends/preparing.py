@@ -5,6 +5,7 @@ costs nothing where it was done.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from backends import sources
 from backends.base import Backend, BackendUnavailable, PreparationFailed, PrepareSpec
 from backends.errands import Ongoing
 from backends.journal import Journal
+from backends.tenure import Lost, Tenure
 from db import ids, modules, preparations, removals, wanted
 from db import manifests as stored
 from db.database import Database
@@ -31,6 +33,7 @@ class Preparer:
         backend_id: bytes,
         host: str,
         fetching: Ongoing,
+        tenure: Tenure,
         away: Callable[[BackendUnavailable], None] = lambda _: None,
     ) -> None:
         self._database = database
@@ -39,6 +42,7 @@ class Preparer:
         self._backend_id = backend_id
         self._host = host
         self._fetching = fetching
+        self._tenure = tenure
         self._away = away
         self._ongoing = Ongoing()
 
@@ -50,12 +54,12 @@ class Preparer:
             left = await removals.to_free(session, self._backend_id, self._host)
             unprepared = await wanted.unprepared(session, self._backend_id)
         for version in unprepared:
-            async with self._database.begin() as session:
+            async with self._tenure.writing(self._database) as session:
                 await preparations.request(session, version, self._backend_id, self._host)
         for preparation in abandoned:
             await self._give_up(preparation)
         for preparation in unfinished:
-            self._ongoing.begin(preparation.id, partial(self._prepare, preparation))
+            self._ongoing.begin(preparation.id, partial(self._make_ready, preparation))
         for preparation in left:
             if not self._ongoing and not self._fetching:  # lest it frees what is being fetched or built again
                 await self._free(preparation)
@@ -67,7 +71,7 @@ class Preparer:
     async def _give_up(self, preparation: Preparation) -> None:
         """End the preparation of what was removed meanwhile."""
         await self._ongoing.end(preparation.id)
-        async with self._database.begin() as session:
+        async with self._tenure.writing(self._database) as session:
             await preparations.fail(session, preparation, "the module was removed")
 
     async def _free(self, preparation: Preparation) -> None:
@@ -78,11 +82,15 @@ class Preparer:
             await asyncio.to_thread(sources.discard, self._store, digest)
         if prepared is not None:
             await self._adapter.discard(prepared)
-        async with self._database.begin() as session:
+        async with self._tenure.writing(self._database) as session:
             await removals.freed(session, [preparation.id])
 
+    async def _make_ready(self, preparation: Preparation) -> None:
+        with contextlib.suppress(Lost):
+            await self._prepare(preparation)
+
     async def _prepare(self, preparation: Preparation) -> None:
-        async with self._database.begin() as session:
+        async with self._tenure.writing(self._database) as session:
             await preparations.begin(session, preparation)
             found = await modules.find_versions(session, SUPERVISOR, [preparation.version_id])
         version = found[0]
@@ -97,21 +105,21 @@ class Preparer:
             image=manifest.image,
             dockerfile=manifest.dockerfile,
         )
-        journal = Journal(self._database, preparation.feed_id)
+        journal = Journal(self._database, preparation.feed_id, self._tenure)
         try:
             try:
                 prepared = await self._made_ready(manifest, spec, journal)
             finally:
                 await journal.close()
         except PreparationFailed as error:
-            async with self._database.begin() as session:
+            async with self._tenure.writing(self._database) as session:
                 await preparations.fail(session, preparation, str(error))
             return
         except BackendUnavailable as error:
             self._away(error)
             await asyncio.sleep(error.retry_in_seconds)
             return
-        async with self._database.begin() as session:
+        async with self._tenure.writing(self._database) as session:
             await preparations.finish(session, preparation, prepared)
 
     async def _made_ready(self, manifest: stored.Manifest, spec: PrepareSpec, journal: "Journal") -> str:

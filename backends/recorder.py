@@ -1,7 +1,8 @@
 """One writer for what a supervisor observes: reports that wait together are committed together.
 
 A report names its run's feed and what to write; the recorder takes all that have gathered, locks their
-feeds in id order, writes them in the order they came, and answers each after the commit. When a batch
+feeds in id order, writes them in the order they came, and answers each after the commit: False where somebody
+else holds the lease by now, and nothing was written. When a batch
 fails, its reports are tried one by one, so that one that cannot be written fails no other. A batch has so
 many bytes at most: on SQLite nothing else runs while it is written.
 """
@@ -13,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 import structlog
 
+from backends.tenure import Lost, Tenure
 from db import feeds
 from db.database import Database, Transaction
 
@@ -36,8 +38,9 @@ class _Report:
 class Recorder:
     """Commits reports in groups."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, tenure: Tenure) -> None:
         self._database = database
+        self._tenure = tenure
         self._waiting: asyncio.Queue[_Report] = asyncio.Queue()
 
     async def record(self, feed_id: int, write: Callable[[Transaction], Awaitable[T]], *, size: int = 0) -> T:
@@ -59,6 +62,8 @@ class Recorder:
     async def _commit(self, batch: Sequence[_Report]) -> None:
         try:
             results = await self._write(batch)
+        except Lost:
+            results = [False] * len(batch)
         except Exception as error:
             # Whatever one report raised, the others were undone with it: each gets a transaction of its own.
             if len(batch) > 1:
@@ -74,6 +79,6 @@ class Recorder:
                 report.done.set_result(result)
 
     async def _write(self, batch: Sequence[_Report]) -> list[Any]:
-        async with self._database.begin() as session:
+        async with self._tenure.writing(self._database) as session:
             await feeds.lock_all(session, sorted({report.feed_id for report in batch}))
             return [await report.write(session) for report in batch]

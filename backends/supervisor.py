@@ -1,9 +1,12 @@
 """The supervisor of one backend: takes its lease and serves a term (terms.py), for as long as the lease is ours.
 
-A backend that is away when it starts, or later, costs nothing but time: it is tried again, and its jobs wait.
+Where another replica has the lease it stands by, and takes it when it runs out: of a CLUSTER backend any replica,
+of a HOST backend one of the same host. A lease that cannot be renewed in time ends the term. A backend that is
+away costs nothing but time: it is tried again, and its jobs wait.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,12 +23,12 @@ from backends.errands import Ongoing
 from backends.minding import Surroundings
 from backends.preparing import Preparer
 from backends.recorder import Recorder
+from backends.tenure import Tenure
 from backends.terms import Term
 from backends.turning import Turns
 from backends.vault import Vault
-from db import attempts, backends, health, logs
+from db import attempts, backends, health, leases, logs
 from db.backends import Scope
-from db.backends import Supervisor as Lease
 from db.claims import Launch
 from db.database import Database
 
@@ -34,6 +37,10 @@ log = structlog.get_logger(__name__)
 _POLL_SECONDS = 2.0
 """How late work is found whose hint was lost."""
 _RENEW_SECONDS = 5.0
+_STAND_BY_SECONDS = 2.0
+"""How late it is found that a lease has run out."""
+_LEAST_SECONDS = 2.0
+"""The database is given so long to renew or release a lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +87,8 @@ class Supervisor:
         self._fetching = fetching or Ongoing()
         self._poll_seconds = poll_seconds
         self._scope = Scope(self._adapter.capabilities.scope.value)
-        self._lease: Lease
         self._opened = False
+        self._patience = _STAND_BY_SECONDS
         self.backend_id = b""
         self.host = host if self._scope is Scope.HOST else ""
         """Whose this backend's preparations and attempts are; nobody's in particular where any replica will do."""
@@ -90,31 +97,56 @@ class Supervisor:
         """Have the backend known, take its lease if it can be had, and begin."""
         async with self._database.begin() as session:
             self.backend_id = await backends.declare(session, self._declared())
-        term = await self._take()
-        self._task = asyncio.create_task(self._serve(term), name=f"supervisor of {self._configuration.name}")
+        term = await self._take(again=False)
+        self._task = asyncio.create_task(self._serve(term), name=f"supervisor of {self._name}")
 
     async def close(self) -> None:
-        """Stop supervising; everything launched goes on."""
+        """Stop supervising, for another to go on with it; everything launched goes on."""
         self._task.cancel()
         await asyncio.wait({self._task})
         await self._adapter.close()
 
     async def _serve(self, term: Term | None) -> None:
+        """Serve terms, one after the other, and stand by in between."""
         while True:
             if term is not None:
                 try:
-                    await self._renew()
+                    await self._keep(term.tenure)
                 finally:
-                    await term.close()
-            await asyncio.sleep(_RENEW_SECONDS)
+                    await self._step_down(term)
+            await asyncio.sleep(self._patience)
             try:
-                term = await self._take()
+                term = await self._take(again=True)
             except Exception as error:
                 term = None
                 log.error("it will be tried again", backend=self._name, error=repr(error), exc_info=error)
 
-    async def _take(self) -> Term | None:
-        """Open the backend and take its lease: a term that has begun, None while the backend is away."""
+    async def _take(self, *, again: bool) -> Term | None:
+        """Begin a term; None while the backend is away, or somebody else has its lease."""
+        self._patience = _STAND_BY_SECONDS
+        if not await self._is_open():
+            return None
+        if again:
+            async with self._database.read() as session:
+                if not await leases.is_free(session, self._lease_name()):
+                    return None
+        asked_at = Tenure.asking()
+        async with self._database.begin() as session:
+            lease = await leases.take(session, self._lease_name(), self._replica, again=again)
+            if lease is None:
+                return None
+            await backends.configure(session, lease, self._values())
+            held = await attempts.adopt(session, self.backend_id, self.host, lease.id, lease.epoch)
+        log.info("lease taken", backend=self._name, epoch=lease.epoch, adopted=len(held))
+        term = self._term(Tenure(lease, asked_at))
+        try:
+            await term.open(held)
+        except BaseException:
+            await self._step_down(term)
+            raise
+        return term
+
+    async def _is_open(self) -> bool:
         if not self._opened:
             try:
                 await self._adapter.open()
@@ -122,22 +154,21 @@ class Supervisor:
                 log.warning("backend away", backend=self._name, error=str(error))
                 async with self._database.begin() as session:
                     await health.unreachable(session, self.backend_id, str(error))
-                return None
+                self._patience = error.retry_in_seconds
+                return False
             self._opened = True
-        async with self._database.begin() as session:
-            lease = await backends.take_lease(session, self._lease_name())
-            await backends.configure(session, lease, self._values())
-            held = await attempts.adopt(session, self.backend_id, self.host, lease.id, lease.epoch)
-        self._lease = lease
-        answering = Answering(self._database, lease, self.backend_id, self._name, self._adapter)
+        return True
+
+    def _term(self, tenure: Tenure) -> Term:
+        answering = Answering(self._database, tenure, self.backend_id, self._name, self._adapter)
         around = Surroundings(
             self._database,
-            Recorder(self._database),
+            Recorder(self._database, tenure),
             self._name,
             self._adapter,
             self._blobs,
             self._store,
-            lease,
+            tenure,
             self._environment,
             Turns(),
             self._configuration.log_limit,
@@ -152,15 +183,45 @@ class Supervisor:
             self.backend_id,
             self.host,
             self._fetching,
+            tenure,
             answering.away,
         )
-        term = Term(around, self.backend_id, self.host, preparer, answering, self._poll_seconds)
+        return Term(around, self.backend_id, self.host, preparer, answering, self._poll_seconds)
+
+    async def _keep(self, tenure: Tenure) -> None:
+        """Renew the lease for as long as it is ours, and has not run out."""
+        while not tenure.lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RENEW_SECONDS):
+                    await tenure.lost.wait()
+                    return
+            asked_at = Tenure.asking()
+            try:
+                async with (
+                    asyncio.timeout(max(tenure.left, _LEAST_SECONDS)),
+                    self._database.begin() as session,
+                ):
+                    ours = await leases.renew(session, tenure.lease)
+            except Exception as error:
+                log.warning("lease not renewed", backend=self._name, error=repr(error), exc_info=error)
+                if tenure.has_run_out():
+                    return
+                continue
+            if not ours:
+                return
+            tenure.renew(asked_at)
+
+    async def _step_down(self, term: Term) -> None:
+        """End a term, and leave the lease to whoever wants it."""
+        term.tenure.lost.set()
+        await term.close()
         try:
-            await term.open(held)
-        except BaseException:
-            await term.close()
-            raise
-        return term
+            async with asyncio.timeout(_LEAST_SECONDS), self._database.begin() as session:
+                await leases.release(session, term.tenure.lease)
+        except Exception as error:
+            # It runs out by itself.
+            log.warning("lease not released", backend=self._name, error=repr(error), exc_info=error)
+        log.info("term ended", backend=self._name, epoch=term.tenure.lease.epoch)
 
     @property
     def _name(self) -> str:
@@ -203,16 +264,3 @@ class Supervisor:
     def _enforced(self) -> dict[str, Any]:
         names = ("memory", "cpus", "suspends", "max_workers", "needs_container")
         return {name: getattr(self._adapter.capabilities, name) for name in names}
-
-    async def _renew(self) -> None:
-        """Keep the lease until it is somebody else's."""
-        ours = True
-        while ours:
-            await asyncio.sleep(_RENEW_SECONDS)
-            try:
-                async with self._database.begin() as session:
-                    ours = await backends.renew_lease(session, self._lease)
-            except Exception as error:
-                # The database may be away; whoever takes over meanwhile is noticed later.
-                log.warning("lease not renewed", error=repr(error), exc_info=error)
-        log.error("another supervisor has taken over", backend=self._name, host=self._replica)

@@ -18,6 +18,7 @@ from backends.answering import Answering
 from backends.errands import Errands
 from backends.minding import Minder, Surroundings, forget
 from backends.preparing import Preparer
+from backends.tenure import Lost
 from db import attempts, claims, columns, reports
 from db.attempts import Attempt
 from db.claims import Launch
@@ -45,6 +46,7 @@ class Term:
         answering: Answering,
         poll_seconds: float,
     ) -> None:
+        self.tenure = around.tenure
         self._around = around
         self._backend_id = backend_id
         self._host = host
@@ -179,7 +181,7 @@ class Term:
         for minder in tuple(self._minders.values()):
             if minder.overdue() and not minder.stopped:
                 launch = minder.launch
-                async with self._around.database.begin() as session:
+                async with self._around.tenure.writing(self._around.database) as session:
                     await reports.time_out(
                         session,
                         self._around.supervisor,
@@ -195,6 +197,8 @@ async def _insist(work: Callable[P, Awaitable[None]], *arguments: P.args, **name
     while True:
         try:
             return await work(*arguments, **named)
+        except Lost:
+            return None
         except Exception as error:
             name = getattr(work, "__qualname__", repr(work))
             log.error("it will be tried again", work=name, error=repr(error), exc_info=error)

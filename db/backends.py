@@ -1,21 +1,22 @@
-"""Backends as the system of record knows them, and the supervisors that hold them.
+"""Backends as the system of record knows them. Who drives one is in leases.py.
 
-A claim locks the backend's row, so that one claimer at a time decides capacity and fairness. The lease is
-one row a supervisor with an epoch: whoever starts again on a host raises the epoch, and what the former
-one still reports changes nothing.
+A claim locks the backend's row, so that one claimer at a time decides capacity and fairness. One that no
+running replica has configured any more is retired: its history stays, and no run can name it.
 """
 
 import enum
-from datetime import datetime, timedelta
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Integer, Text, bindparam, select, update
+from sqlalchemy import BigInteger, Float, ForeignKey, Integer, Text, bindparam, exists, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import admission, columns, ids
 from db.admission import Place
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
+from db.leases import Supervisor
 
 
 class Scope(enum.Enum):
@@ -23,17 +24,6 @@ class Scope(enum.Enum):
 
     HOST = "HOST"
     CLUSTER = "CLUSTER"
-
-
-class Supervisor(Base):
-    """One that claims, launches and watches. `name` is the host's for HOST backends; the highest epoch counts."""
-
-    __tablename__ = "supervisors"
-
-    id: Mapped[bytes] = mapped_column(Id, primary_key=True)
-    name: Mapped[str] = mapped_column(Text, unique=True)
-    epoch: Mapped[int] = mapped_column(BigInteger, default=1)
-    expires_at: Mapped[datetime] = mapped_column(Timestamp)
 
 
 class Backend(Base):
@@ -69,49 +59,26 @@ class Backend(Base):
     place_since: Mapped[datetime | None] = mapped_column(Timestamp)
     supervisor_id: Mapped[bytes | None] = mapped_column(Id, ForeignKey("supervisors.id"))
     epoch: Mapped[int | None] = mapped_column(BigInteger)
-
-
-LEASE = timedelta(seconds=15)
-
-
-async def take_lease(session: Transaction, name: str) -> Supervisor:
-    """Become the supervisor of this name: its epoch goes up, and the former holder's reports count no more."""
-    expires = columns.now() + LEASE
-    once = columns.insert_once(session.postgresql, Supervisor, ("name",))
-    await session.execute(once, {"id": ids.new(), "name": name, "epoch": 0, "expires_at": expires})
-    raised = (
-        update(Supervisor)
-        .where(Supervisor.name == name)
-        .values(epoch=Supervisor.epoch + 1, expires_at=expires)
-        .returning(Supervisor)
-    )
-    row = await session.find(Supervisor, raised)
-    assert row is not None
-    return row
-
-
-async def renew_lease(session: Transaction, supervisor: Supervisor) -> bool:
-    """Stay the supervisor for another lease; False when somebody else has become it."""
-    changed = await session.change(
-        update(Supervisor)
-        .where(Supervisor.id == supervisor.id, Supervisor.epoch == supervisor.epoch)
-        .values(expires_at=columns.now() + LEASE)
-    )
-    return changed == 1
-
-
-async def others(session: Session, name: str) -> bool:
-    """Whether a supervisor of another name may be alive."""
-    alive = select(Supervisor.id).where(Supervisor.name != name, Supervisor.expires_at > columns.now())
-    return await session.scalar(alive.limit(1)) is not None
+    retired_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
 
 async def declare(session: Transaction, values: dict[str, Any]) -> bytes:
     """Have a backend of this name, so that runs can name it before anybody has taken it up; returns its id."""
     once = columns.insert_once(session.postgresql, Backend, ("name",))
     await session.execute(once, {"id": ids.new(), "place_passes": 0, **values})
-    found: bytes = await session.scalar(select(Backend.id).where(Backend.name == values["name"]))
+    named = update(Backend).where(Backend.name == values["name"]).values(retired_at=None)
+    found: bytes = await session.scalar(named.returning(Backend.id))
     return found
+
+
+async def retire(session: Transaction, names: Collection[str]) -> None:
+    """Retire every backend that this replica does not have and no other one drives."""
+    driven = exists().where(
+        (Supervisor.name == Backend.name) | Supervisor.name.startswith(Backend.name + "@"),
+        Supervisor.expires_at > columns.clock(),
+    )
+    gone = update(Backend).where(Backend.name.not_in(names), Backend.retired_at.is_(None), ~driven)
+    await session.execute(gone.values(retired_at=columns.now()))
 
 
 async def configure(session: Transaction, supervisor: Supervisor, values: dict[str, Any]) -> Backend:
@@ -177,5 +144,5 @@ def device_indices(backend: Backend) -> list[int]:
 
 
 async def list_all(session: Session) -> list[Backend]:
-    """Every configured backend, by name. Anybody may know them."""
+    """Every backend there is or was, by name. Anybody may know them."""
     return await session.all(Backend, select(Backend).order_by(Backend.name))

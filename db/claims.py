@@ -22,6 +22,7 @@ from db import (
     grants,
     ids,
     jobs,
+    leases,
     manifests,
     occupancy,
     queues,
@@ -29,10 +30,11 @@ from db import (
 )
 from db.admission import Line, Place
 from db.attempts import Attempt, Worker
-from db.backends import Backend, Supervisor
+from db.backends import Backend
 from db.database import Session, Transaction
 from db.files import File
 from db.jobs import Direction, Job, JobFile
+from db.leases import Supervisor
 from db.modules import Function, ModuleVersion
 from db.preparations import Preparation
 from db.runs import Run
@@ -95,6 +97,8 @@ async def claim(
     admission.py says whose turn it is. A job that asks for more than the whole backend may ever have ends
     LAUNCH_REJECTED. Nothing is claimed for a backend that is away.
     """
+    if not await leases.hold(session, supervisor):
+        return []
     backend = await backends.lock(session, backend_id)
     if backend.unavailable_since is not None:
         return []

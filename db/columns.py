@@ -21,11 +21,13 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    literal,
 )
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import InternalTraversal
 from sqlalchemy.types import TypeDecorator
 
@@ -135,6 +137,29 @@ def _spelt_out(among: Among, compiler: Any, **kwargs: Any) -> Any:
 def _as_array(among: Among, compiler: Any, **kwargs: Any) -> Any:
     given = bindparam(among.name, type_=ARRAY(among.column.type))
     return compiler.process(among.column == any_(given), **kwargs)
+
+
+class clock(FunctionElement[datetime]):  # noqa: N801 - a function of SQL
+    """The present moment by the database's own clock, whichever process asks; and so much later."""
+
+    inherit_cache = True
+    type = Timestamp()
+
+    def __init__(self, later: timedelta = timedelta()) -> None:
+        super().__init__(literal(later // timedelta(microseconds=1), BigInteger))
+
+
+@compiles(clock)
+def _clock_of_sqlite(element: clock, compiler: Any, **kwargs: Any) -> str:
+    later = compiler.process(element.clauses, **kwargs)
+    return f"(CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER) + {later})"
+
+
+@compiles(clock, "postgresql")
+def _clock_of_postgresql(element: clock, compiler: Any, **kwargs: Any) -> str:
+    later = compiler.process(element.clauses, **kwargs)
+    # Not now(): a transaction that has waited for a lock is later than its beginning.
+    return f"(CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) + {later})"
 
 
 def now() -> datetime:

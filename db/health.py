@@ -6,14 +6,14 @@ keep their states and none is claimed; once it answers again, all goes on.
 
 import enum
 from collections.abc import Mapping
-from datetime import datetime
 
 from sqlalchemy import ColumnElement, bindparam, func, select, update
 
 from db import columns, texts
-from db.backends import Backend, Supervisor
+from db.backends import Backend
 from db.columns import Timestamp
 from db.database import Session, Transaction
+from db.leases import Supervisor
 
 MOST_WORDS = 2_000
 """Of an error."""
@@ -44,7 +44,7 @@ async def away(session: Transaction, supervisor: Supervisor, backend_id: bytes, 
 async def unreachable(session: Transaction, backend_id: bytes, error: str) -> None:
     """Record that a backend that nobody holds could not be opened; of one that is held, its holder tells."""
     now = columns.now()
-    living = select(Supervisor.id).where(Supervisor.expires_at > now)
+    living = select(Supervisor.id).where(Supervisor.expires_at > columns.clock())
     unheld = Backend.supervisor_id.is_(None) | Backend.supervisor_id.not_in(living)
     words = texts.storable(error)[:MOST_WORDS]
     values = {
@@ -76,10 +76,10 @@ def _held(supervisor: Supervisor, backend_id: bytes) -> ColumnElement[bool]:
     return held
 
 
-async def attended(session: Session, now: datetime) -> set[bytes]:
+async def attended(session: Session) -> set[bytes]:
     """The backends that a living supervisor holds."""
     alive = select(Backend.id).join(Supervisor, Supervisor.id == Backend.supervisor_id)
-    return set((await session.execute(alive.where(Supervisor.expires_at > now))).scalars())
+    return set((await session.execute(alive.where(Supervisor.expires_at > columns.clock()))).scalars())
 
 
 def of(backend: Backend, attended: set[bytes]) -> Health:

@@ -10,9 +10,9 @@ from sqlalchemy import bindparam, select, update
 
 from db import batches, feeds, logs
 from db.attempts import Attempt, Worker
-from db.backends import Supervisor
 from db.database import Session, Transaction
 from db.jobs import Job
+from db.leases import Supervisor
 from db.lines import Packed
 from db.points import Column, Origin
 

@@ -103,7 +103,7 @@ class Plan:
 
 
 # Built once: building a statement costs as much as running it.
-_BACKEND = select(Backend.id).where(Backend.name == bindparam("backend"))
+_BACKEND = select(Backend.id).where(Backend.name == bindparam("backend"), Backend.retired_at.is_(None))
 
 
 async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, spec: StartSpec) -> Plan:

@@ -14,10 +14,10 @@ from sqlalchemy import Text, bindparam, func, insert, select, update
 
 from db import arrivals, columns, contracts, feeds, ids, jobs, runs, texts
 from db.attempts import Attempt, Worker
-from db.backends import Supervisor
 from db.database import Transaction
 from db.files import File, FileKind, FileState, media_type_of
 from db.jobs import Direction, Job, JobFile
+from db.leases import Supervisor
 from db.states import RETRIED, EndReason, JobState, WorkerPhase
 
 _BACKOFF_SECONDS = (1.0, 60.0)

@@ -135,7 +135,7 @@ async def _queued(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
     now = columns.now()
     unprepared = await _unprepared(session, rows)
     backends = {row.id: row for row in await session.all(Backend, select(Backend))}
-    attended = await health.attended(session, now)
+    attended = await health.attended(session)
     held = await occupancy.held(session)
     taken = {key: occupancy.total(row for row in held if row.backend_id == key) for key in backends}
     told: dict[bytes, Why] = {}

@@ -26,7 +26,7 @@ from backends.profiling import Profiler
 from backends.retrieving import Retriever
 from backends.scheduler import Scheduler
 from backends.vault import Vault, new_key
-from db import backends, ids, projects, schema, users
+from db import backends, ids, leases, projects, schema, users
 from db.bus import Bus
 from db.database import Database
 from db.ingest import Ingest
@@ -171,7 +171,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     host = _host_name(settings.home)
     async with database.begin() as session:
         await projects.ensure_default(session)
-        if not await users.has_administrator(session, token) and await backends.others(session, host):
+        if not await users.has_administrator(session, token) and await leases.others(session, host):
             raise SystemExit(_LOCKS_OUT.format(home=settings.home))
         await users.ensure_administrator(session, token)
     credentials = Credentials(database, secret.encode())
@@ -199,6 +199,8 @@ async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surround
     for supervisor in supervisors:
         await supervisor.open()
         stack.push_async_callback(supervisor.close)
+    async with database.begin() as session:
+        await backends.retire(session, [made.declared.name for made in configured])
     await fetcher.open(supervisors[0].backend_id, supervisors[0].host)
     stack.push_async_callback(fetcher.close)
     profiler = Profiler(database, blobs)

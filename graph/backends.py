@@ -5,7 +5,7 @@ from datetime import datetime
 
 import strawberry
 
-from db import backends, columns, errors, health, occupancy
+from db import backends, errors, health, occupancy
 from db.database import Session
 from db.health import Health
 from graph import enums
@@ -126,7 +126,7 @@ class Backend(Node):
 
 async def _all(session: Session) -> list[Backend]:
     held = await occupancy.held(session)
-    attended = await health.attended(session, columns.now())
+    attended = await health.attended(session)
     return [
         Backend.of(
             row,

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from backends import base
 from backends.answering import Answering
+from backends.tenure import Tenure
 from db import backends
 from db.backends import Backend
 from db.database import Database
@@ -32,7 +33,7 @@ class Scripted:
 async def answering(world: World, adapter: Scripted) -> AsyncIterator[Answering]:
     found = Answering(
         world.database,
-        world.supervisor,
+        Tenure(world.supervisor, Tenure.asking()),
         world.backend.id,
         "local",
         cast("base.Backend", adapter),

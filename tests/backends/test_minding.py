@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from backends import errands, terms
 from backends.blobs import Blobs
@@ -26,6 +27,7 @@ from backends.supervisor import Configuration, Supervisor
 from db import columns, logs, metrics
 from db.bus import Bus
 from db.database import Database, Session, Transaction
+from db.leases import Supervisor as Lease
 from db.runs import Run
 from db.states import TERMINAL_RUN, EndReason, JobState, RunState
 from tests.db.world import GIB, HOST, World, function
@@ -180,9 +182,13 @@ async def test_an_output_that_cannot_be_kept_ends_the_job(
 
 async def test_a_claim_that_nobody_was_told_of_is_launched(losing: Losing, tmp_path: Path) -> None:
     world = await make(losing, tmp_path, PRINTING)
-    async with supervised(world, tmp_path) as at_work:
+    async with supervised(world, tmp_path):
         run_id = await world.start({"only": ()})
-        held = replace(world, supervisor=at_work._lease)
+        async with losing.read() as session:
+            statement = select(Lease).where(Lease.name == "local@" + HOST)
+            lease = await session.find(Lease, statement)
+        assert lease is not None
+        held = replace(world, supervisor=lease)
         await held.claim()
         assert (await ended(world, run_id)).state is RunState.SUCCEEDED
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from db import admission, attempts, backends, claims, ids, jobs
+from db import admission, attempts, claims, ids, jobs, leases
 from db.database import Database
 from db.manifests import Resources
 from db.states import EndReason, JobState, RunState
@@ -232,13 +232,14 @@ async def test_an_attempt_belongs_to_whoever_took_the_lease_last(database: Datab
     run_id = await world.start(_wide(1))
     (launch,) = (await world.claim()).values()
     async with database.begin() as session:
-        successor = await backends.take_lease(session, HOST)
+        successor = await leases.take(session, HOST, HOST)
+        assert successor is not None
         adopted = await attempts.adopt(session, world.backend.id, HOST, successor.id, successor.epoch)
     assert [attempt.id for attempt in adopted] == [launch.attempt_id]
     assert successor.epoch == world.supervisor.epoch + 1
     async with database.begin() as session:
-        assert not await backends.renew_lease(session, world.supervisor)
-        assert await backends.renew_lease(session, successor)
+        assert not await leases.renew(session, world.supervisor)
+        assert await leases.renew(session, successor)
     assert not await world.end(launch)
     assert await world.end(launch, supervisor=successor)
     assert (await world.run(run_id)).state is RunState.SUCCEEDED

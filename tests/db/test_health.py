@@ -4,10 +4,11 @@ from datetime import timedelta
 
 from sqlalchemy import update
 
-from db import backends, columns, health
-from db.backends import Backend, Supervisor
+from db import backends, columns, health, leases
+from db.backends import Backend
 from db.database import Database
 from db.health import Health
+from db.leases import Supervisor
 from db.resources import StepResources
 from db.states import JobState
 from tests.db.world import HOST, World
@@ -16,7 +17,7 @@ from tests.db.world import HOST, World
 async def _backend(world: World) -> tuple[Backend, Health]:
     async with world.database.read() as session:
         (row,) = await backends.list_all(session)
-        return row, health.of(row, await health.attended(session, columns.now()))
+        return row, health.of(row, await health.attended(session))
 
 
 async def _away(world: World, words: str = "no route to host") -> bool:
@@ -71,7 +72,8 @@ async def test_what_is_too_large_only_for_now_waits(database: Database) -> None:
 async def test_whoever_lost_the_lease_says_nothing_of_the_backend(database: Database) -> None:
     world = await World.make(database)
     async with database.begin() as session:
-        successor = await backends.take_lease(session, HOST)
+        successor = await leases.take(session, HOST, HOST)
+        assert successor is not None
         await session.execute(update(Backend).values(epoch=successor.epoch))
     assert not await _away(world)
     assert not await _answers(world, slots=1)

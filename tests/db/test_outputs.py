@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from db import backends, feeds, lines, logs, outputs
-from db.backends import Supervisor
+from db import feeds, leases, lines, logs, outputs
 from db.claims import Launch
 from db.database import Database
+from db.leases import Supervisor
 from db.lines import Block
 from db.paging import Page
 from db.points import Column
@@ -96,7 +96,8 @@ async def test_each_worker_has_an_offset_of_its_own(database: Database) -> None:
 async def test_a_record_that_is_not_ours_changes_nothing(database: Database) -> None:
     world, launch = await _launched(database)
     async with database.begin() as session:
-        later = await backends.take_lease(session, "elsewhere")
+        later = await leases.take(session, "elsewhere", "elsewhere")
+        assert later is not None
     former: Any = SimpleNamespace(id=world.supervisor.id, epoch=world.supervisor.epoch - 1)
     seq = await _seq(world, launch)
     assert not await _record(world, launch, 0, "a", supervisor=later)

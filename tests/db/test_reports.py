@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 
 from db import attempts, columns, feeds, jobs, reports
-from db.backends import Supervisor
 from db.claims import Launch
 from db.contracts import OutputKind
 from db.database import Database
 from db.jobs import Direction
+from db.leases import Supervisor
 from db.states import EndReason, JobState, RunState, WorkerPhase
 from tests.db.interleaving import until_somebody_waits
 from tests.db.world import World, ending, function, made, names

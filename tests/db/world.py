@@ -28,6 +28,7 @@ from db import (
     ids,
     installations,
     jobs,
+    leases,
     manifests,
     module_sources,
     pipelines,
@@ -76,7 +77,7 @@ class World:
     database: Database
     project_id: bytes
     viewer: Viewer
-    supervisor: backends.Supervisor
+    supervisor: leases.Supervisor
     backend: backends.Backend
 
     @classmethod
@@ -85,7 +86,8 @@ class World:
         async with database.begin() as session:
             project_id = await projects.ensure_default(session)
             user_id = await users.ensure_administrator(session, "the administrator's token")
-            supervisor = await backends.take_lease(session, HOST)
+            supervisor = await leases.take(session, HOST, HOST)
+            assert supervisor is not None
             backend = await backends.configure(session, supervisor, _backend("local", capacity))
         viewer = Viewer(Kind.ADMINISTRATOR, user_id=user_id)
         world = cls(database, project_id, viewer, supervisor, backend)
