@@ -124,7 +124,8 @@ class Backend(Node):
         )
 
 
-async def _all(session: Session) -> list[Backend]:
+async def _all(session: Session, *, retired: bool = True) -> list[Backend]:
+    """Every backend there is; also those that nobody has configured any more."""
     held = await occupancy.held(session)
     attended = await health.attended(session)
     return [
@@ -134,6 +135,7 @@ async def _all(session: Session) -> list[Backend]:
             health.of(row, attended),
         )
         for row in await backends.list_all(session)
+        if retired or row.retired_at is None
     ]
 
 
@@ -152,7 +154,7 @@ class BackendQuery:
     @strawberry.field(description="Every configured backend, by name.")
     async def backends(self, info: Info) -> list[Backend]:
         async with info.context.database.read() as session:
-            return await _all(session)
+            return await _all(session, retired=False)
 
     @strawberry.field(description="The backend of this id or name, or null.")
     async def backend(self, info: Info, id: ById = None, name: ByName = None) -> Backend | None:

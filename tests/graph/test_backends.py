@@ -89,3 +89,18 @@ async def test_a_configuration_that_cannot_be_meant_ends_the_start(serve: Serve,
     with pytest.raises(SystemExit, match=r"backends\.yaml:1:31: backends\[0\]\.kind: must be one of local"):
         async with serve(config=tmp_path / "backends.yaml"):
             pass
+
+
+async def test_a_backend_that_is_configured_no_more_can_be_named_no_more(
+    serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "backends.yaml").write_text(TWO)
+    async with serve(config=tmp_path / "backends.yaml") as server:
+        pipeline = await server.pipeline({"step": "pass"})
+        run = await server.finish((await server.start(pipeline, backend="there"))["id"])
+    (tmp_path / "backends.yaml").write_text("backends: [{name: here, kind: local}]")
+    async with serve(config=tmp_path / "backends.yaml") as server:
+        assert await server.ask("{ backends { name } }") == [{"name": "here"}]
+        payload = await server.change("startRun", "run { id }", pipeline=pipeline, backend="there")
+        assert [error["path"] for error in payload["errors"]] == [["input", "backend"]]
+        assert (await server.finish(run["id"]))["state"] == "SUCCEEDED"
