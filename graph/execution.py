@@ -5,7 +5,6 @@ orjson's time and no Python object each, and the schema stays honest. sweeping.p
 the columns that come in.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from graph.sweeping import RootFailed, Sweep
 log = structlog.get_logger(__name__)
 
 _plans = Plans()
-_shapes = variables.Shapes()
+_operations = variables.Operations()
 
 
 class Execution(StrawberryGraphQLCoreExecutionContext):
@@ -55,20 +54,17 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         **kwargs: Any,
     ) -> Any:
         """The executor, or what is wrong; columns of numbers in the variables are arrays then."""
-
-        def built(given: Mapping[str, Any] | None) -> Any:
-            made = super(Execution, cls).build
-            return made(schema, document, root_value, context_value, given, operation_name, *args, **kwargs)  # type: ignore[arg-type]
-
-        roots = _shapes.find(schema, document, operation_name) if raw_variable_values else ()
-        if not roots or raw_variable_values is None:
-            return built(raw_variable_values)
-        with variables.taken_out(roots, raw_variable_values) as places:
-            execution = built(raw_variable_values)
-        if isinstance(execution, list):
-            return built(raw_variable_values) if places else execution  # its words show what was given
-        variables.put_back(places, execution.variable_values)
-        return execution
+        arguments = (operation_name, *args)
+        operation = _operations.find(schema, document, operation_name)
+        values = None if operation is None else operation.coerced(raw_variable_values or {})
+        if operation is None or values is None:
+            return super().build(
+                schema, document, root_value, context_value, raw_variable_values, *arguments, **kwargs
+            )
+        made = super().build(schema, operation.bare, root_value, context_value, None, *arguments, **kwargs)
+        if isinstance(made, Execution):
+            made.operation, made.variable_values = operation.node, values
+        return made
 
     def execute_operation(self, serially: bool | None = None) -> Any:
         """The result, or what it can be awaited from."""

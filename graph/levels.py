@@ -38,6 +38,7 @@ from db import ids
 from db.rows import Column, Columns, LazyRow, columns_of
 from graph import cost
 from graph.leaves import Convert, Unusual, leaf, of_column
+from graph.literals import Arguments
 from graph.rows import Batch, OfRow
 
 REMEMBERED = 500
@@ -79,11 +80,21 @@ class Field:
     """One field of a level: a `constant`, an `attribute` of the object, or what a `function` makes.
 
     `reads` are the columns of the object's row that it needs, `asked` those of the rows that it lists. A function
-    may have a `batch` (rows.py). `given` are its arguments, where the document alone says them.
+    may have a `batch` (rows.py). `given` are its arguments, where the document alone says them, `filled` makes them.
     """
 
     __slots__ = (
-        *("_fetched", "asked", "attribute", "batch", "constant", "definition", "details", "function"),
+        *(
+            "_fetched",
+            "asked",
+            "attribute",
+            "batch",
+            "constant",
+            "definition",
+            "details",
+            "filled",
+            "function",
+        ),
         *("given", "info_name", "is_async", "key", "parent", "reads", "shape", "source", "takes_self"),
         "wants_arguments",
     )
@@ -112,6 +123,7 @@ class Field:
         self.source = source
         self.wants_arguments = bool(definition.args)
         self.given: dict[str, Any] | None = None
+        self.filled = planner.arguments(definition, details, source) if definition.args else None
         self.shape = Shape(planner, definition.type, details)
         self.asked = None if self.shape.level is None else self.shape.level.asked()
         resolver = source.base_resolver
@@ -214,6 +226,15 @@ class _Planner:
         needed = None if shape.level is None or not batch.narrows else shape.level.reads
         before = self.fetched.get(batch.fetch, frozenset())
         self.fetched[batch.fetch] = union((before, batch.reads, needed))
+
+    def arguments(self, definition: Any, details: Any, source: Any) -> Arguments | None:
+        """What makes the arguments of a field; None where graphql-core is to."""
+        schema = self.execution.schema.extensions["strawberry-definition"]
+        scalars = schema.schema_converter.scalar_registry
+        try:
+            return Arguments(definition, details, source, schema.config, scalars)
+        except (Unusual, TypeError):  # or a default that is none
+            return None
 
     def level(self, kind: GraphQLObjectType, collected: Any) -> Level:
         """The level of these collected fields."""

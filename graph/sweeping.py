@@ -284,6 +284,14 @@ class Sweep:
         return info
 
     def _given(self, field: Field, info: Any) -> dict[str, Any]:
+        if field.filled is None:
+            return self._given_as_ever(field, info)
+        try:
+            return field.filled.made(self._execution.variable_values, info)
+        except Exception:  # noqa: BLE001 - nothing is done yet: graphql-core says what is wrong, and where
+            return self._given_as_ever(field, info)
+
+    def _given_as_ever(self, field: Field, info: Any) -> dict[str, Any]:
         execution = self._execution
         strawberry_schema = execution.schema.extensions["strawberry-definition"]
         raw = get_argument_values(

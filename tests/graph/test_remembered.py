@@ -100,12 +100,12 @@ async def test_the_name_of_an_operation_takes_no_memory(server: Server) -> None:
     kept = _kept()
     query = "query A($names: [String!]) { __typename }"
     told = await _told(server, query, {"variables": {"names": []}, "operationName": "A" * 9000})
-    assert "Unknown operation" in str(told) and len(execution._shapes._known) == kept[2]
+    assert "Unknown operation" in str(told) and len(execution._operations._known) == kept[2]
 
 
 def _kept() -> tuple[int, ...]:
-    """How many documents, judgements, shapes and plans the process remembers."""
+    """How many documents, judgements, operations and plans the process remembers."""
     parsed = remembered.Parsing(maxsize=remembered.MOST).cached_parse_document
     judged = remembered.Judging(maxsize=remembered.MOST).cached_validate_document
     sizes = [each.cache_info().currsize for each in (parsed, judged)]  # type: ignore[attr-defined]
-    return *sizes, len(execution._shapes._known), len(execution._plans._plans)
+    return *sizes, len(execution._operations._known), len(execution._plans._plans)
