@@ -21,8 +21,9 @@ from graphql import (
     is_non_null_type,
     is_required_argument,
 )
-from graphql.execution.values import VariableValues
+from graphql.execution.values import VariableValues, get_argument_values
 from graphql.utilities.coerce_input_value import coerce_default_value, coerce_input_literal
+from strawberry.schema.schema_converter import get_arguments
 from strawberry.types.arguments import convert_argument
 
 from graph.leaves import Unusual
@@ -70,6 +71,27 @@ class Arguments:
                     value, kind, self._scalars, self._config, info, path=(name,)
                 )
         return made
+
+
+def as_ever(execution: Any, definition: GraphQLField, details: Any, source: Any, info: Any) -> dict[str, Any]:
+    """The arguments of a field as graphql-core and strawberry make them; raises what is wrong, and where."""
+    schema = execution.schema.extensions["strawberry-definition"]
+    raw = get_argument_values(
+        definition,
+        details[0].node,
+        execution.variable_values,
+        details[0].fragment_variable_values,
+        execution.hide_suggestions,
+    )
+    _, made = get_arguments(
+        field=source,
+        source=None,
+        info=info,
+        kwargs=raw,
+        config=schema.config,
+        scalar_registry=schema.schema_converter.scalar_registry,
+    )
+    return made
 
 
 def _filled(fill: Fill | None, default: Any, values: VariableValues) -> Any:

@@ -10,19 +10,19 @@ this way, where no resolver is needed any more.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Sequence
+from contextlib import suppress
 from itertools import chain, islice, repeat
 from operator import attrgetter
 from types import coroutine
 from typing import Any, TypeVar
 
 import numpy as np
-from graphql.execution.values import get_argument_values
 from graphql.pyutils import Path
-from strawberry.schema.schema_converter import get_arguments
 
 from db.rows import Columns
 from graph.leaves import Unusual
 from graph.levels import Field, Level, Shape, runtime_levels
+from graph.literals import as_ever
 from graph.scalars import Records
 
 MOST_KEYS = 1000
@@ -284,32 +284,10 @@ class Sweep:
         return info
 
     def _given(self, field: Field, info: Any) -> dict[str, Any]:
-        if field.filled is None:
-            return self._given_as_ever(field, info)
-        try:
-            return field.filled.made(self._execution.variable_values, info)
-        except Exception:  # noqa: BLE001 - nothing is done yet: graphql-core says what is wrong, and where
-            return self._given_as_ever(field, info)
-
-    def _given_as_ever(self, field: Field, info: Any) -> dict[str, Any]:
-        execution = self._execution
-        strawberry_schema = execution.schema.extensions["strawberry-definition"]
-        raw = get_argument_values(
-            field.definition,
-            field.details[0].node,
-            execution.variable_values,
-            field.details[0].fragment_variable_values,
-            execution.hide_suggestions,
-        )
-        _, given = get_arguments(
-            field=field.source,
-            source=None,
-            info=info,
-            kwargs=raw,
-            config=strawberry_schema.config,
-            scalar_registry=strawberry_schema.schema_converter.scalar_registry,
-        )
-        return given
+        if field.filled is not None:
+            with suppress(Exception):  # nothing is done yet: graphql-core says what is wrong, and where
+                return field.filled.made(self._execution.variable_values, info)
+        return as_ever(self._execution, field.definition, field.details, field.source, info)
 
     async def _parts(self, field: Field, values: Sequence[Any]) -> Sequence[Any]:
         """Values of a field as parts of the answer."""

@@ -43,7 +43,7 @@ PLUMBING = {
     "app", "serve", "serving", "supervising", "settings", "http", "guard", "content", "pages", "schema", "context",
     "credentials", "encoding", "errors", "paging", "cost", "live", "sharing", "topics", "pacing", "sockets", "sse",
     "events", "watching", "timeline", "nodes", "scalars", "frames",
-    "log_text", "archives", "export_formats",
+    "log_text", "archives", "export_formats", "literals",
     "functions", "execution", "leaves", "levels", "remembered", "surroundings", "sweeping", "enums", "variables",
 }  # fmt: skip
 

@@ -157,7 +157,7 @@ async def test_plain_arguments_take_no_detour(monkeypatch: pytest.MonkeyPatch) -
         return made(self, *args)
 
     monkeypatch.setattr(literals.Arguments, "made", noted)
-    monkeypatch.setattr("graph.sweeping.get_argument_values", None)
+    monkeypatch.setattr("graph.literals.get_argument_values", None)
     answer = await OURS.execute(text, {"t": "b"})
     assert answer.data is not None and "word='b'" in answer.data["told"] and asked == ["made"]
 
