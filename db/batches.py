@@ -6,6 +6,7 @@ are compacted. `repeated` and `remember` keep a producer's batches, of points or
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from db.columns import Base, Id
 from db.database import Transaction
 from db.headlines import Headline
 from db.metrics import Chunk, Series
-from db.points import Column, Integers, Origin, has_headline
+from db.points import Column, Integers, Origin, Points, has_headline
 
 
 class Producer(Base):
@@ -70,6 +71,7 @@ async def append_all(
     held = await _held(session, portions)
     chunks: list[dict[str, Any]] = []
     for portion in portions:
+        added: list[tuple[int, Points]] = []
         for column in portion.given:
             if len(column.values):
                 line = held.lines[portion.origin.worker_id, column.name]
@@ -77,6 +79,10 @@ async def append_all(
                 chunks.append(_chunk(line.id, portion.feed_id, portion.seq, column, steps))
                 line.points += len(column.values)
                 held.tell(portion.origin, column, steps)
+                added.append((line.id, _points(portion, column, steps)))
+        if added:
+            added.sort(key=itemgetter(0))  # as they are read
+            session.emitted.heads[portion.feed_id].points[portion.seq] = [points for _, points in added]
     await _WRITES.write(
         session,
         chunks=chunks,
@@ -197,6 +203,22 @@ def _with_steps(column: Column, points: int) -> Integers:
     if column.steps is not None:
         return column.steps
     return np.arange(points, points + len(column.values), dtype=np.int64)
+
+
+def _points(portion: Portion, column: Column, steps: Integers) -> Points:
+    origin = portion.origin
+    return Points(
+        run_id=origin.run_id,
+        job_id=origin.job_id,
+        step=origin.step,
+        attempt=origin.attempt,
+        rank=origin.rank,
+        name=column.name,
+        seq=portion.seq,
+        steps=steps,
+        times=column.times,
+        values=column.values,
+    )
 
 
 def _chunk(series_id: int, feed_id: int, seq: int, column: Column, steps: Integers) -> dict[str, Any]:

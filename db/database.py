@@ -11,7 +11,7 @@ On SQLite `read()` and `begin()` run in the event loop (sqlite.py says why); wha
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from typing import Any, TypeVar, cast
@@ -155,10 +155,14 @@ class Transaction(Session):
 
 
 class Database:
-    """One database, with its pools and its bus."""
+    """One database, with its pools and its bus.
+
+    `followers` are called with what each transaction of this process has emitted, once it is committed.
+    """
 
     def __init__(self, url: str, *, bus: Bus, pool_size: int = 8) -> None:
         self.bus = bus
+        self.followers: list[Callable[[feeds.Emitted], None]] = []
         self.url = make_url(url)
         self._aside = ThreadPoolExecutor(1, "commit")
         self._commit_seconds = 0.0
@@ -224,6 +228,8 @@ class Database:
         else:
             async with self._transaction(aside) as transaction:
                 yield transaction
+        for follower in self.followers:
+            follower(transaction.emitted)
         self.bus.publish(transaction.emitted.reached, wake=transaction.emitted.wake)
 
     @asynccontextmanager

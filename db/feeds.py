@@ -32,6 +32,7 @@ from db.columns import Base, Choice, Id, Json, Serial, Timestamp
 
 if TYPE_CHECKING:
     from db.database import Session, Transaction
+    from db.points import Points
 
 
 class Kind(enum.Enum):
@@ -93,13 +94,17 @@ class Event(Base):
 
 
 class Head:
-    """A locked feed: gives out the numbers that follow, and gathers events until the transaction ends."""
+    """A locked feed: gives out the numbers that follow, and gathers events until the transaction ends.
+
+    `points` are those of each number that has some, for who follows in this process and need not read them again.
+    """
 
     def __init__(self, feed_id: int, seq: int) -> None:
         self.id = feed_id
         self.start = self.seq = seq
         self.ended = False
         self.events: list[dict[str, Any]] = []
+        self.points: dict[int, list[Points]] = {}
 
     def take(self) -> int:
         """The next number, for a message that is kept in a table of its own (points, lines)."""

@@ -29,6 +29,7 @@ _ORIGIN = (
         Attempt.run_id,
         Attempt.feed_id,
         Job.project_id,
+        Job.step,
     )
     .join(Attempt, Attempt.id == Worker.attempt_id)
     .join(Job, Job.id == Attempt.job_id)
@@ -90,7 +91,9 @@ async def record(
     moved = {"worker": row.id, "was": was, "reached": reached, "in_all": in_all, "size": size}
     if not await session.change(_ADVANCE, moved):
         return False
-    origin = Origin(row.run_id, row.project_id, row.job_id, attempt_id, row.number, row.id, row.rank)
+    origin = Origin(
+        row.run_id, row.project_id, row.job_id, row.step, attempt_id, row.number, row.id, row.rank
+    )
     for batch in points:
         await batches.append(session, head, origin, batch)
     await logs.append(session, head, chunks, printer)

@@ -31,11 +31,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The worker that points come from."""
+    """The worker that points come from, and its job's step."""
 
     run_id: bytes
     project_id: bytes
     job_id: bytes
+    step: str
     attempt_id: bytes
     attempt: int
     worker_id: int

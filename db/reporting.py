@@ -88,6 +88,7 @@ class _Standing(NamedTuple):
     seq: int
     project_id: bytes
     run_id: bytes
+    step: str
     attempt_id: bytes
     attempt: int
     ended_at: int | None
@@ -99,7 +100,7 @@ class _Standing(NamedTuple):
 
 _STANDING = bare.Look(
     """
-    SELECT k.job, k.rank, k.producer, j.feed_id, f.seq, j.project_id, j.run_id, a.id, a.number, a.ended_at,
+    SELECT k.job, k.rank, k.producer, j.feed_id, f.seq, j.project_id, j.run_id, j.step, a.id, a.number, a.ended_at,
            a.backend_id, w.id, p.number, p.seq
     FROM {keys}
     LEFT JOIN jobs j ON j.id = k.job
@@ -199,7 +200,8 @@ class _Group:
         key = row.attempt_id, batch.producer
         self.numbers[key] = self.changed[key] = batch.number, seq
         origin = Origin(
-            row.run_id, row.project_id, row.job_id, row.attempt_id, row.attempt, row.worker_id, row.rank
+            *(row.run_id, row.project_id, row.job_id, row.step),
+            *(row.attempt_id, row.attempt, row.worker_id, row.rank),
         )
         self.taken.append(Portion(origin, row.feed_id, seq, batch.given))
         return Added(seq, False)

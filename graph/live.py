@@ -1,7 +1,8 @@
 """Live delivery: one reader a followed feed a process, however many watch it; a watcher is a cursor.
 
 The reader wakes on a hint, or on a slow poll should one be lost, reads what is new once, and keeps the last
-messages in a bounded window. A watcher that has fallen out of the window reads the database from where it
+messages in a bounded window. Points that were committed in this process, and are all that is new, it takes as they
+are. A watcher that has fallen out of the window reads the database from where it
 stands. Nothing queues for a watcher, so a slow one costs no memory, and every seq reaches it once, in order.
 """
 
@@ -133,11 +134,13 @@ class Hub:
         self._poll_seconds = poll_seconds
         self._readers: dict[int, _Reader] = {}
         self._silence = database.bus.listen(self._hear, missed=self._look_everywhere)
+        database.followers.append(self._take)
         self.recent = Recent(database.bus)
 
     def close(self) -> None:
         """Stop hearing hints; watchers end with their connections."""
         self._silence()
+        self._database.followers.remove(self._take)
         self.recent.close()
 
     @property
@@ -200,6 +203,12 @@ class Hub:
             page = await read(session, reader.feed_id, cursor)
         return page.messages, page.upto, page.floor, page.ended
 
+    def _take(self, emitted: feeds.Emitted) -> None:
+        for head in emitted.heads.values():
+            reader = self._readers.get(head.id)
+            if reader is not None:
+                reader.take(head)
+
     def _hear(self, reached: Mapping[int, int], _wake: bool) -> None:
         for feed_id, seq in reached.items():
             reader = self._readers.get(feed_id)
@@ -226,6 +235,7 @@ class _Reader:
         self._poll_seconds = poll_seconds
         self._window: deque[Message] = deque()
         self._weight = 0
+        self._is_reading = False
         self._task = asyncio.create_task(self._run(), name=f"feed {feed_id}")
 
     def stop(self) -> None:
@@ -241,8 +251,16 @@ class _Reader:
             behind += 1
         return list(islice(self._window, len(self._window) - behind, None))
 
+    def take(self, head: feeds.Head) -> None:
+        """Go on with what was committed, if that is points alone and the next that is new; else it is read."""
+        is_next = self.ready.is_set() and not self._is_reading and self.head == head.start
+        if is_next and not self.ended and not head.ended and 0 < len(head.points) == head.seq - head.start:
+            messages = [Message(seq, points=tuple(points)) for seq, points in head.points.items()]
+            self._keep(Page(messages, head.seq, head.seq, self.floor, ended=False))
+
     async def _run(self) -> None:
         while not self.ended:
+            self._is_reading = True
             try:
                 await self._read()
             except Exception as error:
@@ -250,6 +268,8 @@ class _Reader:
                 log.warning("feed not read", feed=self.feed_id, error=repr(error), exc_info=error)
                 await asyncio.sleep(self._poll_seconds)
                 continue
+            finally:
+                self._is_reading = False
             if self.ended:
                 return
             try:

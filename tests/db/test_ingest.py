@@ -170,7 +170,7 @@ async def require_headlines(world: World, launches: list[Launch], kept_as: dict[
     expected: dict[str, headlines.Headline] = {}
     for seq in sorted(kept_as):
         for name, values, steps, job_id in kept_as[seq]:
-            origin = Origin(launches[0].run_id, world.project_id, job_id, b"", 1, 0, 0)
+            origin = Origin(launches[0].run_id, world.project_id, job_id, "", b"", 1, 0, 0)
             column = Column(name, np.arange(len(values)), np.array(values), np.array(steps, np.int64))
             merged = headlines.merge(expected.get(name), origin, column, np.array(steps, np.int64))
             assert merged is not None

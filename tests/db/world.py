@@ -270,8 +270,9 @@ async def origin_of(world: World, launch: Launch, rank: int = 0) -> Origin:
         ]
         workers = await attempts.workers_of(session, [attempt.id])
         (job,) = await jobs.find_jobs(session, world.viewer, [launch.job_id])
+    worker = workers[rank]
     return Origin(
-        job.run_id, job.project_id, job.id, attempt.id, attempt.number, workers[rank].id, workers[rank].rank
+        job.run_id, job.project_id, job.id, job.step, attempt.id, attempt.number, worker.id, worker.rank
     )
 
 
