@@ -17,11 +17,14 @@ TOOLS := $(VENV)/tools.stamp
 # which of its builds fits, for which accelerator and of what size, is for the machine to say.
 ADAPTERS := $(VENV)/adapters
 TORCH := torch==2.13.0
+# How much chaos.
+KILLS ?= 50
+JOBS ?= 100
 EXPLORER := graph/static/index.html
 EXPLORER_SOURCES := $(shell find graph/explorer -name node_modules -prune -o -type f -print)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow test-docker test-kubernetes test-adapters lint bench schema explorer requirements
+.PHONY: help demo serve test test-slow test-docker test-kubernetes chaos test-adapters lint bench schema explorer requirements
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +46,9 @@ test-docker: $(TOOLS) ## the tests with the Docker engine that DOCKER_HOST names
 
 test-kubernetes: $(TOOLS) ## the tests with the disposable cluster that RUNGRAPH_TEST_KUBECONFIG leads to
 	$(BIN)/pytest -m kubernetes -n 2
+
+chaos: $(TOOLS) ## servers and what they stand on are killed KILLS times while JOBS jobs run; prints a table
+	$(BIN)/pytest -m "chaos and not docker and not kubernetes" -n 0 tests/chaos --kills $(KILLS) --jobs $(JOBS)
 
 test-adapters: $(ADAPTERS)/stamp ## the adapters with the real training libraries, which it installs (1.4 GB)
 	RUNGRAPH_TEST_REQUIRE=adapters $(ADAPTERS)/bin/python -m pytest -n 2 tests/client/adapters

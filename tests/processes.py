@@ -101,6 +101,16 @@ class Server:
         """End it, and it alone, as a power cut would: it learns nothing of it."""
         self._end(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """Have it stand still, as a paused machine would: it learns nothing of it."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Have it go on as if no time had passed."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> int:
         """Ask it to end; its exit code."""
         return self._end(signal.SIGTERM)
