@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from db import (
     calendars,
@@ -29,6 +29,7 @@ from db import (
     users,
     viewers,
 )
+from db.columns import Timestamp
 from db.database import Session, Transaction
 from db.errors import DomainError
 from db.fires import Fire, Outcome
@@ -65,32 +66,45 @@ class _Cause:
     files: Sequence[bytes] = ()
 
 
-async def due(session: Session, now: datetime, *, most: int = 200) -> list[Due]:
+_MOST = {"most": 200}
+_TIMED = (
+    select(Schedule.id, Schedule.next_at, Schedule.wake_at)
+    .where(Schedule.state.in_(FIRING), Schedule.wake_at <= bindparam("now", type_=Timestamp))
+    .order_by(Schedule.wake_at, Schedule.id)
+    .limit(bindparam("most"))
+)
+# What arrived before a schedule's end is still done; what arrived before a pause, after it.
+_PENDING = (
+    select(Fire.id, Fire.schedule_id, Fire.due_at)
+    .join(Schedule, Schedule.id == Fire.schedule_id)
+    .where(Fire.outcome == Outcome.PENDING, Schedule.state != ScheduleState.PAUSED)
+    .order_by(Fire.due_at, Fire.id)
+    .limit(bindparam("most"))
+)
+_ARRIVED = _PENDING.where(Fire.due_at <= bindparam("now", type_=Timestamp))
+_NEXT_WAKE = (
+    select(Schedule.wake_at)
+    .where(Schedule.state.in_(FIRING), Schedule.wake_at.is_not(None))
+    .order_by(Schedule.wake_at)
+    .limit(1)
+)
+_NEXT_DUE = _PENDING.with_only_columns(Fire.due_at)
+
+
+async def due(session: Session, now: datetime) -> list[Due]:
     """What is due, the longest due first: at most so many of either kind."""
-    timed = select(Schedule.id, Schedule.next_at, Schedule.wake_at).where(
-        Schedule.state.in_(FIRING), Schedule.wake_at <= now
-    )
-    rows = (await session.execute(timed.order_by(Schedule.wake_at, Schedule.id).limit(most))).all()
+    rows = (await session.execute(_TIMED, {"now": now, **_MOST})).all()
     found = [Due(row.id, row.wake_at, next_at=row.next_at) for row in rows]
-    pending = _pending().where(Fire.due_at <= now).order_by(Fire.due_at, Fire.id).limit(most)
-    arrived = (await session.execute(pending)).all()
+    arrived = (await session.execute(_ARRIVED, {"now": now, **_MOST})).all()
     found += [Due(row.schedule_id, row.due_at, fire_id=row.id) for row in arrived]
     return sorted(found, key=lambda one: one.wake_at)
 
 
 async def next_wake(session: Session) -> datetime | None:
     """When the next thing is due."""
-    timed = select(Schedule.wake_at).where(Schedule.state.in_(FIRING), Schedule.wake_at.is_not(None))
-    first: datetime | None = await session.scalar(timed.order_by(Schedule.wake_at).limit(1))
-    pending = _pending().with_only_columns(Fire.due_at).order_by(Fire.due_at).limit(1)
-    other: datetime | None = await session.scalar(pending)
+    first: datetime | None = await session.scalar(_NEXT_WAKE)
+    other: datetime | None = await session.scalar(_NEXT_DUE, {"most": 1})
     return min((moment for moment in (first, other) if moment is not None), default=None)
-
-
-def _pending() -> Any:
-    statement = select(Fire.id, Fire.schedule_id, Fire.due_at).join(Schedule, Schedule.id == Fire.schedule_id)
-    # What arrived before a schedule's end is still done; what arrived before a pause, after it.
-    return statement.where(Fire.outcome == Outcome.PENDING, Schedule.state != ScheduleState.PAUSED)
 
 
 async def fire(session: Transaction, one: Due, now: datetime, *, refusal: DomainError | None = None) -> None:

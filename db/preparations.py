@@ -7,7 +7,7 @@ costs nothing where it was done. A job waits for the preparation of its version 
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Text, UniqueConstraint, select, update
+from sqlalchemy import ForeignKey, Text, UniqueConstraint, bindparam, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns, feeds, ids, module_versions, modules, viewers
@@ -65,22 +65,23 @@ async def request(session: Transaction, version: modules.ModuleVersion, backend_
         session.wake()
 
 
+_UNFINISHED = (
+    select(Preparation)
+    .join(modules.ModuleVersion, modules.ModuleVersion.id == Preparation.version_id)
+    .join(modules.Module, modules.Module.id == modules.ModuleVersion.module_id)
+    .where(
+        modules.Module.removed_at.is_(None),
+        Preparation.backend_id == bindparam("backend"),
+        Preparation.host == bindparam("host"),
+        Preparation.state.in_(UNFINISHED),
+    )
+    .order_by(Preparation.id)
+)
+
+
 async def unfinished(session: Session, backend_id: bytes, host: str) -> list[Preparation]:
     """What is to be made ready on a backend, oldest first; nothing of a module that was removed."""
-    version = modules.ModuleVersion
-    statement = (
-        select(Preparation)
-        .join(version, version.id == Preparation.version_id)
-        .join(modules.Module, modules.Module.id == version.module_id)
-        .where(
-            modules.Module.removed_at.is_(None),
-            Preparation.backend_id == backend_id,
-            Preparation.host == host,
-            Preparation.state.in_(UNFINISHED),
-        )
-        .order_by(Preparation.id)
-    )
-    return await session.all(Preparation, statement)
+    return await session.all(Preparation, _UNFINISHED, {"backend": backend_id, "host": host})
 
 
 async def begin(session: Transaction, preparation: Preparation) -> None:

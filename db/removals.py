@@ -7,9 +7,8 @@ What lies on disk is freed as work: `removed_at` is the intent, the installer's 
 """
 
 from collections.abc import Collection
-from typing import Any
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import bindparam, exists, select, update
 from sqlalchemy.orm import aliased
 
 from db import columns, errors, ids, viewers
@@ -65,18 +64,30 @@ async def pipelines_using(session: Session, module_id: bytes) -> list[str]:
     return list((await session.execute(statement)).scalars())
 
 
+_OF_REMOVED = (
+    select(Preparation)
+    .join(ModuleVersion, ModuleVersion.id == Preparation.version_id)
+    .join(Module, Module.id == ModuleVersion.module_id)
+    .where(
+        Preparation.backend_id == bindparam("backend"),
+        Preparation.host == bindparam("host"),
+        Module.removed_at.is_not(None),
+    )
+)
+_ABANDONED = _OF_REMOVED.where(Preparation.state.in_(UNFINISHED))
+_TO_FREE = _OF_REMOVED.where(Preparation.state.not_in(UNFINISHED), Preparation.freed_at.is_(None)).order_by(
+    Preparation.id
+)
+
+
 async def abandoned(session: Session, backend_id: bytes, host: str) -> list[Preparation]:
     """Preparations under way here of modules that were removed meanwhile."""
-    statement = _of_removed(backend_id, host).where(Preparation.state.in_(UNFINISHED))
-    return await session.all(Preparation, statement)
+    return await session.all(Preparation, _ABANDONED, {"backend": backend_id, "host": host})
 
 
 async def to_free(session: Session, backend_id: bytes, host: str) -> list[Preparation]:
     """What removed modules have left here, oldest first."""
-    statement = _of_removed(backend_id, host).where(
-        Preparation.state.not_in(UNFINISHED), Preparation.freed_at.is_(None)
-    )
-    return await session.all(Preparation, statement.order_by(Preparation.id))
+    return await session.all(Preparation, _TO_FREE, {"backend": backend_id, "host": host})
 
 
 async def needless(session: Session, preparation: Preparation) -> tuple[str | None, str | None]:
@@ -99,15 +110,6 @@ async def freed(session: Transaction, keys: Collection[bytes]) -> None:
     """Record that nothing is left of these preparations."""
     ours = update(Preparation).where(Preparation.id.in_(keys), Preparation.freed_at.is_(None))
     await session.execute(ours.values(freed_at=columns.now()))
-
-
-def _of_removed(backend_id: bytes, host: str) -> Any:
-    return (
-        select(Preparation)
-        .join(ModuleVersion, ModuleVersion.id == Preparation.version_id)
-        .join(Module, Module.id == ModuleVersion.module_id)
-        .where(Preparation.backend_id == backend_id, Preparation.host == host, Module.removed_at.is_not(None))
-    )
 
 
 async def _running(session: Session, module_id: bytes) -> list[str]:

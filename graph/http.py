@@ -91,6 +91,9 @@ class Endpoint(GraphQL[Context, None]):
         self, query: str, variables: dict[str, Any] | None, operation_name: str | None, context: Context
     ) -> AsyncGenerator[Any, None]:
         """The results of any operation: of a subscription many, else one."""
+        known = await remembered.subscribe(self._schema, query, variables, context, operation_name)
+        if known is not None:
+            return known
         source: AsyncGenerator[Any, None] = await self.schema.stream(
             query, variable_values=variables, context_value=context, operation_name=operation_name
         )

@@ -7,11 +7,13 @@ Long ones are forgotten at once (cost.is_remembered): whoever may ask could fill
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from inspect import isawaitable
 from typing import Any
 
-from graphql import DocumentNode, GraphQLError, OperationDefinitionNode
+from graphql import DocumentNode, GraphQLError, OperationDefinitionNode, create_source_event_stream
+from graphql import ExecutionResult as CoreResult
 from graphql import OperationType as Operation
 from strawberry.execution import optimized_is_awaitable
 from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
@@ -52,7 +54,7 @@ class Judging(ValidationCache):
 
 
 class Remembering(SchemaExtension):
-    """Remembers what is about to be executed: a document of one query or mutation, which is valid then."""
+    """Remembers what is about to be executed: a document of one operation, which is valid then."""
 
     def on_execute(self) -> Iterator[None]:
         """Remember the document by its text."""
@@ -64,8 +66,7 @@ class Remembering(SchemaExtension):
             if isinstance(each, OperationDefinitionNode)
         ]
         if document and asked.query and len(operations) == 1 and cost.is_remembered(asked.query):
-            if operations[0].operation is not Operation.SUBSCRIPTION:
-                _documents[asked.schema, asked.query] = document
+            _documents[asked.schema, asked.query] = document
             if len(_documents) > MOST:
                 _documents.popitem(last=False)
         yield
@@ -79,7 +80,48 @@ async def execute(
     name: str | None,
     extensions: dict[str, Any] | None,
 ) -> ExecutionResult | None:
-    """The result of an operation that was asked before; None for one that was not, or that cannot begin."""
+    """The result of a query or mutation that was asked before; None for one that was not, or that cannot begin."""
+    execution = _begun(schema, query, variables, context, name, extensions)
+    if execution is None or execution.operation.operation is Operation.SUBSCRIPTION:
+        return None
+    try:
+        return _told(schema, execution, await _awaited(execution.execute_operation()))
+    except Exception as error:  # noqa: BLE001 - as strawberry has it, a fault of the execution is an error of the answer
+        return _failed(schema, execution, error)
+
+
+async def subscribe(
+    schema: Schema, query: str, variables: dict[str, Any] | None, context: Context, name: str | None
+) -> AsyncGenerator[ExecutionResult, None] | None:
+    """The results of a subscription that was asked before; None for one that was not, or that cannot begin."""
+    execution = _begun(schema, query, variables, context, name, None)
+    if execution is None or execution.operation.operation is not Operation.SUBSCRIPTION:
+        return None
+    events = await _awaited(create_source_event_stream(execution))
+    return None if isinstance(events, CoreResult) else _results(schema, execution, events)
+
+
+async def _results(
+    schema: Schema, execution: Execution, events: AsyncGenerator[Any, None]
+) -> AsyncGenerator[ExecutionResult, None]:
+    try:
+        async with aclosing(events):
+            async for event in events:
+                of_event = execution.build_per_event_executor(event)
+                yield _told(schema, execution, await _awaited(of_event.execute_operation(serially=False)))
+    except Exception as error:  # noqa: BLE001 - as above
+        yield _failed(schema, execution, error)
+
+
+def _begun(
+    schema: Schema,
+    query: str | None,
+    variables: dict[str, Any] | None,
+    context: Context,
+    name: str | None,
+    extensions: dict[str, Any] | None,
+) -> Execution | None:
+    """The execution of an operation whose document is remembered, if it can begin."""
     key = schema, query or ""
     document = _documents.get(key)
     if document is None:
@@ -95,16 +137,25 @@ async def execute(
         is_awaitable=optimized_is_awaitable,
         operation_extensions=extensions,
     )
-    if not isinstance(execution, Execution):
-        return None
-    try:
-        result = execution.execute_operation()
-        result = await result if isawaitable(result) else result
-        data, errors = result.data, result.errors
-    except Exception as error:  # noqa: BLE001 - as strawberry has it, a fault of the execution is an error of the answer
-        data, errors = None, [GraphQLError(str(error), original_error=error)]
+    return execution if isinstance(execution, Execution) else None
+
+
+async def _awaited(made: Any) -> Any:
+    return await made if isawaitable(made) else made
+
+
+def _failed(schema: Schema, execution: Execution, error: Exception) -> ExecutionResult:
+    if not isinstance(error, GraphQLError):
+        error = GraphQLError(str(error), original_error=error)
+    return _told(schema, execution, CoreResult(None, [error]))
+
+
+def _told(schema: Schema, execution: Execution, result: CoreResult) -> ExecutionResult:
+    """A result with its errors as whoever asked is told them."""
+    errors = result.errors
     if errors:
         schema._process_errors(errors)
         asked = execution.operation.operation
-        errors = list(masked(errors, context.request_id, lambda: asked is not Operation.MUTATION))
-    return ExecutionResult(data=data, errors=errors)
+        request_id = execution.context_value.request_id
+        errors = list(masked(errors, request_id, lambda: asked is not Operation.MUTATION))
+    return ExecutionResult(data=result.data, errors=errors)

@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 from graphql import validation
+from starlette.requests import HTTPConnection
 
 from graph import execution, remembered
+from graph.context import Context
+from graph.http import Endpoint
 from tests.graph.serving import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -109,3 +112,37 @@ def _kept() -> tuple[int, ...]:
     judged = remembered.Judging(maxsize=remembered.MOST).cached_validate_document
     sizes = [each.cache_info().currsize for each in (parsed, judged)]  # type: ignore[attr-defined]
     return *sizes, len(execution._operations._known), len(execution._plans._plans)
+
+
+FOLLOW = (
+    "subscription A($r: ID!, $a: Int64) { run(id: $r, after: $a) { __typename ... on FeedEvent { seq } } }"
+)
+FOLLOWED: list[tuple[str, dict[str, Any], str | None]] = [
+    (FOLLOW, {"a": 0}, None),
+    (FOLLOW, {"a": 0}, "A"),
+    (FOLLOW, {"a": 0}, "B"),
+    (FOLLOW, {"a": "0"}, None),
+    (FOLLOW, {"a": 0, "r": "run_x"}, None),
+    ("subscription ($r: ID!) { metrics(run: $r, after: 0, maxHz: 1000) { __typename } }", {}, None),
+    ("subscription ($r: ID!) { logs(job: $r, last: 1) { __typename } nothing }", {}, None),
+    ("query ($r: ID!) { run(id: $r) { id } }", {}, None),
+]
+
+
+@pytest.mark.parametrize(("query", "variables", "name"), FOLLOWED)
+async def test_the_second_stream_is_the_first(
+    server: Server, query: str, variables: dict[str, Any], name: str | None
+) -> None:
+    run = await server.play("print('over')")
+    viewer = await server.around.credentials.viewer(server.bearer.split()[1])
+
+    async def streamed() -> list[Any]:
+        connection = HTTPConnection({"type": "http", "headers": []})
+        context = Context(connection, server.around, viewer=viewer, request_id="x")
+        endpoint: Endpoint = server.app.state.endpoint
+        results = await endpoint.stream(query, {"r": run["id"], **variables}, name, context)
+        return [(r.data, [error.formatted for error in r.errors or ()]) async for r in results]
+
+    first = await streamed()
+    assert first
+    assert [await streamed() for _ in range(2)] == [first, first]
