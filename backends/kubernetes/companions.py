@@ -1,0 +1,96 @@
+"""What is asked of a pod's courier, through the API server's proxy: news, output, folders, and a job's end."""
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from backends.base import BackendUnavailable
+from backends.kubernetes import staging
+from backends.kubernetes.cluster import PATIENCE, Cluster, reachable
+from backends.kubernetes.ends import State
+
+WAIT_SECONDS = 50
+_LONG = aiohttp.ClientTimeout(total=WAIT_SECONDS + 20.0, sock_connect=10.0)
+_ENDLESS = aiohttp.ClientTimeout(sock_connect=10.0, sock_read=120.0)
+
+
+class Companion:
+    """The courier of one pod."""
+
+    def __init__(self, cluster: Cluster, pod: str, port: int, key: str) -> None:
+        self._cluster = cluster
+        self._path = cluster.path("pods", f"{pod}:{port}", sub="proxy")
+        self._headers = {"X-Rungraph-Key": key}
+
+    async def state(self, known: int, wait_seconds: int) -> State:
+        """What it says of its job, as soon as that is not what is known."""
+        query = [("known", str(known)), ("wait", str(wait_seconds))]
+        return State(**await self._json("GET", "state", query=query, timeout=_LONG))
+
+    async def frames(self, offset: int, limit: int) -> bytes:
+        """What was printed, from an offset of the journal."""
+        query = [("offset", str(offset)), ("limit", str(limit))]
+        async with self._cluster.stream(
+            "GET", f"{self._path}/frames", query=query, headers=self._headers
+        ) as response:
+            with reachable():
+                return await response.read()
+
+    async def folder(self, name: str, into: Path) -> None:
+        """Copy one of the job's folders into one of ours; what is there already stays. Raises BackendUnavailable."""
+        asked = self._cluster.stream(
+            "GET", f"{self._path}/folder/{name}", headers=self._headers, timeout=_ENDLESS
+        )
+        reading, writing = os.pipe()
+        unpacking = asyncio.create_task(asyncio.to_thread(staging.unpack, reading, into))
+        try:
+            async with asked as response:
+                with reachable():
+                    async for chunk in response.content.iter_chunked(1 << 20):
+                        await asyncio.to_thread(_write, writing, chunk)
+        finally:
+            os.close(writing)
+            whole = await unpacking
+        if not whole:
+            raise BackendUnavailable(f"the folder {name} broke off on its way", retry_in_seconds=1.0)
+
+    async def go(self, peers: Mapping[str, str]) -> None:
+        """Let the job begin, with these variables."""
+        await self._json("POST", "go", body=dict(peers))
+
+    async def stop(self, grace_seconds: float) -> None:
+        """End the job politely, then by force."""
+        await self._json("POST", "stop", body={"grace_seconds": grace_seconds})
+
+    async def use(self, lines: Sequence[str]) -> None:
+        """Add to the job's output what it is seen to use."""
+        await self._json("POST", "usage", body={"lines": list(lines)})
+
+    async def stored(self, offset: int) -> None:
+        """Free the journal up to here."""
+        await self._json("POST", "stored", body={"offset": offset})
+
+    async def release(self) -> None:
+        """Everything is taken: it may go."""
+        await self._json("POST", "release", body={"released": True})
+
+    async def _json(
+        self, method: str, what: str, timeout: aiohttp.ClientTimeout = PATIENCE, **more: Any
+    ) -> Any:
+        return await self._cluster.json(
+            method, f"{self._path}/{what}", headers=self._headers, timeout=timeout, **more
+        )
+
+
+def _write(file: int, data: bytes) -> None:
+    """All of it; what is not taken any more is not needed."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(file, view) :]
+    except BrokenPipeError:
+        return

@@ -1,0 +1,279 @@
+"""How a worker's end is read from its pod: native reasons to ours. Pure.
+
+A pod says why it ended in four places: its own reason (evicted, refused by a node, over its deadline), the job's
+container (exit code, OOMKilled), a container that never came to run (images, mounts), and its deletion, which
+before Kubernetes 1.26 does not say whose it was. The first that applies decides, in this order.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from backends.base import EndReason
+from backends.kubernetes import template
+
+Pod = Mapping[str, Any]
+
+WITHDRAWN = f"{template.PREFIX}withdrawn"
+"""On pods that we delete before their job has begun: why."""
+
+# https://kubernetes.io/docs/concepts/scheduling-eviction, kubelet's eviction, preemption, shutdown and admission
+POD_REASONS: dict[str, EndReason] = {
+    "Evicted": EndReason.PREEMPTED,
+    "Preempting": EndReason.PREEMPTED,
+    "NodeShutdown": EndReason.PREEMPTED,
+    "Shutdown": EndReason.PREEMPTED,
+    "Terminated": EndReason.PREEMPTED,
+    "OutOfcpu": EndReason.PREEMPTED,
+    "OutOfmemory": EndReason.PREEMPTED,
+    "OutOfpods": EndReason.PREEMPTED,
+    "NodeAffinity": EndReason.PREEMPTED,
+    "UnexpectedAdmissionError": EndReason.PREEMPTED,
+    "NodeLost": EndReason.LOST,
+    "DeadlineExceeded": EndReason.TIMED_OUT,
+}
+IMAGE_NEVER = {"InvalidImageName", "ErrImageNeverPull"}
+IMAGE_PERHAPS = {"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"}
+CANNOT_START = {
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "PostStartHookError",
+}
+NODE_SECONDS = 60.0
+"""After a deletion's grace, until a node that says nothing is taken for lost."""
+DRAIN_SECONDS = 20.0
+"""For the courier to say the last of a job that has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a courier says of its job."""
+
+    version: int
+    size: int
+    started_us: int | None = None
+    ended_us: int | None = None
+    rejected: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnd:
+    """How one worker ended. `withdrawn` is not an end of its own: another's, or ours, was the reason."""
+
+    reason: EndReason
+    exit_code: int | None
+    message: str | None
+    at_us: int
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long what may mend itself is given."""
+
+    image_seconds: float = 120.0
+    start_seconds: float = 60.0
+
+
+def read(
+    pod: Pod, state: State | None, *, gone: bool, patience: Patience, now: datetime | None = None
+) -> WorkerEnd | None:
+    """How the worker of this pod ended; None while it has not. `gone` says that the pod is no more."""
+    now = now or datetime.now(UTC)
+    main = container(pod, template.MAIN)
+    over = (main.get("state") or {}).get("terminated")
+    if over is not None:
+        return _ended(pod, state, over, gone, now)
+    why = reason_of(pod)
+    if pod.get("status", {}).get("phase") == "Failed" and why is not None:
+        return WorkerEnd(why, None, _words(pod), _latest(pod, now))
+    if (failed := _failed_courier(pod)) is not None:
+        return failed
+    if deleted := moment(pod["metadata"].get("deletionTimestamp")):
+        return _deleted(pod, gone, deleted, now)
+    if gone:
+        return WorkerEnd(EndReason.LOST, None, "its pod is gone", micros(now))
+    return _stuck(pod, main, patience, now)
+
+
+def _ended(
+    pod: Pod, state: State | None, over: Mapping[str, Any], gone: bool, now: datetime
+) -> WorkerEnd | None:
+    """The job's container is over; so is the worker when all it printed is in the journal, or lost."""
+    finished = moment(over.get("finishedAt")) or now
+    drained = state is not None and state.ended_us is not None
+    speaks = not gone and is_running(pod, "courier") and (now - finished).total_seconds() < DRAIN_SECONDS
+    if speaks and not drained:
+        return None
+    at_us = state.ended_us if state is not None and state.ended_us is not None else micros(finished)
+    if state is not None and state.rejected:
+        return WorkerEnd(EndReason.LAUNCH_REJECTED, None, state.rejected, at_us)
+    code = int(over.get("exitCode", 0))
+    if code == 0:
+        return WorkerEnd(EndReason.COMPLETED, 0, None, at_us)
+    code = 128 - code if 128 < code <= 128 + 64 else code
+    if over.get("reason") == "OOMKilled":
+        return WorkerEnd(EndReason.OUT_OF_MEMORY, code, _memory(pod), at_us)
+    why = reason_of(pod)
+    if why is not None:
+        return WorkerEnd(why, code, _words(pod), at_us)
+    if over.get("reason") in ("ContainerCannotRun", "StartError"):
+        return WorkerEnd(EndReason.LAUNCH_REJECTED, None, str(over.get("message") or over["reason"]), at_us)
+    if _was_deleted_under(pod, finished):
+        return WorkerEnd(EndReason.PREEMPTED, code, _words(pod), at_us)
+    message = f"killed by signal {-code}" if code < 0 else f"exited with {code}"
+    return WorkerEnd(EndReason.EXIT_CODE, code, message, at_us)
+
+
+def _was_deleted_under(pod: Pod, finished: datetime) -> bool:
+    """Whether the job's container ended after somebody had asked for the pod's end."""
+    deleted = moment(pod["metadata"].get("deletionTimestamp"))
+    if deleted is None:
+        return False
+    grace = float(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+    return finished.timestamp() >= deleted.timestamp() - grace - 1.0
+
+
+def _failed_courier(pod: Pod) -> WorkerEnd | None:
+    """Without the courier there is neither a job to be begun nor one whose output could be had."""
+    for name in ("fetch", "courier"):
+        over = (container(pod, name).get("state") or {}).get("terminated")
+        if over is None or (name == "fetch" and over.get("exitCode") == 0):
+            continue
+        if pod["metadata"].get("deletionTimestamp"):
+            return None  # it ends with its pod
+        at_us = micros(moment(over.get("finishedAt")) or datetime.now(UTC))
+        said = (over.get("message") or over.get("reason") or "").strip()
+        if name == "fetch" and over.get("exitCode") == 3:
+            return WorkerEnd(
+                EndReason.LAUNCH_REJECTED, None, f"its files could not be fetched: {said}", at_us
+            )
+        return WorkerEnd(
+            EndReason.LOST, None, f"its courier ended with {over.get('exitCode')}: {said}", at_us
+        )
+    return None
+
+
+def _deleted(pod: Pod, gone: bool, deleted: datetime, now: datetime) -> WorkerEnd | None:
+    """A pod that is on its way out before its job has ended, or begun."""
+    running = any(is_running(pod, name) for name in ("fetch", "courier", template.MAIN))
+    withdrawn = (pod["metadata"].get("annotations") or {}).get(WITHDRAWN)
+    if withdrawn is not None and (gone or not is_running(pod, template.MAIN)):
+        return WorkerEnd(EndReason.PREEMPTED, None, withdrawn, micros(deleted), withdrawn=True)
+    if gone or not running:
+        return WorkerEnd(EndReason.PREEMPTED, None, _words(pod), micros(deleted))
+    if (now - deleted).total_seconds() > NODE_SECONDS:
+        node = pod["spec"].get("nodeName")
+        return WorkerEnd(EndReason.LOST, None, f"the node {node} does not answer", micros(deleted))
+    return None
+
+
+def _stuck(pod: Pod, main: Mapping[str, Any], patience: Patience, now: datetime) -> WorkerEnd | None:
+    """What waits for something that will not come: images, and containers that cannot be made."""
+    created = moment(pod["metadata"].get("creationTimestamp")) or now
+    scheduled = _condition(pod, "PodScheduled").get("lastTransitionTime")
+    waited = (now - (moment(scheduled) or created)).total_seconds()
+    for name in ("fetch", "courier", template.MAIN):
+        waiting = (container(pod, name).get("state") or {}).get("waiting") or {}
+        why, said = waiting.get("reason"), waiting.get("message")
+        words = f"{_image(pod, name)}: {said or why}"
+        if why in IMAGE_NEVER or (why in IMAGE_PERHAPS and waited > patience.image_seconds):
+            return WorkerEnd(EndReason.IMAGE_UNAVAILABLE, None, words, micros(now))
+        if why in CANNOT_START and waited > patience.start_seconds:
+            return WorkerEnd(EndReason.LAUNCH_REJECTED, None, f"{why}: {said}", micros(now))
+    return None
+
+
+def waits(pod: Pod) -> str | None:
+    """Why a pod that should run does not, in the cluster's words; None when nothing keeps it."""
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return str(scheduled.get("message") or scheduled.get("reason"))
+    for name in ("fetch", "courier", template.MAIN):
+        waiting = (container(pod, name).get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in IMAGE_PERHAPS | CANNOT_START:
+            return f"{_image(pod, name)}: {waiting.get('message') or waiting['reason']}"
+    return None
+
+
+def deciding(ends: Sequence[WorkerEnd]) -> int:
+    """The rank whose end is the attempt's: the first that failed by itself, else the last to end."""
+    failed = [rank for rank, end in enumerate(ends) if end.reason is not EndReason.COMPLETED]
+    own = [rank for rank in failed if not ends[rank].withdrawn] or failed
+    if own:
+        return min(own, key=lambda rank: (ends[rank].at_us, rank))
+    return max(range(len(ends)), key=lambda rank: ends[rank].at_us)
+
+
+def container(pod: Pod, name: str) -> Mapping[str, Any]:
+    """What the cluster says of a container; empty when it says nothing yet."""
+    status = pod.get("status") or {}
+    for each in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        if each.get("name") == name:
+            found: Mapping[str, Any] = each
+            return found
+    return {}
+
+
+def is_running(pod: Pod, name: str) -> bool:
+    """Whether a container runs just now."""
+    return "running" in (container(pod, name).get("state") or {})
+
+
+def reason_of(pod: Pod) -> EndReason | None:
+    """The pod's own reason, or its disruption's, in our words."""
+    status = pod.get("status") or {}
+    if status.get("reason") in POD_REASONS:
+        return POD_REASONS[status["reason"]]
+    if _condition(pod, "DisruptionTarget").get("status") == "True":
+        return EndReason.PREEMPTED
+    return None
+
+
+def _words(pod: Pod) -> str:
+    status, disrupted = pod.get("status") or {}, _condition(pod, "DisruptionTarget")
+    for told in (status, disrupted):
+        if told.get("reason") or told.get("message"):
+            return ": ".join(str(told[name]) for name in ("reason", "message") if told.get(name))
+    return "its pod was deleted: evicted, preempted, or by hand"
+
+
+def _condition(pod: Pod, kind: str) -> Mapping[str, Any]:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return next((each for each in conditions if each.get("type") == kind), {})
+
+
+def _memory(pod: Pod) -> str:
+    main = pod["spec"]["containers"][-1]
+    limit = ((main.get("resources") or {}).get("limits") or {}).get("memory")
+    return f"it used more than its {limit} bytes of memory" if limit else "its node ran out of memory"
+
+
+def _image(pod: Pod, name: str) -> str:
+    spec = pod["spec"]
+    for each in (*(spec.get("initContainers") or ()), *spec["containers"]):
+        if each["name"] == name:
+            return str(each["image"])
+    return name
+
+
+def _latest(pod: Pod, now: datetime) -> int:
+    """The last moment that any container has: a pod has none of its own."""
+    status = pod.get("status") or {}
+    found = [
+        moment(((each.get("state") or {}).get("terminated") or {}).get("finishedAt"))
+        for each in status.get("containerStatuses") or ()
+    ]
+    return micros(max((each for each in found if each is not None), default=now))
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time as the API writes it."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def micros(at: datetime) -> int:
+    """Since the epoch."""
+    return round(at.timestamp() * 1_000_000)

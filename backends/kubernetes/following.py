@@ -1,0 +1,430 @@
+"""One `watch` over attempts in a cluster: what is followed, and what is still to be told.
+
+Two sources say what happens: the one watch of all pods (placed, running, ended, deleted), and each running pod's
+courier (started, printed, drained), asked with a long answer. Both only change what is known of a worker; `_look`
+then decides what is to be told or done, so that it does not matter what came first, or twice. Part of `adapter.py`.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from backends import base
+from backends.base import BackendUnavailable, EndReason
+from backends.kubernetes import ends, listing, pods
+from backends.kubernetes.cluster import Refused
+from backends.kubernetes.companions import WAIT_SECONDS, Companion
+from backends.kubernetes.ends import State, WorkerEnd
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 1.0
+_PACE_SECONDS = 0.1
+_AGAIN_SECONDS = (0.1, 2.0)
+_SEEN_SECONDS = 30.0
+_OTHERS_GRACE_SECONDS = 10.0
+"""For the rest of a gang, when one worker has failed."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """What is known of one worker, and what of it has been told."""
+
+    rank: int
+    pod: Mapping[str, Any] | None = None
+    gone: bool = False
+    state: State | None = None
+    end: WorkerEnd | None = None
+    size_told: int = 0
+    start_told: bool = False
+
+    @property
+    def reachable(self) -> bool:
+        """Whether its courier can be asked."""
+        pod = self.pod
+        return pod is not None and not self.gone and ends.is_running(pod, "courier") and bool(self.address)
+
+    @property
+    def address(self) -> str:
+        return str(((self.pod or {}).get("status") or {}).get("podIP") or "")
+
+
+@dataclass(slots=True)
+class Followed:
+    """An attempt that has not been told to have ended."""
+
+    handle: base.Handle
+    workers: list[Worker]
+    tasks: dict[Hashable, "asyncio.Task[None]"] = field(default_factory=dict)
+    since: float = field(default_factory=time.monotonic)
+    launched_here: bool = False
+
+    @property
+    def name(self) -> str:
+        return str(self.handle["name"])
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its pods, which have just been made, may still be to come."""
+        return self.launched_here and time.monotonic() - self.since < _SEEN_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What following an attempt does besides looking: given by the adapter."""
+
+    companion: Callable[[base.Handle, int], Awaitable[Companion]]
+    stage: Callable[[base.Handle], Awaitable[bool]]
+    """Take the outputs of a completed attempt; False when they are lost."""
+    withdraw: Callable[[base.Handle, int, str], Awaitable[None]]
+    patience: ends.Patience
+    gang_seconds: float
+    host: Callable[[base.Handle, int, str], str]
+    """What a gang's worker is called by the others, given its address."""
+
+
+class Following:
+    """What one watcher of the adapter is told. Lives in one event loop."""
+
+    def __init__(self, hands: Hands) -> None:
+        self._hands = hands
+        self._followed: dict[str, Followed] = {}
+        self._pods: dict[str, Mapping[str, Any]] = {}
+        self._listed = False
+        self._untold: OrderedDict[Hashable, base.Observation] = OrderedDict()
+        self._news = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+        self._closed = False
+
+    async def observations(
+        self, changes: AsyncIterator[listing.Listed | listing.Changed]
+    ) -> AsyncIterator[base.Observation]:
+        """What is told, until closed; raises what following the pods raises."""
+        self._spawn(self._follow(changes))
+        self._spawn(self._tick())
+        while not self._closed:
+            while self._untold:
+                yield self._untold.popitem(last=False)[1]
+            if self._failure is not None:
+                raise self._failure
+            self._news.clear()
+            await self._news.wait()
+
+    def add(self, handle: base.Handle, *, launched_here: bool = False) -> None:
+        """Follow an attempt, and tell how it stands."""
+        name = str(handle["name"])
+        if name in self._followed or self._closed:
+            return
+        workers = [Worker(rank) for rank in range(handle["workers"])]
+        each = self._followed[name] = Followed(handle, workers, launched_here=launched_here)
+        for worker in workers:
+            worker.pod = self._pods.get(pods.pod_name(name, worker.rank))
+        if self._listed:
+            self._look(each)
+
+    def forget(self, name: str) -> None:
+        """Follow it no longer: it was removed."""
+        if (each := self._followed.pop(name, None)) is not None:
+            for task in each.tasks.values():
+                task.cancel()
+
+    def state(self, name: str, rank: int) -> State | None:
+        """The last that a worker's courier has said."""
+        each = self._followed.get(name)
+        return each.workers[rank].state if each is not None and rank < len(each.workers) else None
+
+    def running(self) -> list[tuple[base.Handle, int, Mapping[str, Any]]]:
+        """The pods of workers that have started and not ended."""
+        return [
+            (each.handle, worker.rank, worker.pod)
+            for each in self._followed.values()
+            for worker in each.workers
+            if worker.pod is not None
+            and worker.state is not None
+            and worker.state.started_us
+            and worker.end is None
+        ]
+
+    def close(self) -> None:
+        """Stop following; whoever iterates ends."""
+        self._closed = True
+        for each in self._followed.values():
+            for task in each.tasks.values():
+                task.cancel()
+        for task in self._tasks:
+            task.cancel()
+        self._followed.clear()
+        self._news.set()
+
+    async def _follow(self, changes: AsyncIterator[listing.Listed | listing.Changed]) -> None:
+        async for change in changes:
+            if isinstance(change, listing.Listed):
+                self._pods = {pod["metadata"]["name"]: _light(pod) for pod in change.pods}
+                self._listed = True
+                for each in list(self._followed.values()):
+                    for worker in each.workers:
+                        found = self._pods.get(pods.pod_name(each.name, worker.rank))
+                        worker.gone = found is None and worker.pod is not None
+                        worker.pod = found or worker.pod
+                    self._look(each)
+            else:
+                self._change(change)
+
+    def _change(self, change: listing.Changed) -> None:
+        name = change.pod["metadata"]["name"]
+        if change.gone:
+            self._pods.pop(name, None)
+        else:
+            self._pods[name] = _light(change.pod)
+        labels = change.pod["metadata"].get("labels") or {}
+        each, rank = self._followed.get(labels.get(pods.LABEL_ATTEMPT, "")), labels.get(pods.LABEL_RANK, "")
+        if each is not None and rank.isdigit() and int(rank) < len(each.workers):
+            worker = each.workers[int(rank)]
+            worker.pod, worker.gone = change.pod, change.gone
+            self._look(each)
+
+    async def _tick(self) -> None:
+        """What time alone changes: patience that ends, nodes that stay silent."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for each in list(self._followed.values()):
+                self._look(each)
+
+    def _look(self, each: Followed) -> None:
+        """Tell and do what follows from what is known now."""
+        if not self._listed or each.name not in self._followed:
+            return
+        if all(worker.pod is None for worker in each.workers):
+            if not each.is_new:
+                self._finish(each, base.Missing(each.name))
+            return
+        for worker in each.workers:
+            self._look_at(each, worker)
+        if len(each.workers) > 1:
+            self._assemble(each)
+        self._conclude(each)
+
+    def _look_at(self, each: Followed, worker: Worker) -> None:
+        if worker.pod is None:
+            # The others' pods are there, so this one was, too: all are made before the handle is given.
+            if worker.end is None and not each.is_new:
+                worker.end = WorkerEnd(EndReason.LOST, None, "its pod is gone", ends.micros(_now()))
+            return
+        if worker.reachable and worker.end is None:
+            self._task(each, ("talk", worker.rank), lambda: self._talk(each, worker))
+        state = worker.state
+        if state is not None:
+            if state.started_us is not None and not worker.start_told:
+                worker.start_told = True
+                node = str(worker.pod["spec"].get("nodeName") or "")
+                self._tell(
+                    base.WorkerStarted(each.name, worker.rank, node, worker.address, state.started_us),
+                    worker.rank,
+                )
+            if state.size > worker.size_told:
+                worker.size_told = state.size
+                self._tell(base.HasOutput(each.name, worker.rank), worker.rank)
+        if worker.end is None:
+            worker.end = ends.read(worker.pod, state, gone=worker.gone, patience=self._hands.patience)
+            if worker.end is not None:
+                self._start_of_ended(each, worker)
+
+    def _start_of_ended(self, each: Followed, worker: Worker) -> None:
+        """Of a job that ended before its courier could be asked, when its container started."""
+        main = ends.container(worker.pod or {}, "main")
+        at = ends.moment(((main.get("state") or {}).get("terminated") or {}).get("startedAt"))
+        if (
+            worker.start_told
+            or at is None
+            or worker.end is None
+            or worker.end.reason is EndReason.LAUNCH_REJECTED
+        ):
+            return
+        worker.start_told = True
+        node = str((worker.pod or {})["spec"].get("nodeName") or "")
+        at_us = min(ends.micros(at), worker.end.at_us)
+        self._tell(base.WorkerStarted(each.name, worker.rank, node, worker.address, at_us), worker.rank)
+
+    def _assemble(self, each: Followed) -> None:
+        """Let a gang begin when all of it is there; withdraw one that does not come together, or breaks."""
+        workers = each.workers
+        begun = any(worker.state is not None and worker.state.started_us for worker in workers)
+        failed = [
+            worker
+            for worker in workers
+            if worker.end is not None and worker.end.reason is not EndReason.COMPLETED
+        ]
+        if failed:
+            for worker in workers:
+                if worker.end is None:
+                    why = f"worker {failed[0].rank} failed"
+                    self._task(
+                        each,
+                        ("halt", worker.rank),
+                        lambda worker=worker, why=why: self._halt(each, worker, why),
+                    )
+        elif all(worker.reachable for worker in workers):
+            self._task(each, "go", lambda: self._go(each))
+        elif not begun and self._age(each) > self._hands.gang_seconds:
+            words = self._short(each)
+            for worker in workers:
+                self._task(each, ("halt", worker.rank), lambda worker=worker: self._halt(each, worker, words))
+
+    def _age(self, each: Followed) -> float:
+        """Seconds since the first of its pods was made."""
+        made = [
+            ends.moment(worker.pod["metadata"].get("creationTimestamp"))
+            for worker in each.workers
+            if worker.pod is not None
+        ]
+        return max(((_now() - at).total_seconds() for at in made if at is not None), default=0.0)
+
+    def _short(self, each: Followed) -> str:
+        """Why a gang is withdrawn: how many are there, and why not the others."""
+        there = sum(worker.reachable for worker in each.workers)
+        words = [ends.waits(worker.pod) for worker in each.workers if worker.pod is not None]
+        said = next((word for word in words if word), "")
+        seconds = f"{self._hands.gang_seconds:g}"
+        return (
+            f"withdrawn: {there} of {len(each.workers)} workers were there after {seconds} s: {said}".rstrip(
+                ": "
+            )
+        )
+
+    def _conclude(self, each: Followed) -> None:
+        """Tell the end when every worker has one."""
+        found = [worker.end for worker in each.workers]
+        whole = [end for end in found if end is not None]
+        if len(whole) < len(found):
+            return
+        rank = ends.deciding(whole)
+        end = whole[rank]
+        if end.reason is EndReason.COMPLETED:
+            self._task(each, "stage", lambda: self._stage(each, whole, rank))
+        else:
+            self._end(each, whole, rank, end.reason, end.message)
+
+    def _end(
+        self, each: Followed, whole: list[WorkerEnd], rank: int, reason: EndReason, message: str | None
+    ) -> None:
+        codes = {at: end.exit_code for at, end in enumerate(whole) if end.exit_code is not None}
+        if message is not None and len(whole) > 1:
+            message = f"rank {rank}: {message}"
+        at_us = max(end.at_us for end in whole)
+        decided = whole[rank].exit_code
+        self._finish(each, base.Ended(each.name, reason, decided, codes, message, at_us))
+
+    async def _stage(self, each: Followed, whole: list[WorkerEnd], rank: int) -> None:
+        """What it made is taken before its end is told: a pod that goes later takes nothing with it."""
+        taken = False
+
+        async def take() -> None:
+            nonlocal taken
+            taken = await self._hands.stage(each.handle)
+
+        await self._insist(take)
+        if taken:
+            self._end(each, whole, rank, EndReason.COMPLETED, None)
+        else:
+            self._end(each, whole, rank, EndReason.LOST, "it completed, and its outputs went with its pod")
+
+    async def _talk(self, each: Followed, worker: Worker) -> None:
+        """Ask a courier for news until there are no more."""
+        pause, known = _AGAIN_SECONDS[0], -1
+        while worker.end is None:
+            try:
+                companion = await self._hands.companion(each.handle, worker.rank)
+                worker.state = await companion.state(known, WAIT_SECONDS if known >= 0 else 0)
+            except (BackendUnavailable, Refused):
+                # It is not there yet, or not any more: its pod says so sooner or later.
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _AGAIN_SECONDS[1])
+                continue
+            quiet, known, pause = worker.state.version == known, worker.state.version, _AGAIN_SECONDS[0]
+            self._look(each)
+            if worker.state.ended_us is not None:
+                return
+            if not quiet:
+                await asyncio.sleep(_PACE_SECONDS)
+
+    async def _go(self, each: Followed) -> None:
+        addresses = [self._hands.host(each.handle, worker.rank, worker.address) for worker in each.workers]
+        peers = pods.peers(addresses)
+
+        async def tell(rank: int) -> None:
+            companion = await self._hands.companion(each.handle, rank)
+            await companion.go(peers)
+
+        await asyncio.gather(*(self._insist(lambda rank=worker.rank: tell(rank)) for worker in each.workers))
+
+    async def _halt(self, each: Followed, worker: Worker, why: str) -> None:
+        """End a worker because of another: politely where its job has begun, else by taking its pod away."""
+
+        async def halt() -> None:
+            if worker.state is not None and worker.state.started_us is not None and worker.reachable:
+                companion = await self._hands.companion(each.handle, worker.rank)
+                await companion.stop(_OTHERS_GRACE_SECONDS)
+            else:
+                await self._hands.withdraw(each.handle, worker.rank, why)
+
+        await self._insist(halt, until=lambda: worker.end is not None)
+
+    async def _insist(
+        self, work: Callable[[], Awaitable[None]], until: Callable[[], bool] = lambda: False
+    ) -> None:
+        pause = _AGAIN_SECONDS[0]
+        while not until():
+            try:
+                await work()
+            except (BackendUnavailable, Refused) as error:
+                log.info("it will be tried again", error=str(error))
+            else:
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _AGAIN_SECONDS[1])
+
+    def _finish(self, each: Followed, observation: base.Observation) -> None:
+        if self._followed.pop(each.name, None) is not None:
+            self._tell(observation, None)
+            current = asyncio.current_task()
+            for task in each.tasks.values():
+                if task is not current:
+                    task.cancel()
+
+    def _tell(self, observation: base.Observation, rank: int | None) -> None:
+        self._untold[type(observation), getattr(observation, "name", ""), rank] = observation
+        self._news.set()
+
+    def _task(self, each: Followed, key: Hashable, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begin a piece of work of an attempt, once."""
+        if key not in each.tasks:
+            each.tasks[key] = self._spawn(work())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
+            self._news.set()
+
+
+def _light(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A pod without who set which of its fields, which is half of it."""
+    metadata = {name: value for name, value in pod["metadata"].items() if name != "managedFields"}
+    return {**pod, "metadata": metadata}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,41 @@
+# What the job's container runs, with the shell that the courier lends it, in whatever image.
+# Before this stand, for each attempt, its variables and its command: `export NAME='value'` and `set -- 'command' …`.
+box=/rungraph/box
+child=
+trap 'asked=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
+
+export RUNGRAPH_INPUT=/mnt/input RUNGRAPH_OUTPUT=/mnt/output RUNGRAPH_SPOOL=/mnt/spool
+export PYTHONUNBUFFERED=1 PYTHONPATH="/mnt/client${PYTHONPATH:+:$PYTHONPATH}"
+[ -w "${HOME:-/}" ] || export HOME="$box/home"
+
+found=
+set -f
+case $1 in
+*/*) [ -f "$1" ] && [ -x "$1" ] && found=1 ;;
+*)
+    IFS=:
+    for folder in $PATH; do
+        [ -f "${folder:-.}/$1" ] && [ -x "${folder:-.}/$1" ] && found=1
+    done
+    unset IFS
+    ;;
+esac
+set +f
+[ -n "$found" ] || printf '%s' "there is no command $1 in $PWD or in $PATH" >"$box/rejected"
+
+# Here it waits, until the courier reads: until every worker of the gang is there.
+exec 3>"$box/stdout" 4>"$box/stderr"
+[ -n "$found" ] || exit 127
+. "$box/peers.sh"
+
+(exec "$@") </dev/null >&3 2>&4 3>&- 4>&- &
+child=$!
+exec 3>&- 4>&-
+(while read -r signal; do kill -"$signal" "$child"; done) <"$box/control" >/dev/null 2>&1 &
+
+while :; do
+    asked=
+    wait "$child"
+    code=$?
+    [ -n "$asked" ] || exit "$code"
+done
