@@ -20,7 +20,8 @@ from backends import attempts, base, folders, frames, options
 from backends.kubernetes import ends, listing, pods
 from backends.kubernetes.cluster import Cluster, Refused
 from backends.kubernetes.companions import Companion
-from backends.kubernetes.following import Following, Hands
+from backends.kubernetes.followed import Hands
+from backends.kubernetes.following import Following
 from backends.kubernetes.options import KubernetesOptions
 from backends.kubernetes.pods import Image
 
@@ -242,7 +243,8 @@ class Kubernetes:
 
     async def _has_more(self, handle: base.Handle, rank: int, offset: int) -> bool:
         """Whether a courier that does not answer has output that it could hand out later."""
-        state = self._following and self._following.state(str(handle["name"]), rank)
+        following = self._following
+        state = None if following is None else following.state(str(handle["name"]), rank)
         if state is not None and state.size <= offset and state.ended_us is not None:
             return False
         pod = await self._pod(handle, rank)

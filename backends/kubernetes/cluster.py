@@ -37,7 +37,7 @@ class Refused(Exception):
 class Cluster:
     """The API server of one cluster, and one namespace there; without a kubeconfig, that of the pod we run in."""
 
-    def __init__(self, kubeconfig: Path | None, context: str | None, namespace: str | None) -> None:
+    def __init__(self, kubeconfig: str | None, context: str | None, namespace: str | None) -> None:
         self._kubeconfig = kubeconfig
         self._context = context
         self._namespace = namespace
@@ -56,7 +56,7 @@ class Cluster:
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            await client.close()  # type: ignore[no-untyped-call]
 
     def path(self, kind: str, name: str = "", *, sub: str = "") -> str:
         """Of one of the namespace's objects, or of all of a kind."""
@@ -137,12 +137,12 @@ class Cluster:
         made = Configuration()
         try:
             if self._kubeconfig is None:
-                config.load_incluster_config(client_configuration=made)
+                config.load_incluster_config(client_configuration=made)  # type: ignore[no-untyped-call]
                 if self._namespace is None and _NAMESPACE.is_file():
                     self._namespace = _NAMESPACE.read_text().strip()
             else:
-                await config.load_kube_config(
-                    config_file=str(self._kubeconfig),
+                await config.load_kube_config(  # type: ignore[no-untyped-call]
+                    config_file=str(Path(self._kubeconfig).expanduser()),
                     context=self._context,
                     client_configuration=made,
                     persist_config=False,

@@ -1,172 +1,53 @@
-"""The courier: fetches what a pod's job is given, and keeps what it prints and makes until the server has it.
+"""The courier beside a job: keeps what it prints and makes until the server has it, and ends it when asked.
 
-Started by path in a container of its own image, from the attempt's Secret:
-
-    courier.py fetch    as init container: source, client and inputs from the server's listener; and a shell
-    courier.py carry    beside the job: reads its two streams, and answers the server over HTTP
-
-The job's container runs `start.sh` with that shell, borrowed from the courier's image with its loader and library,
-so that an image without any runs the same. Streams are named pipes: opening them is what the job waits at until
-all workers of its gang are there. Standard library alone; Python 3.8 or newer.
+Started by path in a container of its own image, from the attempt's Secret. The job's two streams are named pipes
+(see start.sh), whose opening is what the job waits at until all workers of its gang are there. What they bring is
+framed into a journal, as the local watcher does it; the server asks for it, and for the folders, over HTTP through
+the API server's proxy. Standard library alone; Python 3.10 or newer.
 """
-# ruff: noqa: PTH101, PTH102, PTH103, PTH104, PTH107, PTH108, PTH110, PTH118, PTH119, PTH120, PTH123, PTH202, PTH208, PTH211, T201
+# ruff: noqa: PTH101, PTH104, PTH115, PTH118, PTH123
 # It is started where seconds count, and calls little else.
 
 import hmac
 import io
 import json
 import os
-import re
 import select
-import shutil
 import signal
 import stat
-import subprocess
-import sys
 import tarfile
 import threading
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
-import zlib
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from backends import attempts, backlog
 
-ATTEMPT = "/rungraph/attempt"  # the Secret
+ATTEMPT = "/rungraph/attempt/courier.json"
 BOX = "/rungraph/box"  # shared with the job: the shell, the pipes, what start.sh leaves
 JOURNAL = "/rungraph/journal/frames"
-FOLDERS = {name: f"/mnt/{name}" for name in ("source", "input", "output", "spool", "client")}
-LAST_WORDS = "/dev/termination-log"
+FOLDERS = {name: f"/mnt/{name}" for name in ("output", "spool")}
 
 CHUNK = 1 << 20
-PATIENCE_SECONDS = 900.0  # with a server that is away
 TOLD_BYTES = 4 << 20  # of output in one answer
 SPARE_SECONDS = 5.0  # between the job's last moment and the pod's, to hand out the rest
+CODE_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 55.0
 STDOUT, STDERR, USAGE = 1, 2, 3
-
-
-class Refused(Exception):
-    """What no second try can mend."""
-
-
-def fetch() -> None:
-    told = json.loads(_read("courier.json"))
-    os.umask(0)  # the job may run as another user than we
-    _lend_shell(os.path.join(BOX, "bin"))
-    for pipe in ("stdout", "stderr", "control"):
-        os.mkfifo(os.path.join(BOX, pipe), 0o666)
-    with open(os.path.join(FOLDERS["input"], "input.json"), "wb") as file:
-        file.write(zlib.decompress(_read("input.json.z")))
-    _insist(lambda: _fetch_source(told))
-    for name in told["inputs"]:
-        _insist(lambda name=name: _fetch_input(told, name))
-
-
-def _fetch_source(told) -> None:
-    with _ask(told, "/attempt/source.tar") as answer, tarfile.open(fileobj=answer, mode="r|") as tar:
-        for member in tar:
-            top, _, rest = member.name.partition("/")
-            if top == "complete":
-                return
-            if rest and top in ("source", "client"):
-                _unpack(tar, member, os.path.join(FOLDERS[top], rest))
-    raise OSError("the source broke off")
-
-
-def _unpack(tar, member, path) -> None:
-    if member.isdir():
-        os.makedirs(path, exist_ok=True)
-        return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if os.path.lexists(path):
-        os.unlink(path)  # of a try before
-    if member.issym():
-        os.symlink(member.linkname, path)
-        return
-    content = tar.extractfile(member)
-    with open(path, "wb") as file:
-        shutil.copyfileobj(content, file, CHUNK)
-    os.chmod(path, 0o777 if member.mode & stat.S_IXUSR else 0o666)
-
-
-def _fetch_input(told, name) -> None:
-    path = os.path.join(FOLDERS["input"], name)
-    have = os.path.getsize(path) if os.path.exists(path) else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    with _ask(told, f"/attempt/inputs/{urllib.parse.quote(name)}", headers) as answer:
-        if answer is None:
-            return  # it was all there
-        with open(path, "ab" if answer.status == 206 else "wb") as file:
-            shutil.copyfileobj(answer, file, CHUNK)
-    length = answer.headers.get("Content-Length")
-    if length is not None and os.path.getsize(path) < int(length):
-        raise OSError(f"{name} broke off")
-
-
-class _Nothing:
-    def __enter__(self):
-        return None
-
-    def __exit__(self, *_):
-        return None
-
-
-def _ask(told, path, headers=None):
-    request = urllib.request.Request(told["url"] + path)
-    for name, value in {"Authorization": f"Bearer {told['token']}", **(headers or {})}.items():
-        request.add_header(name, value)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        return opener.open(request, timeout=60)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:
-            return _Nothing()
-        words = error.read(500).decode(errors="replace")
-        if error.code < 500 and error.code not in (408, 429):
-            raise Refused(f"{told['url']}{path}: {error.code} {words}") from error
-        raise
-
-
-def _insist(work) -> None:
-    """Until it is done, the server refuses, or patience ends; longer pauses each time."""
-    began, pause = time.monotonic(), 0.1
-    while True:
-        try:
-            return work()
-        except (OSError, tarfile.TarError, urllib.error.URLError) as error:
-            if time.monotonic() - began > PATIENCE_SECONDS:
-                raise Refused(f"the server was away for {PATIENCE_SECONDS:.0f} s: {error}") from error
-            print("trying again after", repr(error), file=sys.stderr, flush=True)
-        time.sleep(pause)
-        pause = min(pause * 2, 5.0)
-
-
-def _lend_shell(folder) -> None:
-    """A shell that runs in any image of this machine's kind: with the loader and library it needs, by path."""
-    os.makedirs(folder)
-    shell = os.path.realpath("/bin/sh")
-    shutil.copy(shell, os.path.join(folder, "sh"))
-    needs = subprocess.run(["ldd", shell], check=True, capture_output=True, text=True).stdout
-    for path in re.findall(r"(?:^|\s)(/\S+)", needs):
-        name = os.path.basename(path)
-        shutil.copy(path, os.path.join(folder, name))
-        if name.startswith("ld-"):
-            os.rename(os.path.join(folder, name), os.path.join(folder, "loader"))
-            if "libc" not in needs.replace(path, ""):
-                os.symlink("loader", os.path.join(folder, name))  # musl's loader is its library too
 
 
 class Carrier:
     """What is known of the job, and what can be asked of it. `changed` guards it all, and tells of news."""
 
-    def __init__(self, told) -> None:
+    def __init__(self, told: dict[str, Any]) -> None:
         self.told = told
         self.changed = threading.Condition()
         self.version = 0
-        self.started_us = self.ended_us = self.rejected = None
+        self.started_us: int | None = None
+        self.ended_us: int | None = None
+        self.rejected: str | None = None
         self.size = 0
         self.released = threading.Event()
         self._going = threading.Event()
@@ -176,18 +57,20 @@ class Carrier:
         # Held open for reading too, so that writing to it never waits for a job that is not there yet.
         self._control = os.open(os.path.join(BOX, "control"), os.O_RDWR)
 
-    def state(self):
-        names = ("version", "started_us", "ended_us", "rejected", "size")
+    def state(self) -> dict[str, Any]:
+        """What the server asks for."""
+        names = ("version", "started_us", "ended_us", "exit_code", "rejected", "size")
         return {name: getattr(self, name) for name in names}
 
-    def wait(self, known, seconds):
+    def wait(self, known: float, seconds: float) -> dict[str, Any]:
+        """The state as soon as it is not the one that is known, or when the time is over."""
         deadline = time.monotonic() + min(seconds, LONGEST_WAIT_SECONDS)
         with self.changed:
             while self.version == known and (left := deadline - time.monotonic()) > 0:
                 self.changed.wait(left)
             return self.state()
 
-    def go(self, peers) -> None:
+    def go(self, peers: dict[str, str]) -> None:
         """Let the job begin, knowing its peers; what was said first counts."""
         if not self._going.is_set():
             lines = [f"export {name}={_quoted(value)}\n" for name, value in sorted(peers.items())]
@@ -200,7 +83,7 @@ class Carrier:
     def read(self) -> None:
         """Move what the job prints into the journal, from its first moment to its last."""
         self._going.wait()
-        pipes = {}
+        pipes: dict[int, tuple[int, attempts.Lines]] = {}
         for name, stream in (("stdout", STDOUT), ("stderr", STDERR)):
             pipes[os.open(os.path.join(BOX, name), os.O_RDONLY)] = (stream, attempts.Lines())
         # A command that is not there is refused before the job has started.
@@ -222,13 +105,14 @@ class Carrier:
                     poll.unregister(pipe)
                     os.close(pipe)
                     del pipes[pipe]
-        self._tell(ended_us=attempts.now_us())
+        at_us = attempts.now_us()
+        self._tell(exit_code=_code(), ended_us=at_us)
 
-    def use(self, lines) -> None:
+    def use(self, lines: list[str]) -> None:
         """Keep what the server has seen the job use."""
         self._keep(USAGE, [(line.encode(), False) for line in lines])
 
-    def stop(self, grace_seconds) -> None:
+    def stop(self, grace_seconds: float) -> None:
         """SIGTERM at the first call; SIGKILL when the shortest grace is over."""
         with self.changed:
             if not self._asked:
@@ -253,7 +137,7 @@ class Carrier:
                 self._kill_at, time.monotonic() + max(self.told["grace"] - SPARE_SECONDS, 1.0)
             )
 
-    def _keep(self, stream, pieces) -> None:
+    def _keep(self, stream: int, pieces: Iterable[tuple[bytes, bool]]) -> None:
         now = attempts.now_us()
         frames = [
             attempts.FRAME.pack(stream, attempts.CONTINUED if more else 0, len(data), now) + data
@@ -267,7 +151,7 @@ class Carrier:
                 self.size = os.fstat(self._journal).st_size
                 self._news()
 
-    def _tell(self, **what) -> None:
+    def _tell(self, **what: Any) -> None:
         with self.changed:
             self.__dict__.update(what)
             self._news()
@@ -282,9 +166,10 @@ class Answers(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     timeout = 120
+    carrier: Carrier
 
     def do_GET(self) -> None:
-        carrier = self.server.carrier
+        carrier = self.carrier
         if not self._known():
             return
         url = urllib.parse.urlsplit(self.path)
@@ -306,7 +191,7 @@ class Answers(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def do_POST(self) -> None:
-        carrier = self.server.carrier
+        carrier = self.carrier
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if not self._known():
             return
@@ -326,16 +211,16 @@ class Answers(BaseHTTPRequestHandler):
         if self.path == "/release":
             carrier.released.set()
 
-    def log_message(self, format, *arguments) -> None:
+    def log_message(self, format: str, *arguments: object) -> None:
         """The container's own log is for what goes wrong."""
 
     def _known(self) -> bool:
-        if hmac.compare_digest(self.headers.get("X-Rungraph-Key", ""), self.server.carrier.told["key"]):
+        if hmac.compare_digest(self.headers.get("X-Rungraph-Key", ""), self.carrier.told["key"]):
             return True
         self.send_error(403)
         return False
 
-    def _say(self, body) -> None:
+    def _say(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -345,16 +230,20 @@ class Answers(BaseHTTPRequestHandler):
 class _Chunked(io.RawIOBase):
     """Writes as chunks of HTTP/1.1."""
 
-    def __init__(self, file) -> None:
+    def __init__(self, file: Any) -> None:
         self._file = file
 
-    def write(self, data) -> int:
+    def finish(self) -> None:
+        """No more comes."""
+        self._file.write(b"0\r\n\r\n")
+
+    def write(self, data: Any) -> int:
         if data:
             self._file.write(b"%x\r\n%b\r\n" % (len(data), data))
         return len(data)
 
 
-def _pack(folder, target) -> None:
+def _pack(folder: str, target: "_Chunked") -> None:
     """A folder as a tar whose last entry says that it is whole: every file with a content of its own."""
     with tarfile.open(fileobj=target, mode="w|", bufsize=CHUNK) as tar:
         for above, names, files in os.walk(folder):
@@ -376,26 +265,28 @@ def _pack(folder, target) -> None:
                         member.size = os.fstat(content.fileno()).st_size
                         tar.addfile(member, content)
         tar.addfile(tarfile.TarInfo("complete"))
-    target._file.write(b"0\r\n\r\n")
+    target.finish()
 
 
 def carry() -> None:
-    told = json.loads(_read("courier.json"))
+    """Until the server says that it has everything, or the pod ends."""
+    with open(ATTEMPT, "rb") as file:
+        told = json.load(file)
     carrier = Carrier(told)
     signal.signal(signal.SIGTERM, lambda *_: carrier.leave())
     if not told["gang"]:
         carrier.go({})
     threading.Thread(target=carrier.read, daemon=True).start()
+    Answers.carrier = carrier
     server = ThreadingHTTPServer(("", told["port"]), Answers)
     server.daemon_threads = True
-    server.carrier = carrier
     threading.Thread(target=server.serve_forever, daemon=True).start()
     carrier.mind()
     time.sleep(0.2)  # for the answer that says so
     os._exit(0)
 
 
-def _left(name):
+def _left(name: str) -> str | None:
     try:
         with open(os.path.join(BOX, name), encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -403,19 +294,19 @@ def _left(name):
         return None
 
 
-def _read(name) -> bytes:
-    with open(os.path.join(ATTEMPT, name), "rb") as file:
-        return file.read()
+def _code() -> int | None:
+    """What start.sh says of the job that has just closed its streams; it may have been killed with it."""
+    deadline = time.monotonic() + CODE_SECONDS
+    while not (said := _left("exit") or "").endswith("\n"):
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.01)
+    return int(said)
 
 
-def _quoted(text) -> str:
+def _quoted(text: str) -> str:
     return "'" + str(text).replace("'", "'\\''") + "'"
 
 
 if __name__ == "__main__":
-    try:
-        {"fetch": fetch, "carry": carry}[sys.argv[1]]()
-    except Refused as error:
-        with open(LAST_WORDS, "w") as file:
-            file.write(str(error))
-        sys.exit(3)
+    carry()

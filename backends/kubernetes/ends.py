@@ -55,6 +55,7 @@ class State:
     size: int
     started_us: int | None = None
     ended_us: int | None = None
+    exit_code: int | None = None
     rejected: str | None = None
 
 
@@ -83,7 +84,7 @@ def read(
     """How the worker of this pod ended; None while it has not. `gone` says that the pod is no more."""
     now = now or datetime.now(UTC)
     main = container(pod, template.MAIN)
-    over = (main.get("state") or {}).get("terminated")
+    over = (main.get("state") or {}).get("terminated") or _known_to_courier(pod, state)
     if over is not None:
         return _ended(pod, state, over, gone, now)
     why = reason_of(pod)
@@ -103,6 +104,9 @@ def _ended(
 ) -> WorkerEnd | None:
     """The job's container is over; so is the worker when all it printed is in the journal, or lost."""
     finished = moment(over.get("finishedAt")) or now
+    withdrawn = (pod["metadata"].get("annotations") or {}).get(WITHDRAWN)
+    if withdrawn is not None and (state is None or state.started_us is None):
+        return WorkerEnd(EndReason.PREEMPTED, None, withdrawn, micros(finished), withdrawn=True)
     drained = state is not None and state.ended_us is not None
     speaks = not gone and is_running(pod, "courier") and (now - finished).total_seconds() < DRAIN_SECONDS
     if speaks and not drained:
@@ -125,6 +129,20 @@ def _ended(
         return WorkerEnd(EndReason.PREEMPTED, code, _words(pod), at_us)
     message = f"killed by signal {-code}" if code < 0 else f"exited with {code}"
     return WorkerEnd(EndReason.EXIT_CODE, code, message, at_us)
+
+
+def _known_to_courier(pod: Pod, state: State | None) -> Mapping[str, Any] | None:
+    """The end of a job that its courier knows before the cluster says so.
+
+    Of success nothing is to be added. Of a pod that is being deleted nothing is said before all of it is gone, the
+    courier with what it holds; what can be said of any other end, only the cluster knows.
+    """
+    if state is None or state.ended_us is None or state.exit_code is None:
+        return None
+    if state.exit_code != 0 and not pod["metadata"].get("deletionTimestamp"):
+        return None
+    at = datetime.fromtimestamp(state.ended_us / 1_000_000, UTC)
+    return {"exitCode": state.exit_code, "finishedAt": at.isoformat()}
 
 
 def _was_deleted_under(pod: Pod, finished: datetime) -> bool:

@@ -6,87 +6,22 @@ then decides what is to be told or done, so that it does not matter what came fi
 """
 
 import asyncio
-import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Hashable, Mapping
+from functools import partial
 from typing import Any
-
-import structlog
 
 from backends import base
 from backends.base import BackendUnavailable, EndReason
-from backends.kubernetes import ends, listing, pods
+from backends.kubernetes import ends, gangs, listing, pods
 from backends.kubernetes.cluster import Refused
-from backends.kubernetes.companions import WAIT_SECONDS, Companion
+from backends.kubernetes.companions import WAIT_SECONDS
 from backends.kubernetes.ends import State, WorkerEnd
-
-log = structlog.get_logger(__name__)
+from backends.kubernetes.followed import AGAIN_SECONDS, Followed, Hands, Worker, insist, now
 
 LOOK_SECONDS = 1.0
 _PACE_SECONDS = 0.1
-_AGAIN_SECONDS = (0.1, 2.0)
-_SEEN_SECONDS = 30.0
-_OTHERS_GRACE_SECONDS = 10.0
-"""For the rest of a gang, when one worker has failed."""
-
-
-@dataclass(slots=True)
-class Worker:
-    """What is known of one worker, and what of it has been told."""
-
-    rank: int
-    pod: Mapping[str, Any] | None = None
-    gone: bool = False
-    state: State | None = None
-    end: WorkerEnd | None = None
-    size_told: int = 0
-    start_told: bool = False
-
-    @property
-    def reachable(self) -> bool:
-        """Whether its courier can be asked."""
-        pod = self.pod
-        return pod is not None and not self.gone and ends.is_running(pod, "courier") and bool(self.address)
-
-    @property
-    def address(self) -> str:
-        return str(((self.pod or {}).get("status") or {}).get("podIP") or "")
-
-
-@dataclass(slots=True)
-class Followed:
-    """An attempt that has not been told to have ended."""
-
-    handle: base.Handle
-    workers: list[Worker]
-    tasks: dict[Hashable, "asyncio.Task[None]"] = field(default_factory=dict)
-    since: float = field(default_factory=time.monotonic)
-    launched_here: bool = False
-
-    @property
-    def name(self) -> str:
-        return str(self.handle["name"])
-
-    @property
-    def is_new(self) -> bool:
-        """Whether its pods, which have just been made, may still be to come."""
-        return self.launched_here and time.monotonic() - self.since < _SEEN_SECONDS
-
-
-@dataclass(frozen=True, slots=True)
-class Hands:
-    """What following an attempt does besides looking: given by the adapter."""
-
-    companion: Callable[[base.Handle, int], Awaitable[Companion]]
-    stage: Callable[[base.Handle], Awaitable[bool]]
-    """Take the outputs of a completed attempt; False when they are lost."""
-    withdraw: Callable[[base.Handle, int, str], Awaitable[None]]
-    patience: ends.Patience
-    gang_seconds: float
-    host: Callable[[base.Handle, int, str], str]
-    """What a gang's worker is called by the others, given its address."""
+"""Between two looks at a job that prints without end."""
 
 
 class Following:
@@ -105,7 +40,7 @@ class Following:
 
     async def observations(
         self, changes: AsyncIterator[listing.Listed | listing.Changed]
-    ) -> AsyncIterator[base.Observation]:
+    ) -> AsyncGenerator[base.Observation]:
         """What is told, until closed; raises what following the pods raises."""
         self._spawn(self._follow(changes))
         self._spawn(self._tick())
@@ -184,7 +119,7 @@ class Following:
         else:
             self._pods[name] = _light(change.pod)
         labels = change.pod["metadata"].get("labels") or {}
-        each, rank = self._followed.get(labels.get(pods.LABEL_ATTEMPT, "")), labels.get(pods.LABEL_RANK, "")
+        each, rank = self._followed.get(labels.get(pods.LABEL_NAME, "")), labels.get(pods.LABEL_RANK, "")
         if each is not None and rank.isdigit() and int(rank) < len(each.workers):
             worker = each.workers[int(rank)]
             worker.pod, worker.gone = change.pod, change.gone
@@ -208,17 +143,17 @@ class Following:
         for worker in each.workers:
             self._look_at(each, worker)
         if len(each.workers) > 1:
-            self._assemble(each)
+            gangs.look(each, self._hands, self._task)
         self._conclude(each)
 
     def _look_at(self, each: Followed, worker: Worker) -> None:
         if worker.pod is None:
             # The others' pods are there, so this one was, too: all are made before the handle is given.
             if worker.end is None and not each.is_new:
-                worker.end = WorkerEnd(EndReason.LOST, None, "its pod is gone", ends.micros(_now()))
+                worker.end = WorkerEnd(EndReason.LOST, None, "its pod is gone", ends.micros(now()))
             return
         if worker.reachable and worker.end is None:
-            self._task(each, ("talk", worker.rank), lambda: self._talk(each, worker))
+            self._task(each, ("talk", worker.rank), partial(self._talk, each, worker))
         state = worker.state
         if state is not None:
             if state.started_us is not None and not worker.start_told:
@@ -252,52 +187,6 @@ class Following:
         at_us = min(ends.micros(at), worker.end.at_us)
         self._tell(base.WorkerStarted(each.name, worker.rank, node, worker.address, at_us), worker.rank)
 
-    def _assemble(self, each: Followed) -> None:
-        """Let a gang begin when all of it is there; withdraw one that does not come together, or breaks."""
-        workers = each.workers
-        begun = any(worker.state is not None and worker.state.started_us for worker in workers)
-        failed = [
-            worker
-            for worker in workers
-            if worker.end is not None and worker.end.reason is not EndReason.COMPLETED
-        ]
-        if failed:
-            for worker in workers:
-                if worker.end is None:
-                    why = f"worker {failed[0].rank} failed"
-                    self._task(
-                        each,
-                        ("halt", worker.rank),
-                        lambda worker=worker, why=why: self._halt(each, worker, why),
-                    )
-        elif all(worker.reachable for worker in workers):
-            self._task(each, "go", lambda: self._go(each))
-        elif not begun and self._age(each) > self._hands.gang_seconds:
-            words = self._short(each)
-            for worker in workers:
-                self._task(each, ("halt", worker.rank), lambda worker=worker: self._halt(each, worker, words))
-
-    def _age(self, each: Followed) -> float:
-        """Seconds since the first of its pods was made."""
-        made = [
-            ends.moment(worker.pod["metadata"].get("creationTimestamp"))
-            for worker in each.workers
-            if worker.pod is not None
-        ]
-        return max(((_now() - at).total_seconds() for at in made if at is not None), default=0.0)
-
-    def _short(self, each: Followed) -> str:
-        """Why a gang is withdrawn: how many are there, and why not the others."""
-        there = sum(worker.reachable for worker in each.workers)
-        words = [ends.waits(worker.pod) for worker in each.workers if worker.pod is not None]
-        said = next((word for word in words if word), "")
-        seconds = f"{self._hands.gang_seconds:g}"
-        return (
-            f"withdrawn: {there} of {len(each.workers)} workers were there after {seconds} s: {said}".rstrip(
-                ": "
-            )
-        )
-
     def _conclude(self, each: Followed) -> None:
         """Tell the end when every worker has one."""
         found = [worker.end for worker in each.workers]
@@ -307,7 +196,7 @@ class Following:
         rank = ends.deciding(whole)
         end = whole[rank]
         if end.reason is EndReason.COMPLETED:
-            self._task(each, "stage", lambda: self._stage(each, whole, rank))
+            self._task(each, "stage", partial(self._stage, each, whole, rank))
         else:
             self._end(each, whole, rank, end.reason, end.message)
 
@@ -329,7 +218,7 @@ class Following:
             nonlocal taken
             taken = await self._hands.stage(each.handle)
 
-        await self._insist(take)
+        await insist(take)
         if taken:
             self._end(each, whole, rank, EndReason.COMPLETED, None)
         else:
@@ -337,7 +226,7 @@ class Following:
 
     async def _talk(self, each: Followed, worker: Worker) -> None:
         """Ask a courier for news until there are no more."""
-        pause, known = _AGAIN_SECONDS[0], -1
+        pause, known = AGAIN_SECONDS[0], -1
         while worker.end is None:
             try:
                 companion = await self._hands.companion(each.handle, worker.rank)
@@ -345,50 +234,14 @@ class Following:
             except (BackendUnavailable, Refused):
                 # It is not there yet, or not any more: its pod says so sooner or later.
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, _AGAIN_SECONDS[1])
+                pause = min(pause * 2, AGAIN_SECONDS[1])
                 continue
-            quiet, known, pause = worker.state.version == known, worker.state.version, _AGAIN_SECONDS[0]
+            quiet, known, pause = worker.state.version == known, worker.state.version, AGAIN_SECONDS[0]
             self._look(each)
             if worker.state.ended_us is not None:
                 return
             if not quiet:
                 await asyncio.sleep(_PACE_SECONDS)
-
-    async def _go(self, each: Followed) -> None:
-        addresses = [self._hands.host(each.handle, worker.rank, worker.address) for worker in each.workers]
-        peers = pods.peers(addresses)
-
-        async def tell(rank: int) -> None:
-            companion = await self._hands.companion(each.handle, rank)
-            await companion.go(peers)
-
-        await asyncio.gather(*(self._insist(lambda rank=worker.rank: tell(rank)) for worker in each.workers))
-
-    async def _halt(self, each: Followed, worker: Worker, why: str) -> None:
-        """End a worker because of another: politely where its job has begun, else by taking its pod away."""
-
-        async def halt() -> None:
-            if worker.state is not None and worker.state.started_us is not None and worker.reachable:
-                companion = await self._hands.companion(each.handle, worker.rank)
-                await companion.stop(_OTHERS_GRACE_SECONDS)
-            else:
-                await self._hands.withdraw(each.handle, worker.rank, why)
-
-        await self._insist(halt, until=lambda: worker.end is not None)
-
-    async def _insist(
-        self, work: Callable[[], Awaitable[None]], until: Callable[[], bool] = lambda: False
-    ) -> None:
-        pause = _AGAIN_SECONDS[0]
-        while not until():
-            try:
-                await work()
-            except (BackendUnavailable, Refused) as error:
-                log.info("it will be tried again", error=str(error))
-            else:
-                return
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _AGAIN_SECONDS[1])
 
     def _finish(self, each: Followed, observation: base.Observation) -> None:
         if self._followed.pop(each.name, None) is not None:
@@ -424,7 +277,3 @@ def _light(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     """A pod without who set which of its fields, which is half of it."""
     metadata = {name: value for name, value in pod["metadata"].items() if name != "managedFields"}
     return {**pod, "metadata": metadata}
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

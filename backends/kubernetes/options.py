@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from backends import options
@@ -23,12 +22,6 @@ def _matching(pattern: re.Pattern[str], words: str) -> Callable[[Any], str]:
     return read
 
 
-def _path(value: Any) -> Path:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"must be the path of a file, not {texts.shown(value)}")
-    return Path(value).expanduser()
-
-
 _name = _matching(_NAME, "a name of lower-case letters, digits and inner hyphens, at most 63")
 
 
@@ -41,7 +34,7 @@ class KubernetesOptions:
     ends the job after `image_seconds`. `service` gives gangs a headless Service, for clusters with a DNS.
     """
 
-    kubeconfig: Path | None = options.option(None, read=_path)
+    kubeconfig: str | None = None
     context: str | None = None
     namespace: str | None = options.option(None, read=_name)
     instance: str = options.option("rungraph", read=_matching(_LABEL, "the value of a label"))

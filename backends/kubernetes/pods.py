@@ -17,7 +17,7 @@ from backends.kubernetes import template
 from backends.kubernetes.options import KubernetesOptions
 
 LABEL_INSTANCE = f"{template.PREFIX}instance"
-LABEL_ATTEMPT = f"{template.PREFIX}attempt"
+LABEL_NAME = f"{template.PREFIX}name"
 LABEL_RANK = f"{template.PREFIX}rank"
 LAUNCHED = f"{template.PREFIX}launched"
 WORKERS = f"{template.PREFIX}workers"
@@ -31,6 +31,7 @@ _BOX = "/rungraph/box"
 _SHARED = ("source", "input", "output", "spool", "client")
 _CODE = {
     "courier.py": _HERE / "courier.py",
+    "fetch.py": _HERE / "fetch.py",
     "attempts.py": Path(attempts.__file__),
     "backlog.py": Path(backlog.__file__),
 }
@@ -121,8 +122,8 @@ def _start(spec: base.JobSpec, image: Image) -> str:
 
 def labels(spec: base.JobSpec, options: KubernetesOptions) -> dict[str, str]:
     """What finds everything of an attempt, and tells people whose it is."""
-    told = {f"{template.PREFIX}{name}": value for name, value in getattr(spec, "labels", {}).items()}
-    return {**told, LABEL_INSTANCE: options.instance, LABEL_ATTEMPT: spec.name}
+    told = {f"{template.PREFIX}{name}": value for name, value in spec.labels.items()}
+    return {**told, LABEL_INSTANCE: options.instance, LABEL_NAME: spec.name}
 
 
 def owner(name: str, uid: str) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def service(spec: base.JobSpec, options: KubernetesOptions, uid: str) -> dict[st
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {LABEL_INSTANCE: options.instance, LABEL_ATTEMPT: spec.name},
+            "selector": {LABEL_INSTANCE: options.instance, LABEL_NAME: spec.name},
         },
     }
 
@@ -172,8 +173,8 @@ def pod(spec: base.JobSpec, options: KubernetesOptions, image: Image, uid: str, 
                 "fsGroup": options.user,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "initContainers": [_courier(options, "fetch", "fetch")],
-            "containers": [_courier(options, "courier", "carry"), _main(spec, options, image, rank)],
+            "initContainers": [_courier(options, "fetch", "fetch.py")],
+            "containers": [_courier(options, "courier", "courier.py"), _main(spec, options, image, rank)],
             "volumes": _volumes(spec.name),
             **_names(spec, options, rank),
         },
@@ -199,14 +200,14 @@ def _main(spec: base.JobSpec, options: KubernetesOptions, image: Image, rank: in
     }
 
 
-def _courier(options: KubernetesOptions, name: str, command: str) -> dict[str, Any]:
+def _courier(options: KubernetesOptions, name: str, program: str) -> dict[str, Any]:
     """One of the courier's two containers."""
     memory = str(options.courier_memory_bytes)
     return {
         "name": name,
         "image": options.courier_image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "/rungraph/attempt/courier.py", command],
+        "command": ["python3", f"/rungraph/attempt/{program}"],
         "env": [
             {"name": "PYTHONPATH", "value": "/rungraph/attempt"},
             {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
@@ -231,6 +232,7 @@ def _volumes(name: str) -> list[dict[str, Any]]:
     """Two views of the Secret, for a job has no business with the courier's key; and folders of the pod's own."""
     paths = {
         "courier.py": "courier.py",
+        "fetch.py": "fetch.py",
         "attempts.py": "backends/attempts.py",
         "backlog.py": "backends/backlog.py",
     }

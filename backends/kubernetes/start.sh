@@ -37,5 +37,8 @@ while :; do
     asked=
     wait "$child"
     code=$?
-    [ -n "$asked" ] || exit "$code"
+    [ -n "$asked" ] || break
 done
+# A pod that is being deleted says nothing of its containers before all of them are gone; this does.
+echo "$code" >"$box/exit"
+exit "$code"

@@ -28,9 +28,9 @@ def read(value: Any) -> Mapping[str, Any]:
     """A template as configured; raises ValueError, saying where and why."""
     top = _fields(value, "pod", {"metadata", "spec"})
     for kind, given in _fields(top.get("metadata") or {}, "pod.metadata", _METADATA).items():
-        for name in _mapping(given, f"pod.metadata.{kind}"):
-            if name.startswith(PREFIX):
-                raise ValueError(f"pod.metadata.{kind}.{name} would change what finds the pods again")
+        for key in _mapping(given, f"pod.metadata.{kind}"):
+            if str(key).startswith(PREFIX):
+                raise ValueError(f"pod.metadata.{kind}.{key} would change what finds the pods again")
     spec = _fields(top.get("spec") or {}, "pod.spec", _SPEC)
     for number, volume in enumerate(_list(spec.get("volumes"), "pod.spec.volumes")):
         name = _mapping(volume, f"pod.spec.volumes[{number}]").get("name")
@@ -67,7 +67,7 @@ def merge(pod: dict[str, Any], template: Mapping[str, Any] | None) -> dict[str, 
     if template is None:
         return pod
     metadata, spec = template.get("metadata") or {}, dict(template.get("spec") or {})
-    (added,) = spec.pop("containers", None) or ({},)
+    added: dict[str, Any] = dict((spec.pop("containers", None) or [{}])[0])
     main = pod["spec"]["containers"][-1]
     pod["spec"]["containers"][-1] = _joined({**added, **main}, added, main, ("volumeMounts", "volumeDevices"))
     pod["spec"] = _joined({**spec, **pod["spec"]}, spec, pod["spec"], ("volumes",))

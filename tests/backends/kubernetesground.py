@@ -32,14 +32,14 @@ from tests.backends.grounds import Ground, eventually
 VARIABLE = "RUNGRAPH_TEST_KUBECONFIG"
 
 
-def kubeconfig() -> Path:
+def kubeconfig() -> str:
     """Of the disposable cluster; without one the test is skipped, or fails where CI says that there is one."""
     found = os.environ.get(VARIABLE)
     if not found:
         if "kubernetes" in os.environ.get("RUNGRAPH_TEST_REQUIRE", "").split(","):
             pytest.fail(f"{VARIABLE} names no cluster")
         pytest.skip(f"{VARIABLE} names no cluster")
-    return Path(found)
+    return found
 
 
 @dataclass
@@ -99,7 +99,7 @@ async def stand(folder: Path, **more: Any) -> AsyncIterator[KubernetesGround]:
     options = KubernetesOptions(kubeconfig=config, namespace=namespace, **more)
     await cluster.json("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
     try:
-        async with _listening(await _own_address(config, cluster)) as listener:
+        async with _listening(await _own_address(cluster)) as listener:
             ground = KubernetesGround(
                 lambda: Kubernetes(folder / f"home-{next(numbers)}", options),
                 source,
@@ -131,7 +131,7 @@ async def _clear(cluster: Cluster, namespace: str) -> None:
     await eventually(gone)
 
 
-async def _own_address(config: Path, cluster: Cluster) -> str:
+async def _own_address(cluster: Cluster) -> str:
     """This machine's address as the cluster's nodes see it."""
     nodes = (await cluster.json("GET", "/api/v1/nodes"))["items"]
     addresses = [each["address"] for each in nodes[0]["status"]["addresses"] if each["type"] == "InternalIP"]

@@ -1,0 +1,204 @@
+"""What is Kubernetes's own, against a real cluster: reasons, gangs, deletions from outside, adoption, leftovers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends import base
+from backends.base import Ended, EndReason, Stream, WorkerStarted
+from backends.kubernetes import pods
+from tests.backends import kubernetesground
+from tests.backends.grounds import FOREVER, Witness, eventually, lines, pieces
+from tests.backends.kubernetesground import KubernetesGround
+
+READY = "print('ready', flush=True)\n"
+
+
+@pytest.fixture
+async def ground(tmp_path: Path) -> AsyncIterator[KubernetesGround]:
+    async with kubernetesground.stand(tmp_path, gang_seconds=8, image_seconds=1, grace_seconds=8) as ground:
+        yield ground
+
+
+@pytest.fixture
+async def adapter(ground: KubernetesGround) -> base.Backend:
+    return await ground.open()
+
+
+async def test_a_pod_has_nothing_that_a_job_does_not_need(
+    ground: KubernetesGround, adapter: base.Backend
+) -> None:
+    code = "import os; print(os.getuid(), os.path.exists('/var/run/secrets/kubernetes.io'))\n"
+    code += "print(open('/proc/self/status').read().split('CapEff:')[1].split()[0])\n"
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code))
+        await witness.ended(handle)
+    told = lines(await pieces(adapter, handle), Stream.STDOUT)
+    assert told == [b"1000 False", b"0" * 16]
+
+
+async def test_one_deletion_takes_everything_with_it(ground: KubernetesGround, adapter: base.Backend) -> None:
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(READY + FOREVER, workers=2))
+        await witness.started(handle)
+        await ground.cluster.json("DELETE", ground.cluster.path("secrets", handle["name"]))
+        assert (await witness.ended(handle)).reason is EndReason.PREEMPTED
+        await adapter.remove(handle)
+    await nothing_is_left(ground)
+    assert await adapter.held() == []
+
+
+async def test_memory_that_runs_out_is_told_as_such(ground: KubernetesGround, adapter: base.Backend) -> None:
+    job = ground.job("taken = [bytearray(b'x' * 1000000) for _ in range(500)]")
+    limited = base.Resources(memory_bytes=64 << 20)
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.command(*job.command, resources=limited))
+        ended = await witness.ended(handle)
+    assert (ended.reason, ended.exit_code) == (EndReason.OUT_OF_MEMORY, -9)
+    assert "67108864" in (ended.message or "")
+
+
+async def test_an_image_that_cannot_be_had_ends_the_job(
+    ground: KubernetesGround, adapter: base.Backend
+) -> None:
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job("pass", prepared="localhost:1/nobody/nothing:none"))
+        ended = await witness.ended(handle)
+    assert (ended.reason, ended.exit_code) == (EndReason.IMAGE_UNAVAILABLE, None)
+    assert "localhost:1/nobody/nothing:none" in (ended.message or "")
+    assert not witness.of(WorkerStarted, handle["name"])
+    await adapter.remove(handle)
+    await nothing_is_left(ground)
+
+
+async def test_an_evicted_pod_is_preempted_and_its_last_words_are_kept(
+    ground: KubernetesGround, adapter: base.Backend
+) -> None:
+    code = "import signal, sys, time\ndef end(*_): print('goodbye', flush=True); sys.exit(9)\n"
+    code += "signal.signal(15, end)\n" + READY + FOREVER
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code))
+        await witness.sees(base.HasOutput, handle)
+        name = pods.pod_name(handle["name"], 0)
+        eviction = {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": name}}
+        await ground.cluster.json("POST", ground.cluster.path("pods", name, sub="eviction"), body=eviction)
+        ended = await witness.ended(handle)
+        assert (ended.reason, ended.exit_code) == (EndReason.PREEMPTED, 9)
+        assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"ready", b"goodbye"]
+        await adapter.remove(handle)
+    await nothing_is_left(ground)
+
+
+async def test_a_pod_that_is_killed_without_grace_is_preempted(
+    ground: KubernetesGround, adapter: base.Backend
+) -> None:
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(READY + FOREVER))
+        await witness.started(handle)
+        path = ground.cluster.path("pods", pods.pod_name(handle["name"], 0))
+        await ground.cluster.json("DELETE", path, body={"gracePeriodSeconds": 0})
+        assert (await witness.ended(handle)).reason is EndReason.PREEMPTED
+        assert await adapter.spool(handle)
+        await adapter.remove(handle)
+    await nothing_is_left(ground)
+
+
+async def test_a_gang_that_cannot_be_placed_whole_is_withdrawn(
+    ground: KubernetesGround, adapter: base.Backend
+) -> None:
+    nodes = (await ground.cluster.json("GET", "/api/v1/nodes"))["items"]
+    cores = max(float(node["status"]["allocatable"]["cpu"]) for node in nodes)
+    wanted = base.Resources(cpus=cores * len(nodes) - 0.3)
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job("print('never')", workers=2, resources=wanted))
+        ended = await witness.ended(handle)
+    assert (ended.reason, ended.exit_codes) == (EndReason.PREEMPTED, {})
+    assert "of 2 workers" in (ended.message or "")
+    assert "Insufficient cpu" in (ended.message or "")
+    assert not witness.of(WorkerStarted, handle["name"])
+
+
+async def test_what_is_stopped_before_it_began_ends_without_having_run(
+    ground: KubernetesGround, adapter: base.Backend
+) -> None:
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job("pass", prepared="localhost:1/nobody/nothing:none"))
+        await adapter.stop(handle, 10)
+        ended = await witness.ended(handle)
+    assert (ended.exit_code, ended.message) == (None, "it was stopped before it began")
+
+
+async def test_a_launch_that_broke_off_half_way_is_finished_by_the_next(
+    ground: KubernetesGround, adapter: base.Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, cluster = ground.job("pass", workers=2), adapter._cluster  # type: ignore[attr-defined]
+    ask = cluster.json
+
+    async def dies(method: str, path: str, **more: Any) -> Any:
+        if method == "POST" and (more.get("body") or {}).get("kind") == "Pod":
+            raise base.BackendUnavailable("the server was killed")
+        return await ask(method, path, **more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(cluster, "json", dies)
+        with pytest.raises(base.BackendUnavailable):
+            await adapter.launch(job)
+    fresh = await ground.open()
+    assert [each["name"] for each in await fresh.held()] == [job.name]
+    async with Witness(fresh) as witness:
+        handle = await fresh.launch(job)
+        assert (await witness.ended(handle)).reason is EndReason.COMPLETED
+
+
+async def test_a_pod_that_is_gone_is_not_made_again(ground: KubernetesGround, adapter: base.Backend) -> None:
+    job = ground.job(READY + FOREVER)
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(job)
+        await witness.started(handle)
+    path = ground.cluster.path("pods", pods.pod_name(job.name, 0))
+    await ground.cluster.patch(path, {"metadata": {"finalizers": None}})
+    await ground.cluster.json("DELETE", path, body={"gracePeriodSeconds": 0})
+    fresh = await ground.open()
+    assert await fresh.launch(job) == handle
+    await eventually(lambda: _no_pods(ground))
+
+
+async def test_a_job_whose_files_are_refused_says_so(ground: KubernetesGround, adapter: base.Backend) -> None:
+    job = ground.job("pass")
+    ground.listener.jobs.clear()
+    async with Witness(adapter) as witness:
+        ended = await witness.ended(await adapter.launch(job))
+    assert ended.reason is EndReason.LAUNCH_REJECTED
+    assert "401 no such job" in (ended.message or "")
+
+
+async def test_what_workers_of_a_gang_make_comes_together(
+    ground: KubernetesGround, adapter: base.Backend
+) -> None:
+    code = "import os; rank = os.environ['RANK']\n"
+    code += "for name in (rank, 'both'): open(os.environ['RUNGRAPH_OUTPUT'] + '/' + name, 'w').write(rank)\n"
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code, workers=2))
+        ended = await witness.ended(handle)
+        assert ended == Ended(handle["name"], EndReason.COMPLETED, 0, {0: 0, 1: 0}, None, ended.at_us)
+    folder = await adapter.outputs(handle)
+    assert {path.name: path.read_text() for path in folder.iterdir() if path.name != "ran"} == {
+        "0": "0",
+        "1": "1",
+        "both": "0",
+    }
+
+
+async def nothing_is_left(ground: KubernetesGround) -> None:
+    """Wait until no pod is there, and no Secret but the namespace's own."""
+    await eventually(lambda: _no_pods(ground))
+    secrets = (await ground.cluster.json("GET", ground.cluster.path("secrets")))["items"]
+    assert [each["metadata"]["name"] for each in secrets if each["type"] == "Opaque"] == []
+
+
+async def _no_pods(ground: KubernetesGround) -> bool:
+    await asyncio.sleep(0.1)
+    return not await ground.pods()
