@@ -48,6 +48,7 @@ class Carrier:
         self.started_us: int | None = None
         self.ended_us: int | None = None
         self.rejected: str | None = None
+        self.exit_code: int | None = None
         self.size = 0
         self.released = threading.Event()
         self._going = threading.Event()
