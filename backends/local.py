@@ -25,7 +25,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from pathlib import Path
 from typing import Any
 
-from backends import attempts, backlog, base, cgroups, folders, gpus, nvml
+from backends import attempts, backlog, base, cgroups, folders, frames, gpus, nvml
 from backends.environments import build
 from backends.following import Following
 from backends.zygote import INTERPRETER, Zygote
@@ -362,25 +362,7 @@ def _read(path: Path, offset: int, limit: int) -> base.Output:
         data = os.pread(file, max(limit, attempts.FRAME_BYTES_MAX), offset)
     finally:
         os.close(file)
-    return _parse(data, offset, limit)
-
-
-def _parse(data: bytes, offset: int, limit: int) -> base.Output:
-    """The whole frames of `data`, at least one and then as many as fit; a torn one is not there yet."""
-    pieces: list[base.Piece] = []
-    at = 0
-    while at + attempts.FRAME.size <= len(data):
-        stream, flags, length, time_us = attempts.FRAME.unpack_from(data, at)
-        end = at + attempts.FRAME.size + length
-        if end > len(data) or stream not in tuple(base.Stream):
-            break
-        if pieces and end > limit:
-            break
-        line = data[at + attempts.FRAME.size : end]
-        continued = bool(flags & attempts.CONTINUED)
-        pieces.append(base.Piece(base.Stream(stream), time_us, line, continued))
-        at = end
-    return base.Output(tuple(pieces), offset + at)
+    return frames.parse(data, offset, limit)
 
 
 def _without_ours(path: str) -> str:

@@ -24,7 +24,13 @@ def _fake(home: Path, options: Mapping[str, Any]) -> Backend:
     return adapter(home, options)
 
 
-KINDS: dict[str, Construct] = {"local": _local, "fake": _fake}
+def _kubernetes(home: Path, options: Mapping[str, Any]) -> Backend:
+    from backends.kubernetes.adapter import adapter
+
+    return adapter(home, options)
+
+
+KINDS: dict[str, Construct] = {"local": _local, "fake": _fake, "kubernetes": _kubernetes}
 
 
 def construct(kind: str, home: Path, options: Mapping[str, Any]) -> Backend:

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from backends import attempts, base, folders, frames, options
-from backends.kubernetes import ends, listing, pods
+from backends.kubernetes import ends, listing, nodes, pods
 from backends.kubernetes.cluster import Cluster, Refused
 from backends.kubernetes.companions import Companion
 from backends.kubernetes.followed import Hands
@@ -69,6 +69,17 @@ class Kubernetes:
         except OSError as error:
             raise base.BackendUnavailable(f"{self._home} cannot be used: {error}") from error
         await self._cluster.open()
+
+    async def capacity(self) -> base.Capacity | None:
+        try:
+            found = await self._cluster.json("GET", "/api/v1/nodes")
+        except Refused as error:
+            if error.status != 403:
+                raise base.BackendUnavailable(f"the cluster refuses: {error}") from error
+            await self._cluster.json("GET", "/version")  # it is there, and its nodes are none of our business
+            return None
+        template = (self._options.pod or {}).get("spec") or {}
+        return nodes.capacity(found["items"], template.get("nodeSelector") or {}, self._options.gpu_resource)
 
     async def prepare(self, spec: base.PrepareSpec, log: Callable[[str], Awaitable[None]]) -> str:
         if spec.requirements:

@@ -56,6 +56,8 @@ class Followed:
     tasks: dict[Hashable, "asyncio.Task[None]"] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
     launched_here: bool = False
+    words: str | None = None
+    """What was told to keep it from starting."""
 
     @property
     def name(self) -> str:

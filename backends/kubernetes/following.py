@@ -167,9 +167,20 @@ class Following:
                 worker.size_told = state.size
                 self._tell(base.HasOutput(each.name, worker.rank), worker.rank)
         if worker.end is None:
+            self._tell_waiting(each)
             worker.end = ends.read(worker.pod, state, gone=worker.gone, patience=self._hands.patience)
             if worker.end is not None:
                 self._start_of_ended(each, worker)
+
+    def _tell_waiting(self, each: Followed) -> None:
+        """What keeps it from starting, when that is news: of a gang, what keeps the first that is kept."""
+        found = (
+            ends.waits(worker.pod) for worker in each.workers if worker.pod is not None and not worker.end
+        )
+        words = next((word for word in found if word), None)
+        if words != each.words:
+            each.words = words
+            self._tell(base.Waiting(each.name, words), None)
 
     def _start_of_ended(self, each: Followed, worker: Worker) -> None:
         """Of a job that ended before its courier could be asked, when its container started."""

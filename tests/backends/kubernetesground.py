@@ -56,7 +56,7 @@ class Listener:
         job = self._job(request)
         if job is None:
             return Response("no such job", 401)
-        return StreamingResponse(carrying.archive(job.source, None))
+        return StreamingResponse(carrying.archive(job.source, job.client))
 
     async def input(self, request: Request) -> Response:
         job = self._job(request)

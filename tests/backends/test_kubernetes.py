@@ -14,12 +14,14 @@ from tests.backends import kubernetesground
 from tests.backends.grounds import FOREVER, Witness, eventually, lines, pieces
 from tests.backends.kubernetesground import KubernetesGround
 
+pytestmark = pytest.mark.kubernetes
+
 READY = "print('ready', flush=True)\n"
 
 
 @pytest.fixture
 async def ground(tmp_path: Path) -> AsyncIterator[KubernetesGround]:
-    async with kubernetesground.stand(tmp_path, gang_seconds=8, image_seconds=1, grace_seconds=8) as ground:
+    async with kubernetesground.stand(tmp_path, image_seconds=1, grace_seconds=8) as ground:
         yield ground
 
 
@@ -106,9 +108,12 @@ async def test_a_pod_that_is_killed_without_grace_is_preempted(
     await nothing_is_left(ground)
 
 
-async def test_a_gang_that_cannot_be_placed_whole_is_withdrawn(
-    ground: KubernetesGround, adapter: base.Backend
-) -> None:
+async def test_a_gang_that_cannot_be_placed_whole_is_withdrawn(tmp_path: Path) -> None:
+    async with kubernetesground.stand(tmp_path, gang_seconds=5) as ground:
+        await _withdraws(ground, await ground.open())
+
+
+async def _withdraws(ground: KubernetesGround, adapter: base.Backend) -> None:
     nodes = (await ground.cluster.json("GET", "/api/v1/nodes"))["items"]
     cores = max(float(node["status"]["allocatable"]["cpu"]) for node in nodes)
     wanted = base.Resources(cpus=cores * len(nodes) - 0.3)

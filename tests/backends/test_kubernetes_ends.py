@@ -1,0 +1,158 @@
+"""How ends are read from pods: every native reason, with no cluster."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from backends.base import EndReason
+from backends.kubernetes import ends
+from backends.kubernetes.ends import Patience, State, WorkerEnd
+
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+RUNNING = {"running": {"startedAt": "2026-01-01T11:59:00Z"}}
+DRAINED = State(3, 10, started_us=1, ended_us=2, exit_code=5)
+
+
+def at(seconds: float) -> str:
+    """A moment of the API, so many seconds from now."""
+    return (NOW + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+
+
+def over(code: int, reason: str = "Error", seconds: float = -1) -> dict[str, Any]:
+    return {"terminated": {"exitCode": code, "reason": reason, "finishedAt": at(seconds)}}
+
+
+def waiting(reason: str) -> dict[str, Any]:
+    return {"waiting": {"reason": reason, "message": f"{reason} it is"}}
+
+
+def pod(
+    main: Mapping[str, Any] | None = None,
+    courier: Mapping[str, Any] = RUNNING,
+    fetch: Mapping[str, Any] | None = None,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    **status: Any,
+) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "job-0", "creationTimestamp": at(-90), **(metadata or {})},
+        "spec": {
+            "nodeName": "n1",
+            "initContainers": [{"name": "fetch", "image": "hands:1"}],
+            "containers": [
+                {"name": "courier", "image": "hands:1"},
+                {"name": "main", "image": "job:1", "resources": {"limits": {"memory": "100"}}},
+            ],
+        },
+        "status": {
+            "phase": "Running",
+            "initContainerStatuses": [{"name": "fetch", "state": fetch or over(0, "Completed")}],
+            "containerStatuses": [
+                {"name": "courier", "state": courier},
+                {"name": "main", "state": main or RUNNING},
+            ],
+            **status,
+        },
+    }
+
+
+def read(given: Mapping[str, Any], state: State | None = DRAINED, *, gone: bool = False) -> WorkerEnd | None:
+    return ends.read(given, state, gone=gone, patience=Patience(image_seconds=60), now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason", "code"),
+    [
+        (pod(over(0)), EndReason.COMPLETED, 0),
+        (pod(over(5)), EndReason.EXIT_CODE, 5),
+        (pod(over(143)), EndReason.EXIT_CODE, -15),
+        (pod(over(255)), EndReason.EXIT_CODE, 255),
+        (pod(over(137, "OOMKilled")), EndReason.OUT_OF_MEMORY, -9),
+        (pod(over(1, "OOMKilled")), EndReason.OUT_OF_MEMORY, 1),
+        (pod(over(0, "OOMKilled")), EndReason.COMPLETED, 0),
+        (pod(over(137), over(137), phase="Failed", reason="Evicted"), EndReason.PREEMPTED, -9),
+        (pod(phase="Failed", reason="DeadlineExceeded"), EndReason.TIMED_OUT, None),
+        (pod(phase="Failed", reason="NodeLost"), EndReason.LOST, None),
+        (pod(phase="Failed", reason="OutOfcpu"), EndReason.PREEMPTED, None),
+        (pod(over(137), metadata={"deletionTimestamp": at(-2)}), EndReason.PREEMPTED, -9),
+        (
+            pod(
+                over(137), conditions=[{"type": "DisruptionTarget", "status": "True", "reason": "Preemption"}]
+            ),
+            EndReason.PREEMPTED,
+            -9,
+        ),
+        (pod(over(128, "ContainerCannotRun")), EndReason.LAUNCH_REJECTED, None),
+    ],
+)
+def test_what_a_pod_says_of_its_end(given: Mapping[str, Any], reason: EndReason, code: int | None) -> None:
+    found = read(given)
+    assert found is not None
+    assert (found.reason, found.exit_code) == (reason, code)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason", "words"),
+    [
+        (pod(waiting("ImagePullBackOff")), EndReason.IMAGE_UNAVAILABLE, "job:1: ImagePullBackOff it is"),
+        (
+            pod(fetch=waiting("InvalidImageName")),
+            EndReason.IMAGE_UNAVAILABLE,
+            "hands:1: InvalidImageName it is",
+        ),
+        (
+            pod(waiting("CreateContainerConfigError")),
+            EndReason.LAUNCH_REJECTED,
+            "CreateContainerConfigError: CreateContainerConfigError it is",
+        ),
+        (pod(fetch=over(3)), EndReason.LAUNCH_REJECTED, "its files could not be fetched: Error"),
+        (pod(courier=over(137, "OOMKilled")), EndReason.LOST, "its courier ended with 137: OOMKilled"),
+    ],
+)
+def test_what_never_ran_says_why(given: Mapping[str, Any], reason: EndReason, words: str) -> None:
+    found = read(given, None)
+    assert found is not None
+    assert (found.reason, found.exit_code, found.message) == (reason, None, words)
+
+
+def test_what_may_mend_itself_is_given_time() -> None:
+    young = {"metadata": {"creationTimestamp": at(-10)}}
+    assert read(pod(waiting("ErrImagePull"), **young), None) is None
+    assert read(pod(waiting("CreateContainerError"), **young), None) is None
+    assert read(pod(waiting("ErrImageNeverPull"), **young), None) is not None
+
+
+def test_an_end_is_not_told_before_all_that_was_printed_is_kept() -> None:
+    ended = pod(over(5))
+    assert read(ended, State(1, 10, started_us=1)) is None
+    assert read(ended, None) is None
+    assert read(pod(over(5), over(137)), None) is not None
+    late = read(pod(over(5, seconds=-60)), State(1, 10, started_us=1))
+    assert late is not None
+
+
+def test_success_and_the_end_of_a_deleted_pod_are_known_to_the_courier_first() -> None:
+    won = read(pod(), State(3, 10, started_us=1, ended_us=2, exit_code=0))
+    assert won == WorkerEnd(EndReason.COMPLETED, 0, None, 2)
+    assert read(pod()) is None, "whether memory ran out only the cluster knows"
+    gone = read(pod(metadata={"deletionTimestamp": at(10), "deletionGracePeriodSeconds": 30}), DRAINED)
+    assert gone is not None
+
+
+def test_a_node_that_stays_silent_over_a_deletion_is_lost() -> None:
+    assert read(pod(metadata={"deletionTimestamp": at(-10)}), None) is None
+    lost = read(pod(metadata={"deletionTimestamp": at(-61)}), None)
+    assert lost is not None
+    assert (lost.reason, lost.message) == (EndReason.LOST, "the node n1 does not answer")
+
+
+def test_the_first_worker_that_failed_by_itself_decides() -> None:
+    won = WorkerEnd(EndReason.COMPLETED, 0, None, 50)
+    stopped = WorkerEnd(EndReason.EXIT_CODE, -15, None, 40)
+    failed = WorkerEnd(EndReason.EXIT_CODE, 5, None, 30)
+    withdrawn = WorkerEnd(EndReason.PREEMPTED, None, None, 10, withdrawn=True)
+    assert ends.deciding([won, stopped, failed, withdrawn]) == 2
+    assert ends.deciding([withdrawn, won]) == 0
+    assert ends.deciding([won, WorkerEnd(EndReason.COMPLETED, 0, None, 60)]) == 1
