@@ -186,16 +186,14 @@ class Following:
         """Of a job that ended before its courier could be asked, when its container started."""
         main = ends.container(worker.pod or {}, "main")
         at = ends.moment(((main.get("state") or {}).get("terminated") or {}).get("startedAt"))
-        if (
-            worker.start_told
-            or at is None
-            or worker.end is None
-            or worker.end.reason is EndReason.LAUNCH_REJECTED
-        ):
+        end = worker.end
+        if worker.start_told or worker.state is not None or at is None or end is None:
+            return
+        if end.withdrawn or end.reason is EndReason.LAUNCH_REJECTED:
             return
         worker.start_told = True
         node = str((worker.pod or {})["spec"].get("nodeName") or "")
-        at_us = min(ends.micros(at), worker.end.at_us)
+        at_us = min(ends.micros(at), end.at_us)
         self._tell(base.WorkerStarted(each.name, worker.rank, node, worker.address, at_us), worker.rank)
 
     def _conclude(self, each: Followed) -> None:
