@@ -97,4 +97,6 @@ def check(given: Sequence[Column], path: Sequence[str] = ()) -> None:
 
 def _exact(numbers: Integers) -> bool:
     """Whether every JSON reader keeps these numbers as they are."""
+    if len(numbers) == 1:
+        return -MAX_INT64 <= numbers.item() <= MAX_INT64
     return not len(numbers) or (int(numbers.min()) >= -MAX_INT64 and int(numbers.max()) <= MAX_INT64)

@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from graph.errors import ErrorCode
 
@@ -18,6 +19,20 @@ UNAUTHENTICATED: dict[str, Any] = {
     ],
 }
 """What a subscription is told whose credential was revoked, has expired, or was given another scope."""
+
+
+class Plain:
+    """A whole answer: what Starlette's Response sends, which makes its headers by way of text."""
+
+    def __init__(self, body: bytes, status: int, media_type: str) -> None:
+        headers = [(b"content-length", b"%d" % len(body)), (b"content-type", media_type.encode())]
+        self._start = {"type": "http.response.start", "status": status, "headers": headers}
+        self._body = {"type": "http.response.body", "body": body}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send(self._start)
+        await send(self._body)
 
 
 def encode(data: object) -> bytes:

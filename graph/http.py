@@ -31,7 +31,7 @@ from strawberry.types.unset import UNSET, UnsetType
 from db.viewers import Viewer
 from graph import remembered, sse
 from graph.context import Context
-from graph.encoding import LEGACY, encode, fault
+from graph.encoding import LEGACY, Plain, encode, fault
 from graph.errors import ErrorCode
 from graph.sharing import Topics, shareable
 from graph.sockets import INIT_SECONDS, MOST_OPERATIONS, Adapter, Handler
@@ -130,18 +130,21 @@ class Endpoint(GraphQL[Context, None]):
         return await self._around.viewer(context.connection)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; what was no GraphQL request at all is told as JSON too."""
-        if scope["type"] != "http":
+        """Speak over a WebSocket, or answer a request."""
+        if scope["type"] == "http":
+            await self.answer(Request(scope, receive), send)
+        else:
             await self.run(WebSocket(scope, receive, send))
-            return
-        request = Request(scope, receive)
+
+    async def answer(self, request: Request, send: Send) -> None:
+        """Answer; what was no GraphQL request at all is told as JSON too."""
         try:
             response = _refusal(request) or await self._respond(request)
         except HTTPException as error:
             response = fault(error.status_code, ErrorCode.INVALID, error.reason)
-        await response(scope, receive, send)
+        await response(request.scope, request.receive, send)
 
-    async def _respond(self, request: Request) -> sse.Stream | Response:
+    async def _respond(self, request: Request) -> sse.Stream | Response | Plain:
         if sse.is_preferred(request.headers.get("accept", "")):
             return await self._events(request)
         return await self._answer(request)
@@ -159,14 +162,14 @@ class Endpoint(GraphQL[Context, None]):
             return fault(401, ErrorCode.UNAUTHENTICATED, "say who asks: send a token")
         return sse.Stream(self, asked, context, int(last) if last else None)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> Plain:
         """The answer. A client of the older media type looks into the body, not at the status."""
         context = await self.get_context(request, request)
         told = process_result(await self._result(_members(self.parse_json(await request.body())), context))
         status = _status(told)
         if MODERN in request.headers.get("accept", ""):
-            return Response(encode(told), status, media_type=f"{MODERN}; charset=utf-8")
-        return Response(encode(told), 200 if status == 400 else status, media_type=LEGACY)
+            return Plain(encode(told), status, f"{MODERN}; charset=utf-8")
+        return Plain(encode(told), 200 if status == 400 else status, LEGACY)
 
     async def _result(self, asked: Mapping[str, Any], context: Context) -> ExecutionResult:
         """The result of a query or a mutation."""

@@ -340,6 +340,28 @@ def _is_at_hand(shape: Shape) -> bool:
     return all(field.attribute is not None and _is_at_hand(field.shape) for field in below)
 
 
+def plain_part(shape: Shape, value: Any) -> Any:
+    """A value as a part of the answer, where that is soon said; raises Unusual where it is to be swept."""
+    if value is None and shape.nullable:
+        return None
+    if shape.is_list:
+        if type(value) is not list or value:
+            raise Unusual("a list with something in it")
+        return []
+    if shape.convert is not None:
+        (made,) = shape.convert([value])
+        return made
+    level = shape.level
+    if value is None or level is None or level.of_row is not None or not level.fields:
+        raise Unusual("no plain object")
+    made = {}
+    for field in level.fields:
+        if field.constant is None and field.attribute is None:
+            raise Unusual("a resolver")
+        made[field.key] = field.constant or plain_part(field.shape, getattr(value, field.attribute or ""))
+    return made
+
+
 def _is_of_row(definition: Any) -> bool:
     return definition is not None and issubclass(definition.origin, OfRow)
 

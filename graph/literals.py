@@ -24,7 +24,7 @@ from graphql import (
 from graphql.execution.values import VariableValues, get_argument_values
 from graphql.utilities.coerce_input_value import coerce_default_value, coerce_input_literal
 from strawberry.schema.schema_converter import get_arguments
-from strawberry.types.arguments import convert_argument
+from strawberry.types.arguments import InputContext, convert_argument
 
 from graph.leaves import Unusual
 from graph.variables import REQUIRED, default_of
@@ -48,13 +48,10 @@ class Arguments:
         taken = {config.name_converter.from_argument(one): one for one in source.arguments}
         if any(argument.out_name not in (None, name) for name, argument in definition.args.items()):
             raise Unusual("another name inside")
-        self._config = config
-        self._scalars = scalars
         self._parts = [
             (
-                name,
                 taken[name].python_name,
-                taken[name].type,
+                _converting(name, taken[name].type, config, scalars),
                 _filling(given[name], argument.type) if name in given else None,
                 REQUIRED if is_required_argument(argument) else coerce_default_value(argument),
             )
@@ -64,13 +61,20 @@ class Arguments:
     def made(self, values: VariableValues, info: Any) -> dict[str, Any]:
         """The arguments with these variables."""
         made: dict[str, Any] = {}
-        for name, python_name, kind, fill, default in self._parts:
+        for name, convert, fill, default in self._parts:
             value = _filled(fill, default, values)
             if value is not Undefined:
-                made[python_name] = convert_argument(
-                    value, kind, self._scalars, self._config, info, path=(name,)
-                )
+                made[name] = convert(value, info)
         return made
+
+
+def _converting(name: str, kind: Any, config: Any, scalars: Any) -> Callable[[Any, Any], Any]:
+    """What makes of a value what strawberry makes of it; at once where the type says itself how."""
+    itself: Any = getattr(kind, "__strawberry_definition__", None)
+    build = getattr(itself, "from_input", None)
+    if build is None:
+        return lambda value, info: convert_argument(value, kind, scalars, config, info, path=(name,))
+    return lambda value, info: build(kind, value, InputContext(info, config, scalars, (name,)))
 
 
 def as_ever(execution: Any, definition: GraphQLField, details: Any, source: Any, info: Any) -> dict[str, Any]:

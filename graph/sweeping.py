@@ -21,7 +21,7 @@ from graphql.pyutils import Path
 
 from db.rows import Columns
 from graph.leaves import Unusual
-from graph.levels import Field, Level, Shape, runtime_levels
+from graph.levels import Field, Level, Shape, plain_part, runtime_levels
 from graph.literals import as_ever
 from graph.scalars import Records
 
@@ -129,6 +129,8 @@ class Sweep:
 
     async def completed(self, field: Field, made: Any) -> Any:
         """What a field made as a part of the answer; raises whatever goes wrong."""
+        with suppress(Unusual, AttributeError):
+            return plain_part(field.shape, made)
         (part,) = await self._whole(self._parts(field, [made]))
         return part
 

@@ -21,6 +21,7 @@ import uvicorn
 from sqlalchemy import Pool, event
 from starlette.applications import Starlette
 
+from graph import wire
 from graph.app import create_app
 from graph.frames import Protocol
 from graph.settings import Settings
@@ -264,7 +265,7 @@ async def _listening(app: Starlette, listener: socket.socket) -> AsyncIterator[N
     config = uvicorn.Config(
         app,
         lifespan="off",
-        http="httptools",
+        http=wire.Protocol,
         ws=Protocol,
         ws_per_message_deflate=False,
         log_config=None,
