@@ -25,11 +25,15 @@ class BackendUnavailable(Exception):
 
 
 class LaunchRejected(Exception):
-    """The backend will never run this spec as it stands; `reason` says why, in words for its author."""
+    """The backend will never run this spec as it stands; `reason` says why, in words for its author.
 
-    def __init__(self, reason: str) -> None:
+    `end` is what the attempt's end is called: LAUNCH_REJECTED, or something more exact.
+    """
+
+    def __init__(self, reason: str, end: "EndReason | None" = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.end = end or EndReason.LAUNCH_REJECTED
 
 
 class BadOptions(Exception):
@@ -206,6 +210,19 @@ class HasOutput:
     rank: int
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a worker used when the adapter looked, as a piece of Stream.USAGE.
+
+    For adapters whose native log has no place for it; others have such pieces among what `read` gives. A look
+    is told once: one that is lost with a crash is a gap, and none is ever stored twice.
+    """
+
+    name: str
+    rank: int
+    piece: Piece
+
+
 class EndReason(enum.Enum):
     """Why an attempt ended, as far as a backend can see it. The supervisor knows the rest of the reasons."""
 
@@ -223,8 +240,9 @@ class EndReason(enum.Enum):
 class Ended:
     """All workers of the attempt are gone, with every descendant; all their output can be read.
 
-    `exit_codes` maps rank to exit code, negative for a signal as in `subprocess`; `exit_code` is the one
-    that decided. `message` says in words what the reason leaves open ("killed by signal 9").
+    `exit_codes` maps rank to exit code, negative for a signal as in `subprocess` where a backend can tell (an
+    engine of containers says 128 and the signal's number); `exit_code` is the one that decided. `message` says
+    in words what the reason leaves open ("killed by signal 9").
     """
 
     name: str
@@ -253,7 +271,7 @@ class Waiting:
     words: str | None
 
 
-Observation = WorkerStarted | HasOutput | Ended | Missing | Waiting
+Observation = WorkerStarted | HasOutput | Used | Ended | Missing | Waiting
 
 
 class Backend(Protocol):

@@ -17,6 +17,8 @@ from aiodocker.exceptions import DockerError
 
 from backends.base import BackendUnavailable
 
+Parameters = Mapping[str, Any]
+"""Of a request: truths, numbers and words; anything else goes as JSON."""
 PATIENCE = aiohttp.ClientTimeout(total=120.0, sock_connect=10.0)
 """For what is answered at once: a busy disk may take its time."""
 ENDLESS = aiohttp.ClientTimeout(sock_connect=10.0)
@@ -54,14 +56,14 @@ class Engine:
         self,
         method: str,
         path: str,
+        params: Parameters | None = None,
         *,
         given: Any = None,
         timeout: aiohttp.ClientTimeout = PATIENCE,
-        **params: Any,
     ) -> Any:
         """What the engine answers, or None where it says nothing. Raises DockerError and BackendUnavailable."""
         data = None if given is None else json.dumps(given)
-        async with self.stream(method, path, data=data, timeout=timeout, **params) as response:
+        async with self.stream(method, path, params, data=data, timeout=timeout) as response:
             with reachable():
                 body = await response.read()
         kind = response.headers.get("Content-Type", "")
@@ -72,16 +74,16 @@ class Engine:
         self,
         method: str,
         path: str,
+        params: Parameters | None = None,
         *,
         data: Any = None,
         headers: Mapping[str, str] | None = None,
         timeout: aiohttp.ClientTimeout = ENDLESS,
-        **params: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The response, to be read within; whoever reads translates what breaks by `reachable`."""
         if self._docker is None:
             raise BackendUnavailable("the Docker engine is not connected")
-        told = {name: _parameter(value) for name, value in params.items() if value is not None}
+        told = {name: _parameter(value) for name, value in (params or {}).items() if value is not None}
         with reachable():
             response = await self._docker._do_query(
                 path, method, params=told, data=data, headers=headers, timeout=timeout

@@ -26,7 +26,7 @@ from aiodocker.exceptions import DockerError
 from backends import pythons
 from backends.base import BackendUnavailable, PreparationFailed, PrepareSpec
 from backends.dockerignore import Ignored
-from backends.engines import ENDLESS, Engine, reachable
+from backends.engines import Engine, Parameters, reachable
 
 Log = Callable[[str], Awaitable[None]]
 
@@ -112,7 +112,7 @@ class Images:
         for name in (found or {}).get("RepoTags") or ():
             if PurePosixPath(name.partition(":")[0]).match(f"{MODULES.partition('/')[0]}/*"):
                 try:
-                    await self._engine.json("DELETE", f"images/{name}", force=True)
+                    await self._engine.json("DELETE", f"images/{name}", {"force": True})
                 except DockerError as error:
                     if error.status != 404:
                         raise _unavailable(error) from error
@@ -147,18 +147,17 @@ class Images:
 
     async def _build(self, name: str, archive: IO[bytes], log: Log, dockerfile: str) -> str:
         building = self._building
+        asked = {
+            "t": name,
+            "dockerfile": dockerfile,
+            "buildargs": dict(building.arguments),
+            "labels": {LABEL: "1"},
+            "networkmode": building.network,
+            "rm": True,
+            "forcerm": True,
+        }
         work = self._progress(
-            "build",
-            log,
-            data=archive,
-            headers={"Content-Type": "application/x-tar"},
-            t=name,
-            dockerfile=dockerfile,
-            buildargs=dict(building.arguments),
-            labels={LABEL: "1"},
-            networkmode=building.network,
-            rm=True,
-            forcerm=True,
+            "build", asked, log, data=archive, headers={"Content-Type": "application/x-tar"}
         )
         id = None
         async for told in work:
@@ -173,7 +172,7 @@ class Images:
                 return found
             await log(f"Pulling {name}")
             whole = name if re.search(r"[:@][^/]+$", name) else f"{name}:latest"
-            async for _ in self._progress("images/create", log, headers=self._login(), fromImage=whole):
+            async for _ in self._progress("images/create", {"fromImage": whole}, log, headers=self._login()):
                 pass
         if (found := await self.find(name)) is None:
             raise PreparationFailed(f"the image {name} was pulled, and is not there")
@@ -185,10 +184,12 @@ class Images:
         repository = f"{self._building.registry}/rungraph"
         digest = None
         try:
-            await self._engine.json("POST", f"images/{image.id}/tag", repo=repository, tag=key)
+            await self._engine.json("POST", f"images/{image.id}/tag", {"repo": repository, "tag": key})
         except DockerError as error:
             raise _unavailable(error) from error
-        async for told in self._progress(f"images/{repository}/push", log, headers=self._login(), tag=key):
+        async for told in self._progress(
+            f"images/{repository}/push", {"tag": key}, log, headers=self._login()
+        ):
             digest = (told.get("aux") or {}).get("Digest", digest)
         if digest is None:
             raise BackendUnavailable(f"{repository} did not say what it took", retry_in_seconds=5.0)
@@ -198,11 +199,13 @@ class Images:
         words = json.dumps(dict(self._building.credentials or {}))
         return {"X-Registry-Auth": base64.urlsafe_b64encode(words.encode()).decode()}
 
-    async def _progress(self, path: str, log: Log, **more: Any) -> AsyncIterator[dict[str, Any]]:
+    async def _progress(
+        self, path: str, params: Parameters, log: Log, **more: Any
+    ) -> AsyncIterator[dict[str, Any]]:
         """What the engine tells of long work, its lines logged as they come; one that fails with its last words."""
         rest, said = "", list[str]()
         try:
-            async with self._engine.stream("POST", path, timeout=ENDLESS, **more) as response:
+            async with self._engine.stream("POST", path, params, **more) as response:
                 async for told in _documents(response):
                     *lines, rest = (rest + _words(told)).split("\n")
                     for line in filter(None, (line.rstrip() for line in lines)):

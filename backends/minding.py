@@ -199,9 +199,7 @@ class Minder:
         except LaunchRejected as error:
             now = columns.microseconds(columns.now())
             self.handle = {}
-            self._ended = base.Ended(
-                self.launch.name, base.EndReason.LAUNCH_REJECTED, None, {}, error.reason, now
-            )
+            self._ended = base.Ended(self.launch.name, error.end, None, {}, error.reason, now)
             return
         except BackendUnavailable as error:
             log.warning("not launched yet", attempt=self.launch.name, error=str(error))

@@ -24,13 +24,24 @@ def _fake(home: Path, options: Mapping[str, Any]) -> Backend:
     return adapter(home, options)
 
 
+def _docker(home: Path, options: Mapping[str, Any]) -> Backend:
+    from backends.docker_options import adapter
+
+    return adapter(home, options)
+
+
 def _kubernetes(home: Path, options: Mapping[str, Any]) -> Backend:
     from backends.kubernetes.adapter import adapter
 
     return adapter(home, options)
 
 
-KINDS: dict[str, Construct] = {"local": _local, "fake": _fake, "kubernetes": _kubernetes}
+KINDS: dict[str, Construct] = {
+    "local": _local,
+    "fake": _fake,
+    "docker": _docker,
+    "kubernetes": _kubernetes,
+}
 
 
 def construct(kind: str, home: Path, options: Mapping[str, Any]) -> Backend:

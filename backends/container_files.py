@@ -1,0 +1,199 @@
+"""Files on their way into a container and out of it, as archives; what comes out is believed of nothing.
+
+In: input files, the module and the client, in one archive for the holder's volumes. Out: a folder, unpacked as it
+comes, regular files and folders alone: a job made it, and what a link in it leads to is not the job's to show.
+"""
+
+import asyncio
+import contextlib
+import io
+import os
+import queue
+import secrets
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from backends import base, folders
+from backends.containers import CLIENT, INPUT, MODULE, OUTPUT, SOURCE
+
+_IN_MEMORY = 8 << 20
+_CHUNK = 1 << 20
+_AHEAD = 8
+"""Chunks that have come and are not unpacked yet."""
+MOST_ENTRIES = 1_000_000
+_PATIENCE_SECONDS = 600.0
+
+
+def given(spec: base.JobSpec) -> IO[bytes]:
+    """All that a job is given, to be unpacked at /. Raises LaunchRejected for an input whose content is gone."""
+    archive = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for folder, mode in ((INPUT, 0o755), (OUTPUT, 0o1777), (MODULE, 0o755), (SOURCE, 0o755)):
+            _folder(tar, folder, mode)
+        _document(tar, f"{INPUT}/input.json", spec.input_document)
+        for file in spec.inputs:
+            try:
+                _file(tar, file.content, f"{INPUT}/{file.name}", 0o644)
+            except FileNotFoundError as error:
+                words = f"the content of the input file {file.name} is not there any more"
+                raise base.LaunchRejected(words) from error
+        _tree(tar, spec.source, SOURCE)
+        if spec.client is not None:
+            _folder(tar, CLIENT, 0o755)
+            _tree(tar, spec.client, CLIENT)
+    archive.seek(0)
+    return archive
+
+
+async def sent(archive: IO[bytes]) -> AsyncIterator[bytes]:
+    """An archive in pieces that the loop can bear."""
+    while chunk := await asyncio.to_thread(archive.read, _CHUNK):
+        yield chunk
+
+
+def _tree(tar: tarfile.TarFile, source: Path, target: str) -> None:
+    for path in sorted(source.rglob("*")):
+        name = f"{target}/{path.relative_to(source).as_posix()}"
+        if path.is_symlink():
+            member = _member(name, 0o777, tarfile.SYMTYPE)
+            member.linkname = os.readlink(path)  # noqa: PTH115
+            tar.addfile(member)
+        elif path.is_dir():
+            _folder(tar, name, 0o755)
+        elif path.is_file():
+            _file(tar, path, name, 0o755 if os.access(path, os.X_OK) else 0o644)
+
+
+def _folder(tar: tarfile.TarFile, name: str, mode: int) -> None:
+    tar.addfile(_member(name, mode, tarfile.DIRTYPE))
+
+
+def _document(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = _member(name, 0o644, tarfile.REGTYPE)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def _file(tar: tarfile.TarFile, path: Path, name: str, mode: int) -> None:
+    with path.open("rb") as content:
+        member = _member(name, mode, tarfile.REGTYPE)
+        member.size = os.fstat(content.fileno()).st_size
+        tar.addfile(member, content)
+
+
+def _member(name: str, mode: int, kind: bytes) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name.lstrip("/"))
+    member.mode, member.type = mode, kind
+    return member
+
+
+@contextlib.contextmanager
+def staged(target: Path, fresh: Path) -> Iterator[Path]:
+    """A folder to fill, that becomes `target` by one rename if all went well; below `fresh` until then."""
+    new = fresh / f"{target.name}.{secrets.token_hex(4)}"
+    new.mkdir(parents=True)
+    try:
+        yield new
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            new.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another was faster
+                raise
+    finally:
+        folders.discard(new)
+
+
+async def unpack(chunks: AsyncIterator[bytes], into: Path) -> None:
+    """Unpack an archive of one folder as it comes, without the folder's own name."""
+    pipe = _Pipe()
+    unpacking = asyncio.create_task(asyncio.to_thread(_unpack, pipe, into))
+    try:
+        async for chunk in chunks:
+            if unpacking.done():
+                break
+            await asyncio.to_thread(pipe.put, chunk)
+        pipe.close_writing()
+        await unpacking
+    except BaseException:
+        pipe.fail()
+        await asyncio.wait({unpacking})
+        unpacking.exception()
+        raise
+
+
+class _Pipe(io.RawIOBase):
+    """What comes in the event loop, read by a thread; a few chunks ahead of it at most."""
+
+    def __init__(self) -> None:
+        self._chunks: queue.Queue[bytes | None] = queue.Queue(_AHEAD)
+        self._rest = memoryview(b"")
+        self._broken = False
+
+    def put(self, chunk: bytes) -> None:
+        while not self._broken:
+            with contextlib.suppress(queue.Full):
+                return self._chunks.put(chunk, timeout=1.0)
+        return None
+
+    def close_writing(self) -> None:
+        self._chunks.put(None)
+
+    def fail(self) -> None:
+        """Nothing more will come; whoever reads is told."""
+        self._broken = True
+        with contextlib.suppress(queue.Full):
+            self._chunks.put_nowait(None)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            chunk = self._chunks.get(timeout=_PATIENCE_SECONDS)
+            if chunk is None:
+                if self._broken:
+                    raise OSError("the archive broke off")
+                self._chunks.put(None)
+                return 0
+            self._rest = memoryview(chunk)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
+def _unpack(pipe: _Pipe, into: Path) -> None:
+    try:
+        with tarfile.open(fileobj=io.BufferedReader(pipe, _CHUNK), mode="r|") as tar:
+            for number, member in enumerate(tar):
+                if number > MOST_ENTRIES:
+                    raise ValueError(f"more than {MOST_ENTRIES} files")
+                _take(tar, member, into)
+    finally:
+        pipe._broken = True  # nobody reads any more
+
+
+def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:
+    """One entry, if it is a file or folder that lies inside."""
+    parts = PurePosixPath(member.name).parts[1:]
+    if not parts or ".." in parts or member.name.startswith("/") or "\0" in member.name:
+        return
+    path = into.joinpath(*parts)
+    if member.isdir():
+        path.mkdir(parents=True, exist_ok=True)
+    elif member.islnk():
+        original = into.joinpath(*PurePosixPath(member.linkname).parts[1:])
+        if ".." not in PurePosixPath(member.linkname).parts and original.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.hardlink_to(original)
+    elif member.isreg():
+        content = tar.extractfile(member)
+        assert content is not None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as copy:
+            while chunk := content.read(_CHUNK):
+                copy.write(chunk)
