@@ -18,7 +18,9 @@ from backends.engines import Engine, reachable
 
 ENTRY = struct.Struct(">BxxxL")
 HELD_BYTES = 1 << 16
-"""A line longer than this comes in several pieces; the engine cuts lines after 16 KiB."""
+"""A line longer than this comes in several pieces."""
+CUT_BYTES = 1 << 14
+"""After so many the engine cuts a line; a shorter entry without newline is the last of its stream."""
 AHEAD_BYTES = 4 << 20
 """What is read before anybody has asked for it."""
 _LIGHT_BYTES = 1 << 16
@@ -40,6 +42,8 @@ class Log:
         self._buffer = bytearray()
         self._begin = 0
         self._skip = 0
+        self._window = 0
+        """How much one reading wants to see, so that it gives the same however the stream came."""
         self._complete = False
         self._error: Exception | None = None
         self._news = asyncio.Event()
@@ -47,22 +51,28 @@ class Log:
         self._pumping = asyncio.create_task(self._pump(engine, container), name=f"log of {container}")
 
     async def read(self, offset: int, limit: int) -> Output | None:
-        """From an offset, or None where this reader is past it, or at the end of what it can tell."""
+        """From an offset, or None where this reader is past it, behind it, or at the end of what it can tell."""
         if offset < self._begin:
             return None
+        self._drop(offset)
+        if self.follows and not self.ended and self._begin < offset:
+            return None  # what lies there has not come yet, and nobody knows when it will have
+        self._window = max(limit, 2 * HELD_BYTES) + 2 * HELD_BYTES
         self._drop(offset)
         while True:
             self._news.clear()
             final = self._complete
-            output = await self._parsed(offset, limit, final)
-            if output.pieces:
-                return output
+            live = self.follows and not self.ended
+            if final or live or self._error or len(self._buffer) >= self._window:
+                output = await self._parsed(offset, limit, final)
+                if output.pieces:
+                    return output
             if self._error is not None:
                 raise self._error
-            if final:
-                return output if self.follows or self.ended else None
-            if self.follows and not self.ended:
-                return output
+            if final:  # of a stream that follows, too: the engine ends one before a last line without end
+                return None
+            if live:
+                return Output((), offset)
             try:
                 async with asyncio.timeout(_SILENCE_SECONDS):
                     await self._news.wait()
@@ -86,7 +96,7 @@ class Log:
     async def _parsed(self, offset: int, limit: int, final: bool) -> Output:
         if self._begin != offset or not self._buffer:
             return Output((), offset)
-        data = bytes(self._buffer[: max(limit, 2 * HELD_BYTES) + (HELD_BYTES << 1)])
+        data = bytes(self._buffer[: self._window])
         whole = len(data) == len(self._buffer)
         live = self.follows and not self.ended
         arguments = (data, limit, final and whole, live and whole)
@@ -103,8 +113,12 @@ class Log:
         if gone > 0:
             del self._buffer[:gone]
             self._begin += gone
-        if len(self._buffer) < AHEAD_BYTES:
+        if self._has_room:
             self._room.set()
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._buffer) < max(AHEAD_BYTES, self._window)
 
     async def _pump(self, engine: Engine, container: str) -> None:
         asked = {"stdout": True, "stderr": True, "timestamps": True, "follow": self.follows}
@@ -116,7 +130,7 @@ class Log:
                         self._drop(self._skip)
                         self._news.set()
                         self._told()
-                        while len(self._buffer) >= AHEAD_BYTES:
+                        while not self._has_room:
                             self._room.clear()
                             await self._room.wait()
         except DockerError as error:
@@ -166,7 +180,7 @@ def _groups(data: bytes) -> Iterator[tuple[Piece, int, bool]]:
         space = text.find(b" ")
         mark = text[:_MILLISECOND]
         body = text[space + 1 :]
-        whole = body.endswith(b"\n")
+        whole = body.endswith(b"\n") or len(body) < CUT_BYTES
         if parts:
             joins = stream == group and size < HELD_BYTES
             if is_open:
@@ -200,7 +214,7 @@ def _entries(data: bytes) -> Iterator[tuple[int, bytes, int]]:
 
 def _piece(stream: int, stamp: bytes, parts: list[bytes], is_open: bool) -> Piece:
     data = b"".join(parts)
-    return Piece(Stream(stream), _microseconds(stamp), data if is_open else data[:-1], is_open)
+    return Piece(Stream(stream), _microseconds(stamp), data.removesuffix(b"\n"), is_open)
 
 
 def _microseconds(stamp: bytes) -> int:

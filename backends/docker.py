@@ -47,14 +47,14 @@ class Docker:
         self._home = home.absolute()
         self._options = options
         self._native = Native(Engine(options.host))
-        building = Building(options.image, options.build_network, options.build_arguments)
+        building = Building(options.image, options.build_network, dict(options.build_arguments))
         self._images = Images(self._native.engine, building)
         self._launcher = Launcher(self._native, self._images, options)
         self._logs = Logs(self._native)
         self._node = ""
-        self._capacity = base.Capacity()
         self._following: Following | None = None
         self._failures = 0
+        self._closed = False
         self._launched: dict[str, base.Handle] = {}
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._graces: dict[str, tuple[float, asyncio.Task[None]]] = {}
@@ -69,7 +69,6 @@ class Docker:
             suspends=True,
             memory=groups,
             cpus=groups,
-            capacity=self._capacity,
         )
 
     async def open(self) -> None:
@@ -80,11 +79,14 @@ class Docker:
             await asyncio.to_thread(self._sweep)
         except OSError as error:
             raise base.BackendUnavailable(f"{self._home} cannot be used: {error}") from error
+        self._closed = False
         await self._native.engine.open()
-        told = await self._native.ask("GET", "info")
-        self._capacity = base.Capacity(None, float(told["NCPU"]), int(told["MemTotal"]))
-        self._node = str(told["Name"])
+        self._node = str((await self._native.ask("GET", "info"))["Name"])
         await self._native.learn_life()
+
+    async def capacity(self) -> base.Capacity | None:
+        told = await self._native.ask("GET", "info")
+        return base.Capacity(cpus=float(told["NCPU"]), memory_bytes=int(told["MemTotal"]))
 
     async def prepare(self, spec: base.PrepareSpec, log: Callable[[str], Awaitable[None]]) -> str:
         return (await self._images.prepare(spec, log)).reference
@@ -97,11 +99,8 @@ class Docker:
     async def launch(self, spec: base.JobSpec) -> base.Handle:
         containers.check(spec, self._options)
         handle = {"name": spec.name, "workers": spec.workers}
-        turn = self._turns[spec.name]
-        async with turn:
+        async with self._turn(spec.name):
             await self._launcher.launch(spec)
-        if not turn.locked():
-            self._turns.pop(spec.name, None)
         self._launched[spec.name] = handle
         if self._following is not None:
             self._following.add(handle)
@@ -123,6 +122,8 @@ class Docker:
                     self._launched.pop(observation.name, None)
                 yield observation
         except base.BackendUnavailable as error:
+            if self._closed:
+                return
             error.retry_in_seconds = min(_MOST_RETRY_SECONDS, _LEAST_RETRY_SECONDS * 2**self._failures)
             self._failures = min(self._failures + 1, 10)
             raise
@@ -180,25 +181,40 @@ class Docker:
         if (grace := self._graces.pop(name, None)) is not None:
             grace[1].cancel()
         await self._logs.close(name)
-        names = self._native.names(name)
-        for found in await self._native.containers(name):
-            await self._native.settle("DELETE", f"containers/{found['Id']}", {"force": True})
-        for volume in names.volumes.values():
-            await self._native.settle("DELETE", f"volumes/{volume}")
-        if handle["workers"] > 1:
-            await self._native.settle("DELETE", f"networks/{names.network}")
+        async with self._turn(name):
+            await self._remove(handle)
         await asyncio.to_thread(folders.discard, self._fetched(handle))
 
     async def held(self) -> Sequence[base.Handle]:
         return await self._native.handles()
 
     async def close(self) -> None:
+        self._closed = True
         if self._following is not None:
             await self._following.close()
         for _, task in self._graces.values():
             task.cancel()
         await self._logs.close()
         await self._native.engine.close()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, name: str) -> AsyncIterator[None]:
+        """One at a time launches an attempt, or removes it."""
+        turn = self._turns[name]
+        async with turn:
+            yield
+        if not turn.locked() and self._turns.get(name) is turn:
+            del self._turns[name]
+
+    async def _remove(self, handle: base.Handle) -> None:
+        """Take all of it off the engine; the volumes last, which what is left would hold."""
+        names = self._native.names(handle["name"])
+        for found in await self._native.containers(handle["name"]):
+            await self._native.settle("DELETE", f"containers/{found['Id']}", {"force": True})
+        for volume in names.volumes.values():
+            await self._native.settle("DELETE", f"volumes/{volume}")
+        if handle["workers"] > 1:
+            await self._native.settle("DELETE", f"networks/{names.network}")
 
     async def _force(self, handle: base.Handle, grace_seconds: float) -> None:
         """Kill when the grace is over; with an engine away, when it is back."""

@@ -73,8 +73,8 @@ class Launcher:
 
     async def _is_made_by_another(self, spec: base.JobSpec, names: Names) -> bool:
         """Whether somebody else is at it, and gets there while we look."""
-        holder = await self._native.ask("GET", f"containers/{names.holder}/json")
-        if holder["Config"]["Labels"].get(_MADE_BY) == self._instance:
+        holder = await self._native.find(names.holder)
+        if holder is not None and holder["Config"]["Labels"].get(_MADE_BY) == self._instance:
             return False
         until = time.monotonic() + _OTHERS_SECONDS
         while time.monotonic() < until:

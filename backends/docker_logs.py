@@ -12,72 +12,72 @@ Key = tuple[str, int]
 
 
 class Logs:
-    """By attempt and rank. Of what runs and is watched, what is printed comes by itself."""
+    """By attempt and rank. Of what runs and is watched, what is printed comes by itself; the past is read beside."""
 
     def __init__(self, native: Native) -> None:
         self._native = native
-        self._logs: dict[Key, Log] = {}
-        self._running: set[Key] = set()
+        self._live: dict[Key, Log] = {}
+        self._past: dict[Key, Log] = {}
         self._turns: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._told: Callable[[str, int], None] | None = None
 
     def follow(self, told: Callable[[str, int], None] | None) -> None:
         """Say from now on what has more; None to nobody."""
         self._told = told
-        if told is None:
-            self._running.clear()
 
     def run(self, name: str, rank: int) -> None:
         """A worker runs: what it prints is to come by itself."""
         key = name, rank
-        if key not in self._running:
-            self._running.add(key)
-            if key not in self._logs or self._logs[key].is_over:
-                self._open(key)
+        if key not in self._live or self._live[key].is_over:
+            self._live[key] = self._open(key, follows=True)
 
     def end(self, name: str, rank: int) -> None:
         """A worker has ended: the end of its stream is the end of its log."""
-        self._running.discard((name, rank))
-        if (log := self._logs.get((name, rank))) is not None:
+        if (log := self._live.get((name, rank))) is not None:
             log.end()
 
     async def read(self, key: Key, offset: int, limit: int) -> Output:
         """From an offset, by the stream that is there or by a new one."""
         async with self._turns[key]:
-            while True:
-                kept = self._logs.get(key)
-                log = kept or self._open(key)
-                try:
-                    output = await log.read(offset, limit)
-                except BackendUnavailable:
-                    await self._close(key)
-                    raise
+            if (live := self._live.get(key)) is not None:
+                output = await self._read(self._live, key, live, offset, limit)
                 if output is not None:
                     return output
-                await self._close(key)
-                if kept is None and (log.follows or key not in self._running):
-                    return Output((), offset)  # it was opened for this, and has no more
+            while True:
+                kept = self._past.get(key)
+                past = self._past[key] = kept or self._open(key, follows=False)
+                output = await self._read(self._past, key, past, offset, limit)
+                if output is not None:
+                    return output
+                await self._close(self._past, key)
+                if kept is None:  # it was opened for this, and has no more
+                    return Output((), offset)
 
     async def close(self, name: str | None = None) -> None:
         """Let go of an attempt's, or of all."""
-        for key in [key for key in self._logs if name in (None, key[0])]:
-            await self._close(key)
+        for logs in (self._live, self._past):
+            for key in [key for key in logs if name in (None, key[0])]:
+                await self._close(logs, key)
         for key in [key for key in self._turns if name in (None, key[0])]:
             if not self._turns[key].locked():
                 del self._turns[key]
 
-    def _open(self, key: Key) -> Log:
+    async def _read(self, logs: dict[Key, Log], key: Key, log: Log, offset: int, limit: int) -> Output | None:
+        try:
+            return await log.read(offset, limit)
+        except BackendUnavailable:
+            await self._close(logs, key)
+            raise
+
+    def _open(self, key: Key, *, follows: bool) -> Log:
         name, rank = key
 
         def told() -> None:
-            if self._told is not None:
+            if follows and self._told is not None:
                 self._told(name, rank)
 
-        worker = self._native.names(name).worker(rank)
-        log = Log(self._native.engine, worker, follows=key in self._running, told=told)
-        self._logs[key] = log
-        return log
+        return Log(self._native.engine, self._native.names(name).worker(rank), follows=follows, told=told)
 
-    async def _close(self, key: Key) -> None:
-        if (log := self._logs.pop(key, None)) is not None:
+    async def _close(self, logs: dict[Key, Log], key: Key) -> None:
+        if (log := logs.pop(key, None)) is not None:
             await log.close()

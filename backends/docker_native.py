@@ -81,10 +81,12 @@ class Native:
 
     async def inspect(self, attempt: str, rank: int) -> dict[str, Any] | None:
         """A worker as the engine knows it; None when it does not."""
+        return await self.find(self.names(attempt).worker(rank))
+
+    async def find(self, container: str) -> dict[str, Any] | None:
+        """A container as the engine knows it; None when it does not, or not yet."""
         try:
-            found: dict[str, Any] = await self.engine.json(
-                "GET", f"containers/{self.names(attempt).worker(rank)}/json"
-            )
+            found: dict[str, Any] = await self.engine.json("GET", f"containers/{container}/json")
         except DockerError as error:
             if error.status == 404:
                 return None

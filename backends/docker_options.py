@@ -45,12 +45,12 @@ def _words(rule: re.Pattern[str], what: str) -> Any:
     return read
 
 
-def _mapping(value: Any) -> Mapping[str, str]:
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping) or not all(
         isinstance(name, str) and _NAME.fullmatch(name) for name in value
     ):
         raise ValueError("must be a mapping of variables to values")
-    return {name: str(one) for name, one in value.items()}
+    return tuple((name, str(one)) for name, one in value.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class DockerOptions:
     """What tells our containers from those of others; a home's own, and to be said where replicas share them."""
     image: str = options.option("python:3.11-slim")
     build_network: str | None = options.option(None)
-    build_arguments: Mapping[str, str] = options.option({}, read=_mapping)
+    build_arguments: tuple[tuple[str, str], ...] = options.option((), read=_pairs)
     network: str = options.option("asked", read=_policy)
     network_name: str = options.option("bridge")
     extra_hosts: tuple[str, ...] = options.option((), read=_words(re.compile(r"[\w.-]+:\S+"), "name:address"))

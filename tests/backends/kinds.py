@@ -2,7 +2,7 @@
 
 import pytest
 
-IN_CONTAINERS: tuple[str, ...] = ("kubernetes",)
+IN_CONTAINERS = ("docker", "kubernetes")
 """The kinds whose tests run apart: each is a marker, too."""
 RUNNING = ["local", *(pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in IN_CONTAINERS)]
 REAL = pytest.mark.parametrize("ground", RUNNING, indirect=True)

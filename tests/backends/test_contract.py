@@ -137,10 +137,10 @@ async def test_what_is_said_to_be_stored_leaves_the_rest_in_its_place(
         handle = await adapter.launch(ground.script("every 0 40000 print line {n}"))
         await witness.ended(handle)
     first = await adapter.read(handle, 0, 0, 1 << 16)
-    rest = await adapter.read(handle, 0, first.next_offset)
+    rest = await adapter.read(handle, 0, first.next_offset, 1 << 22)
     for _ in range(2):
         await adapter.stored(handle, 0, first.next_offset)
-        assert await adapter.read(handle, 0, first.next_offset) == rest
+        assert await adapter.read(handle, 0, first.next_offset, 1 << 22) == rest
     assert rest.pieces[-1].data.endswith(b"line 39999")
     await adapter.remove(handle)
     await adapter.stored(handle, 0, first.next_offset)

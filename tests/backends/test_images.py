@@ -10,6 +10,8 @@ from backends.engines import Engine
 from backends.images import Image, Images
 from tests.backends import enginehouse
 
+pytestmark = pytest.mark.docker
+
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
