@@ -112,8 +112,8 @@ def worker(
 
 
 def _limits(names: Names, spec: base.JobSpec, rank: int, options: DockerOptions) -> Config:
-    memory = spec.resources.memory_bytes or options.memory_bytes
-    cpus = spec.resources.cpus or options.cpus
+    memory = spec.resources.memory_bytes or options.worker_memory_bytes
+    cpus = spec.resources.cpus or options.worker_cpus
     return {
         "Init": True,
         "RestartPolicy": {"Name": "no"},

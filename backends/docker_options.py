@@ -74,8 +74,8 @@ class DockerOptions:
     user: str | None = options.option(None)
     capabilities: tuple[str, ...] = options.option((), read=_words(_CAPABILITY, "names such as CHOWN"))
     """Of those of the kernel, all of which are dropped otherwise."""
-    memory_bytes: int | None = options.option(None, least=1 << 22)
-    cpus: float | None = options.option(None, least=0.01)
+    worker_memory_bytes: int | None = options.option(None, least=6 << 20)
+    worker_cpus: float | None = options.option(None, least=0.01)
     """Of a worker that asks for nothing itself; None leaves it free."""
     pids: int = options.option(4096, least=1)
     shm_bytes: int = options.option(1 << 30, least=1 << 16)
@@ -91,10 +91,13 @@ class DockerOptions:
 
 def adapter(home: Path, given: Mapping[str, Any]) -> Backend:
     """A Docker engine, as configured."""
-    from backends.docker import Docker
-
     read = options.parse(DockerOptions, given)
     if read.adopted_by is Scope.CLUSTER and read.owner is None:
         rule = "must be given where replicas share an engine: by it they know their containers"
         raise BadOptions(rule, option="owner")
+    try:
+        from backends.docker import Docker
+    except ModuleNotFoundError as error:
+        words = f"needs the Python package {error.name}: install rungraph-server[docker]"
+        raise BadOptions(words, option="kind") from error
     return Docker(home, read)

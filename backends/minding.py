@@ -7,7 +7,8 @@ supervisor has taken over is dropped: the guarded writes change nothing.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -32,6 +33,8 @@ from db.states import EndReason
 log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
+_MOST_USED = 1_000
+"""Looks at a worker's usage that wait to be stored."""
 _FREE_BYTES = 8 << 20
 """Of output that is stored, between two times that the backend may free it."""
 
@@ -92,6 +95,7 @@ class Minder:
         self._around = around
         self._offsets: dict[int, int] = {}
         self._freed: dict[int, int] = {}
+        self._used: dict[int, deque[base.Piece]] = {}
         self._ended: base.Ended | None = None
         self._recorded = False
         self._news = asyncio.Event()
@@ -120,6 +124,11 @@ class Minder:
 
     def hear(self) -> None:
         """There may be output."""
+        self._news.set()
+
+    def use(self, observation: base.Used) -> None:
+        """A worker was looked at: it is stored with what it prints next, or soon."""
+        self._used.setdefault(observation.rank, deque(maxlen=_MOST_USED)).append(observation.piece)
         self._news.set()
 
     def end(self, observation: base.Ended) -> None:
@@ -274,12 +283,13 @@ class Minder:
             await asyncio.sleep(error.retry_in_seconds)
             return turning.LIGHT
         size = output.next_offset - was
-        if not output.pieces:
+        pieces = (*output.pieces, *self._used.pop(rank, ()))
+        if not pieces:
             return None
         if size < turning.LIGHT_BYTES:
-            points, chunks = self._told(output)
+            points, chunks = self._told(pieces)
         else:
-            points, chunks = await asyncio.to_thread(self._told, output)
+            points, chunks = await asyncio.to_thread(self._told, pieces)
 
         async def write(session: Transaction) -> bool:
             began = time.thread_time()
@@ -310,9 +320,9 @@ class Minder:
         del self._offsets[rank]
         return None if await self._offset(rank) == was else size
 
-    def _told(self, output: base.Output) -> tuple[list[list[Column]], list[lines.Packed]]:
+    def _told(self, pieces: Sequence[base.Piece]) -> tuple[list[list[Column]], list[lines.Packed]]:
         """What was printed, told apart: points and packed lines."""
-        told = printed.parse(self._mask(output.pieces))
+        told = printed.parse(self._mask(pieces))
         return told.points, lines.pack(told.blocks)
 
     async def _free(self, rank: int) -> None:

@@ -128,6 +128,8 @@ class Term:
         match observation:
             case base.HasOutput():
                 minder.hear()
+            case base.Used():
+                minder.use(observation)
             case base.WorkerStarted():
                 self._spawn(_insist(minder.start, observation))
                 minder.hear()
