@@ -101,7 +101,7 @@ class Line:
     """The waiting jobs of a backend while one claim lasts. Rows have the columns of `queues.HEADS`.
 
     `held` is what each project holds of the backend; `limits` are the rooms of each kind's limits, in order.
-    `elsewhere` are jobs of other backends that have a place in one of these rooms.
+    `elsewhere` are jobs of other backends that have a place in one of these rooms, each with its own.
     """
 
     def __init__(
@@ -110,13 +110,13 @@ class Line:
         held: Mapping[bytes, Mapping[str, float]],
         now: datetime,
         limits: Mapping[int, Sequence[Room]] | None = None,
-        elsewhere: Iterable[Any] = (),
+        elsewhere: Iterable[tuple[Any, Sequence[Room]]] = (),
     ) -> None:
         self._backend = backend
         self._held = {project: dict(amounts) for project, amounts in held.items()}
         self._limits = limits or {}
         self._now = now
-        self._elsewhere = {row.id: row for row in elsewhere}
+        self._elsewhere = {row.id: (row, rooms) for row, rooms in elsewhere}
         self._kinds: dict[int, deque[Any]] = {}
         self._turns: list[tuple[Any, ...]] = []
         """A heap: turns only ever become later, so that one found too early is put back."""
@@ -158,21 +158,25 @@ class Line:
         A job of a higher priority that was passed takes it over: its turn comes first anyway.
         """
         places = {room.owner: room.place for room in self._all()}
-        if not self._chosen and not any(places.values()):
+        if not self._chosen and not any(places.values()) and not self._limits:
             return places
         waiting: dict[bytes | None, list[tuple[Any, Room]]] = {}
-        for row in (*(kind[0] for kind in self._kinds.values() if kind), *self._elsewhere.values()):
+        for row in (*(kind[0] for kind in self._kinds.values() if kind), *self._foreign()):
             for room in self._awaited(row):
                 waiting.setdefault(room.owner, []).append((row, room))
         return {owner: self._place(place, waiting.get(owner, ())) for owner, place in places.items()}
+
+    def _foreign(self) -> list[Any]:
+        return [row for row, _ in self._elsewhere.values()]
 
     def _all(self) -> Iterable[Room]:
         return (self._backend, *(room for rooms in self._limits.values() for room in rooms))
 
     def _rooms(self, row: Any) -> Sequence[Room]:
         """All that a job needs room in, in the order in which places are held."""
-        limits = self._limits.get(row.kind, ())
-        return limits if row.id in self._elsewhere else (*limits, self._backend)
+        if row.id in self._elsewhere:
+            return self._elsewhere[row.id][1]
+        return (*self._limits.get(row.kind, ()), self._backend)
 
     def _turn(self, row: Any) -> tuple[Any, ...]:
         return (-row.priority, row.id not in self._places, self._share(row.project_id), row.id)
@@ -211,7 +215,7 @@ class Line:
         if job_id in self._holders:
             kind = self._kinds[self._holders[job_id]]
             return kind[0] if kind and kind[0].id == job_id else None
-        return self._elsewhere.get(job_id)
+        return self._elsewhere[job_id][0] if job_id in self._elsewhere else None
 
     def _take(self, row: Any) -> None:
         queue = self._kinds[row.kind]
@@ -247,7 +251,7 @@ class Line:
             passes = self._passes(row, room)
             if place is not None and _is_of(place, row):
                 return Place(row.id, place.passes + passes, place.since)
-            if passes:
+            if passes or room.owner is not None:  # of a limit's room, others may take on other backends
                 return Place(row.id, passes, self._now)
         return None
 

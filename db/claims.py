@@ -1,8 +1,9 @@
 """Claims: which jobs a supervisor launches next, and the intent to launch them.
 
-A claim locks the backend's row, so that one claimer at a time decides capacity and fairness, then the
-runs' feeds, then moves jobs QUEUED → STARTING by compare-and-set and inserts their attempts. What is
-launched later is described from the database alone (`describe`), so that a crash in between costs nothing.
+A claim locks the backend's row, so that one claimer at a time decides capacity and fairness, then the limits
+that it shares with other backends, then the runs' feeds, then moves jobs QUEUED → STARTING by compare-and-set
+and inserts their attempts. What is launched later is described from the database alone (`describe`), so that
+a crash in between costs nothing.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,11 +25,10 @@ from db import (
     jobs,
     leases,
     manifests,
-    occupancy,
     queues,
     runs,
+    turns,
 )
-from db.admission import Line, Place
 from db.attempts import Attempt, Worker
 from db.backends import Backend
 from db.database import Session, Transaction
@@ -99,54 +99,25 @@ async def claim(
     """
     if not await leases.hold(session, supervisor):
         return []
-    backend = await backends.lock(session, backend_id)
-    if backend.unavailable_since is not None:
+    backend, now = await backends.lock(session, backend_id), columns.now()
+    turn = await turns.of_backend(session, backend, host, now)
+    if turn is None:
         return []
-    busy = await occupancy.held_on(session, backend_id)
-    free = occupancy.free(backend, occupancy.total(busy))
-    if free["slots"] <= 0:
-        return []  # before anything is read that many kinds make long
-    now = columns.now()
-    given = {"backend": backend_id, "host": host, "now": now}
-    heads = (await session.execute(queues.HEADS, given)).all()
-    if not heads:
-        return []
-    bounds = backends.bounds(backend)
-    oversized = [row for row in heads if admission.excess(backend.name, bounds, row)]
-    line = Line(free, {row.project_id: row.jobs for row in busy}, _place(backend), now)
-    line.offer(row for row in heads if row not in oversized)
-    chosen = await _choose(session, line, given, most)
+    chosen = await turn.choose(session, most)
     devices = await _assign(session, backend, host, chosen)
     chosen = [row for row in chosen if row.id in devices]
+    oversized = turn.oversized
     for row in tuple(oversized):
-        oversized += await queues.followers(session, given, row.kind)
-    if (place := line.place()) != _place(backend):
-        await backends.keep_place(session, backend_id, place)
+        oversized += await queues.followers(session, turn.given, row.kind)
+    await turn.keep_places(session)
     if not chosen and not oversized:
         return []
     await feeds.lock_all(session, sorted({row.feed_id for row in (*chosen, *oversized)}))
+    bounds = backends.bounds(backend)
     for row in oversized:
         await _reject(session, row, admission.excess(backend.name, bounds, row), now)
         session.wake()  # there may be more of its kind
     return await _start(session, supervisor, host, chosen, devices, now) if chosen else []
-
-
-def _place(backend: Backend) -> Place | None:
-    if backend.place_job_id is None or backend.place_since is None:
-        return None
-    return Place(backend.place_job_id, backend.place_passes, backend.place_since)
-
-
-async def _choose(session: Transaction, line: Line, given: dict[str, Any], most: int) -> list[Any]:
-    """What starts now, in the order it is to be launched; the rest of a kind is read when its first does."""
-    chosen: list[Any] = []
-    read: set[int] = set()
-    while len(chosen) < most and (row := line.next()) is not None:
-        chosen.append(row)
-        if line.is_exhausted(row.kind) and row.kind not in read:
-            read.add(row.kind)
-            line.offer(await queues.followers(session, given, row.kind))
-    return chosen
 
 
 _ASSIGNED = (

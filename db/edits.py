@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, update
 
-from db import columns, errors, feeds, labels, runs, viewers
+from db import columns, errors, feeds, labels, limits, runs, viewers
 from db.database import Transaction
 from db.errors import Problem
 from db.runs import Run, RunTag
@@ -91,4 +91,6 @@ async def _change_tags(session: Transaction, run_id: bytes, project_id: bytes, a
         await session.execute(delete(RunTag).where(RunTag.run_id == run_id, RunTag.name.in_(gone)))
     if new:
         await session.execute(insert(RunTag), new)
+    if gone or new:
+        await limits.sort(session, [run_id])
     return bool(gone or new)

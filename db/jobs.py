@@ -49,7 +49,8 @@ class Direction(enum.Enum):
 class Job(Base):
     """One step of a run, with everything frozen that its launch depends on. `attempts` counts launches.
 
-    Jobs of one `kind` ask for the same of the same version; a claim looks at the first of each kind.
+    Jobs of one `kind` ask for the same of the same version, with the same tags as far as limits look at them; a
+    claim looks at the first of each kind.
     What is `suspended` is not claimed. `needs` are positions of jobs that must have succeeded before, `awaits`
     of those that must only have ended; `inputs` are selections and `condition` a condition, both bound to
     positions, `matrix` its combination. What has `headlines` took them with its outputs from `reused_from`.
@@ -119,7 +120,9 @@ class Job(Base):
     gpus: Mapped[int] = mapped_column(Integer, default=0)
     timeout_seconds: Mapped[float | None] = mapped_column(Float)
     retries: Mapped[int] = mapped_column(Integer, default=0)
-    kind: Mapped[int] = mapped_column(BigInteger, default=lambda context: _kind(context))
+    kind: Mapped[int] = mapped_column(
+        BigInteger, default=lambda context: kind_of(context.get_current_parameters())
+    )
     suspended: Mapped[bool] = mapped_column(Boolean, default=False)
     state: Mapped[JobState] = mapped_column(Choice(JobState))
     attempts: Mapped[int] = mapped_column(Integer, default=0)
@@ -136,11 +139,15 @@ class Job(Base):
     ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
 
-def _kind(context: Any) -> int:
-    """A number for all that decides whether one job can start where another can, but for its priority."""
-    values = context.get_current_parameters()
-    names = ("project_id", "version_id", "workers", "cpus", "memory_bytes", "gpus")
-    alike = repr([values.get(name) for name in names]).encode()
+ALIKE = ("project_id", "version_id", "workers", "cpus", "memory_bytes", "gpus")
+
+
+def kind_of(values: Mapping[str, Any], tags: Sequence[tuple[str, str]] = ()) -> int:
+    """A number for all that decides whether one job can start where another can, but for its priority.
+
+    `tags` are those of its run's that limits look at (limits.py).
+    """
+    alike = repr([*(values.get(name) for name in ALIKE), *tags]).encode()
     return int.from_bytes(hashlib.blake2b(alike, digest_size=8).digest()) >> 1
 
 

@@ -5,7 +5,7 @@ project is its quota, and an administrator's to set; one of a tag belongs to its
 A tag without a value counts each of its values by itself. limiting.py has what a claim makes of them.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -20,7 +20,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
-    or_,
     select,
     text,
     true,
@@ -189,10 +188,7 @@ async def list_limits(session: Session, viewer: Viewer, page: Page) -> Slice[Lim
 
 
 # Statements of hot paths are built once: building one costs as much as running it.
-_OF_TAGS = select(Limit.tag_name, Limit.tag_value).where(
-    Limit.tag_name.in_(bindparam("names", expanding=True)),
-    Limit.project_id.is_(None) | (Limit.project_id == bindparam("project")),
-)
+_TAGGED = select(Limit.project_id, Limit.tag_name, Limit.tag_value).where(Limit.tag_name.is_not(None))
 
 
 async def looked_at(
@@ -200,11 +196,14 @@ async def looked_at(
 ) -> list[tuple[str, str]]:
     """Those of a run's tags that limits look at, in order: jobs that differ in them are of different kinds."""
     given = sorted(tags)
-    if not given:
-        return []
-    wanted = {"names": [name for name, _ in given], "project": project_id}
-    rows = {tuple(row) for row in (await session.execute(_OF_TAGS, wanted)).all()}
-    return [tag for tag in given if tag in rows or (tag[0], None) in rows]
+    return _matter((await session.execute(_TAGGED)).all(), project_id, given) if given else []
+
+
+def _matter(
+    limited: Sequence[Any], project_id: bytes, tags: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    there = {(row.tag_name, row.tag_value) for row in limited if row.project_id in (None, project_id)}
+    return [(name, value) for name, value in tags if not there.isdisjoint({(name, value), (name, None)})]
 
 
 async def sort(session: Transaction, runs: Collection[bytes]) -> None:
@@ -212,19 +211,19 @@ async def sort(session: Transaction, runs: Collection[bytes]) -> None:
 
     What somebody else is changing just now is left: it is not queued any more, or will be sorted by them.
     """
+    limited = (await session.execute(_TAGGED)).all()
     waiting = select(Job).where(Job.run_id.in_(runs), Job.state.in_((JobState.WAITING, JobState.QUEUED)))
     if session.postgresql:
         waiting = waiting.with_for_update(skip_locked=True)
     rows = await session.all(Job, waiting)
     tags: dict[bytes, list[tuple[str, str]]] = {}
-    for tag in await session.all(RunTag, select(RunTag).where(RunTag.run_id.in_(runs))):
+    ordered = select(RunTag).where(RunTag.run_id.in_(runs)).order_by(RunTag.name)
+    for tag in await session.all(RunTag, ordered):
         tags.setdefault(tag.run_id, []).append((tag.name, tag.value))
-    matter: dict[bytes, list[tuple[str, str]]] = {}
     changed: list[dict[str, Any]] = []
     for row in rows:
-        if row.run_id not in matter:
-            matter[row.run_id] = await looked_at(session, row.project_id, tags.get(row.run_id, ()))
-        kind = jobs.kind_of(_asked(row), matter[row.run_id])
+        matter = _matter(limited, row.project_id, tags.get(row.run_id, ()))
+        kind = jobs.kind_of({name: getattr(row, name) for name in jobs.ALIKE}, matter)
         if kind != row.kind:
             changed.append({"job": row.id, "new": kind})
     if changed:
@@ -238,10 +237,6 @@ _SORT = (
 )
 
 
-def _asked(row: Job) -> Mapping[str, Any]:
-    return {name: getattr(row, name) for name in jobs.ALIKE}
-
-
 async def _sort_tagged(session: Transaction, spec: LimitSpec) -> None:
     """Sort the jobs of all runs with the tag that go on."""
     going = select(Run.id).where(Run.state.in_([state for state in RunState if state not in TERMINAL_RUN]))
@@ -253,15 +248,3 @@ async def _sort_tagged(session: Transaction, spec: LimitSpec) -> None:
     found: Sequence[bytes] = (await session.execute(tagged)).scalars().all()
     for start in range(0, len(found), _AT_ONCE):
         await sort(session, found[start : start + _AT_ONCE])
-
-
-def applying(backend_id: bytes, projects: Collection[bytes]) -> Any:
-    """The limits that may hold jobs of these projects back on a backend, in the order they are locked in."""
-    return (
-        select(Limit)
-        .where(
-            or_(Limit.backend_id.is_(None), Limit.backend_id == backend_id),
-            or_(Limit.project_id.is_(None), Limit.project_id.in_(projects)),
-        )
-        .order_by(Limit.id)
-    )

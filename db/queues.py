@@ -8,7 +8,7 @@ thousand jobs alike cost what one does, and hide nothing that came after them.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, func, join, literal_column, select
+from sqlalchemy import Text, bindparam, func, join, literal_column, select
 from sqlalchemy.orm import aliased
 
 from db import columns
@@ -36,28 +36,33 @@ def kinds() -> Any:
     return found.union_all(select(step).where(found.c.kind.is_not(None)))
 
 
+COLUMNS = (
+    Job.id,
+    Job.kind,
+    Job.run_id,
+    Job.feed_id,
+    Job.project_id,
+    Job.backend_id,
+    Job.step,
+    Job.priority,
+    Job.workers,
+    Job.cpus,
+    Job.memory_bytes,
+    Job.gpus,
+)
+"""What a claim looks at."""
+
+
 def _candidates(source: Any) -> Any:
+    host = bindparam("host", type_=Text)
     return (
-        select(
-            Job.id,
-            Job.kind,
-            Job.run_id,
-            Job.feed_id,
-            Job.project_id,
-            Job.backend_id,
-            Job.step,
-            Job.priority,
-            Job.workers,
-            Job.cpus,
-            Job.memory_bytes,
-            Job.gpus,
-        )
+        select(*COLUMNS)
         .select_from(source)
         .join(
             Preparation,
             (Preparation.version_id == Job.version_id) & (Preparation.backend_id == Job.backend_id),
         )
-        .where(Preparation.host == bindparam("host"), Preparation.state == PreparationState.READY)
+        .where(host.is_(None) | (Preparation.host == host), Preparation.state == PreparationState.READY)
     )
 
 
@@ -84,11 +89,13 @@ _NEXT = (
     _candidates(Job)
     .where(queued(Job), Job.kind == bindparam("kind"), Job.not_before.is_(None) | (Job.not_before <= _NOW))
     .order_by(Job.priority.desc(), Job.id)
-    .limit(_FOLLOWERS)
+    .limit(bindparam("most"))
     .offset(1)
 )
 
 
-async def followers(session: Transaction, given: Mapping[str, Any], kind: int) -> Sequence[Any]:
+async def followers(
+    session: Transaction, given: Mapping[str, Any], kind: int, most: int = _FOLLOWERS
+) -> Sequence[Any]:
     """What comes after the first of a kind, as far as one claim may want it."""
-    return (await session.execute(_NEXT, {**given, "kind": kind})).all()
+    return (await session.execute(_NEXT, {**given, "kind": kind, "most": most})).all()

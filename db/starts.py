@@ -20,6 +20,7 @@ from db import (
     feeds,
     ids,
     jobs,
+    limits,
     modules,
     pipelines,
     plans,
@@ -108,7 +109,9 @@ async def insert_run(
         "pipeline_id": run["pipeline_id"],
         "priority": run["priority"],
     }
-    await session.execute(_INSERT_JOBS, [{**common, **job} for job in members])
+    matter = await limits.looked_at(session, project_id, tags)
+    rows = [{**common, **job} for job in members]
+    await session.execute(_INSERT_JOBS, [{**row, "kind": jobs.kind_of(row, matter)} for row in rows])
     steps = ((job["step"], job["arguments"]) for job in members)
     await arguments.record(session, project_id, run_id, steps)
     return head, run_id

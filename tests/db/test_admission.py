@@ -1,6 +1,7 @@
 """Admission as a simulation: what fits starts, nothing is overbooked, and nobody starves."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db import admission
-from db.admission import Line, Place
+from db.admission import Line, Place, Room
 
 ROOM = {"slots": 8, "cpus": 4.0, "memory_bytes": 100, "gpus": 2}
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -51,21 +52,31 @@ class Machine:
         self.now = START
 
     def free(self) -> dict[str, float]:
-        taken: Counter[str] = Counter()
-        for row in self.running:
-            taken.update(admission.asked(row))
+        taken = occupied(self.running)
         return {what: amount - taken[what] for what, amount in ROOM.items()}
 
     def claim(self) -> list[Waiting]:
-        line = Line(self.free(), Counter(row.project_id for row in self.running), self.place, self.now)
+        held = {
+            name: occupied(row for row in self.running if row.project_id == name)
+            for name in {row.project_id for row in self.running}
+        }
+        line = Line(Room(ROOM, self.free(), self.place), held, self.now)
         line.offer(sorted(self.queue, key=lambda row: (-row.priority, row.id)))
         chosen: list[Waiting] = []
         while (row := line.next()) is not None:
             chosen.append(row)
-        self.place = line.place()
+        self.place = line.places()[None]
         self.queue = [row for row in self.queue if row not in chosen]
         self.running += chosen
         return chosen
+
+
+def occupied(rows: Iterable[Waiting]) -> dict[str, float]:
+    """What these jobs hold together."""
+    taken: Counter[str] = Counter()
+    for row in rows:
+        taken.update(admission.asked(row))
+    return {what: taken[what] for what in ("jobs", *admission.AMOUNTS)}
 
 
 @given(st.lists(shapes, max_size=12), st.lists(st.integers(0, 3), min_size=1, max_size=20))
@@ -101,7 +112,8 @@ def test_room_is_used_as_long_as_nobody_holds_a_place(
     free = machine.free()
     assert min(free.values()) >= 0
     for row in machine.queue:
-        assert any(amount > free[what] for what, amount in admission.asked(row).items() if amount)
+        asked = admission.asked(row)
+        assert any(asked[what] > amount for what, amount in free.items() if asked[what])
 
 
 @given(st.lists(shapes, min_size=1, max_size=10), st.integers(0, 200))
