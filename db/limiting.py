@@ -20,6 +20,7 @@ from db.leases import Supervisor
 from db.limits import BOUNDS, Limit
 from db.runs import RunTag
 from db.states import JobState
+from db.viewers import Viewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +177,17 @@ class Holding:
             and (limit.tag_name is None or (row.tag_name, row.tag_value) == (limit.tag_name, value))
         )
 
-    def values(self, limit: Limit) -> list[str]:
-        """The values of a limit's tag that launched jobs have."""
-        return sorted({row.tag_value for row in self.tagged if row.tag_name == limit.tag_name})
+    def values(self, limit: Limit, viewer: Viewer) -> list[str]:
+        """The values of a limit's tag that launched jobs have, of projects that may be seen."""
+        return sorted(
+            {
+                row.tag_value
+                for row in self.tagged
+                if row.tag_name == limit.tag_name
+                and limit.project_id in (None, row.project_id)
+                and (viewer.sees_all or row.project_id in viewer.projects)
+            }
+        )
 
 
 _KEEP_PLACE = (

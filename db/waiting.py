@@ -4,19 +4,21 @@ What is told is what the supervisor would find: a claim (claims.py) looks at the
 """
 
 import enum
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
 
-from db import admission, columns, health, occupancy
+from db import admission, columns, health, limiting, occupancy
 from db.attempts import Attempt
 from db.backends import Backend
 from db.database import Session
 from db.jobs import Job
+from db.limits import Limit
 from db.modules import Module, ModuleVersion
 from db.preparations import Preparation
+from db.projects import Project
 from db.runs import Run
 from db.states import TERMINAL_JOB, JobState, PreparationState
 
@@ -27,6 +29,8 @@ class Code(enum.Enum):
     NEEDS = "NEEDS"
     PREPARATION = "PREPARATION"
     CAPACITY = "CAPACITY"
+    QUOTA = "QUOTA"
+    LIMIT = "LIMIT"
     RETRY = "RETRY"
     BACKEND_UNAVAILABLE = "BACKEND_UNAVAILABLE"
     SUPERVISOR = "SUPERVISOR"
@@ -40,6 +44,7 @@ class Why:
 
     code: Code
     message: str
+    limit_id: bytes | None = None
 
 
 _MOST_NAMED = 5
@@ -137,6 +142,7 @@ async def _queued(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
     backends = {row.id: row for row in await session.all(Backend, select(Backend))}
     attended = await health.attended(session)
     held = await occupancy.held(session)
+    limited = await _limited(session, rows)
     taken = {key: occupancy.total(row for row in held if row.backend_id == key) for key in backends}
     told: dict[bytes, Why] = {}
     for job in rows:
@@ -150,9 +156,51 @@ async def _queued(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
             told[job.id] = Why(Code.RETRY, f"{job.step} is tried again at {job.not_before:%H:%M:%S} UTC")
         elif name is not None:
             told[job.id] = Why(Code.PREPARATION, f"module {name} is being made ready for {job.step}")
+        elif job.id in limited:
+            told[job.id] = limited[job.id]
         else:
             told[job.id] = _capacity(job, backend, taken[backend.id])
     return told
+
+
+async def _limited(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
+    """The first limit that has no room for each job, where there is one."""
+    on: dict[bytes, list[Job]] = {}
+    for row in rows:
+        on.setdefault(row.backend_id or b"", []).append(row)
+    told: dict[bytes, Why] = {}
+    for backend_id, some in on.items():
+        limited = await limiting.seen(session, backend_id, some)
+        projects = await _project_names(session, limited.limits.values())
+        for row in some:
+            for room in limited.rooms.get(row.kind, ()):
+                short = admission.shortage(row, room.free)
+                if short is None or room.owner is None:
+                    continue
+                limit = limited.limits[room.owner]
+                code = Code.QUOTA if limit.tag_name is None else Code.LIMIT
+                whose = _whose(limit, projects)
+                words = (
+                    f"{row.step} waits: {whose} may have {admission.stated(room.whole)} at once; it {short}"
+                )
+                told.setdefault(row.id, Why(code, words, limit.id))
+    return told
+
+
+async def _project_names(session: Session, found: Iterable[Limit]) -> dict[bytes, str]:
+    keys = {limit.project_id for limit in found if limit.project_id is not None}
+    named = await session.all(Project, select(Project).where(Project.id.in_(keys))) if keys else []
+    return {row.id: row.name for row in named}
+
+
+def _whose(limit: Limit, projects: Mapping[bytes, str]) -> str:
+    """What a limit is of, in words."""
+    project = "all projects" if limit.project_id is None else f"project {projects.get(limit.project_id, '')}"
+    if limit.tag_name is None:
+        return project
+    value = "" if limit.tag_value is None else f"={limit.tag_value}"
+    each = " (each value)" if limit.tag_value is None else ""
+    return f"what has the tag {limit.tag_name}{value}{each} in {project}"
 
 
 def _away(job: Job, backend: Backend, attended: set[bytes]) -> Why | None:

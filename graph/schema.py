@@ -46,6 +46,7 @@ from graph.forecasts import ForecastQuery
 from graph.functions import FunctionQuery
 from graph.installations import CheckMutation, InstallationMutation
 from graph.jobs import Attempt, JobQuery, Worker
+from graph.limits import LimitMutation, LimitQuery
 from graph.lineage import LineageQuery
 from graph.listing import RunListQuery
 from graph.metrics import MetricQuery
@@ -100,6 +101,7 @@ class Query(
     NodeQuery,
     UserQuery,
     BackendQuery,
+    LimitQuery,
     ModuleQuery,
     FunctionQuery,
     PipelineQuery,
@@ -149,6 +151,7 @@ class Mutation(
     MetricMutation,
     ScheduleMutation,
     SecretMutation,
+    LimitMutation,
 ):
     """Changing."""
 

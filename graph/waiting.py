@@ -3,8 +3,9 @@
 import strawberry
 
 from db import waiting
-from graph import enums
-from graph.context import Context
+from graph import enums, nodes
+from graph.context import Context, Info
+from graph.limits import Limit
 
 enums.show(
     waiting.Code,
@@ -13,6 +14,8 @@ enums.show(
     NEEDS="Other jobs of its run.",
     PREPARATION="Its module to be made ready on the backend.",
     CAPACITY="Room on the backend, or its turn there.",
+    QUOTA="Room in what its project may have at once.",
+    LIMIT="Room in what jobs with a tag may have at once.",
     RETRY="The moment of its next attempt.",
     BACKEND_UNAVAILABLE="Its backend to answer again.",
     SUPERVISOR="A supervisor to take it up.",
@@ -27,6 +30,12 @@ class WaitingFor:
 
     code: waiting.Code = strawberry.field(description="For programs.")
     message: str = strawberry.field(description="For people.")
+    limit_id: strawberry.Private[bytes | None] = None
+
+    @strawberry.field(description="The limit that has no room for it, with QUOTA and LIMIT.")
+    async def limit(self, info: Info) -> Limit | None:
+        found: Limit | None = await nodes.get(info.context, "limit", self.limit_id)
+        return found
 
 
 async def of_runs(context: Context, keys: list[bytes]) -> list[WaitingFor | None]:
@@ -42,6 +51,8 @@ async def of_jobs(context: Context, keys: list[bytes]) -> list[WaitingFor | None
 
 
 def _in_order(keys: list[bytes], found: dict[bytes, waiting.Why]) -> list[WaitingFor | None]:
-    return [
-        WaitingFor(code=found[key].code, message=found[key].message) if key in found else None for key in keys
-    ]
+    return [_of(found[key]) if key in found else None for key in keys]
+
+
+def _of(why: waiting.Why) -> WaitingFor:
+    return WaitingFor(code=why.code, message=why.message, limit_id=why.limit_id)

@@ -24,6 +24,7 @@ from rungraph import (
     exports,
     externals,
     files,
+    limits,
     listing,
     module_checks,
     module_versions,
@@ -72,6 +73,7 @@ app.add_typer(runs.app, name="run")
 app.add_typer(views.app, name="view")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(backends.app, name="backend")
+app.add_typer(limits.app, name="limit")
 app.add_typer(files.app, name="file")
 app.add_typer(datasets.app, name="dataset")
 app.add_typer(secrets.app, name="secret")

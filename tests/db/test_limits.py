@@ -285,7 +285,8 @@ async def test_a_limit_that_cannot_be_meant_is_refused(
 
 async def test_a_limit_of_what_there_is_not_is_refused(database: Database) -> None:
     world = await World.make(database)
-    for values in ({"project_id": b"x" * 16}, {"backend_id": b"x" * 16}):
+    missing: list[dict[str, Any]] = [{"project_id": b"x" * 16}, {"backend_id": b"x" * 16}]
+    for values in missing:
         with pytest.raises(errors.NotFound):
             await put(world, jobs=1, **values)
 

@@ -1,8 +1,9 @@
 """Why a run is not running, from preparation to room on its backend."""
 
-from db import health, reports, waiting
+from db import health, limits, reports, waiting
 from db.claims import Launch
 from db.database import Database
+from db.limits import LimitSpec
 from db.states import EndReason, JobState
 from db.waiting import Code, Why
 from tests.db.world import World, function
@@ -85,3 +86,21 @@ async def test_jobs_of_a_backend_that_is_away_say_so(database: Database) -> None
     why = await _why(world, run_id)
     assert why is not None and why.code is Code.BACKEND_UNAVAILABLE
     assert why.message.startswith("local is away since ") and why.message.endswith(": no route to host")
+
+
+async def test_a_job_that_a_limit_holds_back_names_it(database: Database) -> None:
+    world = await World.make(database)
+    run_id = await world.start({"a": ()}, tags=[("model", "large")])
+    tagged = LimitSpec(project_id=world.project_id, tag_name="model", jobs=0)
+    async with database.begin() as session:
+        limit_id = await limits.put(session, world.viewer, tagged)
+    words = "a waits: what has the tag model (each value) in project default may have 0 jobs at once"
+    said = Why(Code.LIMIT, f"{words}; it asks for 1 jobs, 0 free", limit_id)
+    assert await _why(world, run_id) == said
+    async with database.begin() as session:
+        await limits.remove(session, world.viewer, limit_id)
+        quota = LimitSpec(project_id=world.project_id, slots=0, gpus=4)
+        quota_id = await limits.put(session, world.viewer, quota)
+    why = await _job(world, run_id)
+    words = "a waits: project default may have 0 workers, 4 GPUs at once; it asks for 1 workers, 0 free"
+    assert why == Why(Code.QUOTA, words, quota_id)
