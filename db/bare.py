@@ -9,12 +9,14 @@ trip, one row after the other. Values are what the driver takes and gives: integ
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.dialects import postgresql
 
 from db.columns import Base
-from db.database import Transaction
+
+if TYPE_CHECKING:
+    from db.database import Transaction
 
 Rows = Sequence[Sequence[Any]]
 
@@ -103,7 +105,7 @@ class Puts:
             first += len(put.columns)
         return f"WITH {', '.join(parts)} SELECT"
 
-    async def write(self, session: Transaction, **rows: Sequence[Mapping[str, Any]]) -> None:
+    async def write(self, session: "Transaction", **rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows by the name of their Put; of one Put no two have the same unique columns."""
         driver = await session.driver()
         if not session.postgresql:
@@ -117,7 +119,7 @@ class Puts:
         await driver.execute(self._postgresql, *arrays)
 
 
-async def look(session: Transaction, what: Look, keys: Rows) -> list[Any]:
+async def look(session: "Transaction", what: Look, keys: Rows) -> list[Any]:
     """The rows that these keys lead to, in no order."""
     if not keys:
         return []

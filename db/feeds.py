@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import columns
+from db import bare, columns
 from db.columns import Base, Choice, Id, Json, Serial, Timestamp
 
 if TYPE_CHECKING:
@@ -158,11 +158,7 @@ _LOCK_OF_JOBS = (
     .order_by(Feed.id)
     .with_for_update(key_share=True)
 )
-_ADVANCE = (
-    update(Feed.__table__)  # type: ignore[arg-type]
-    .where(Feed.__table__.c.id == bindparam("feed"))
-    .values(seq=bindparam("reached"), ended=bindparam("over"))
-)
+_ADVANCE = bare.Puts(feeds=bare.Put(Feed, ("id", "seq", "ended"), unique=("id",), only_update=True))
 _CREATE = insert(Feed).returning(Feed.id)
 _INSERT_EVENTS = insert(Event.__table__)  # type: ignore[arg-type]
 
@@ -209,8 +205,8 @@ async def flush(session: "Transaction") -> None:
     changed = [head for head in session.emitted.heads.values() if head.seq != head.start]
     if not changed:
         return
-    await session.execute(
-        _ADVANCE, [{"feed": head.id, "reached": head.seq, "over": head.ended} for head in changed]
+    await _ADVANCE.write(
+        session, feeds=[{"id": head.id, "seq": head.seq, "ended": head.ended} for head in changed]
     )
     events = [event for head in changed for event in head.events]
     if events:
