@@ -297,7 +297,7 @@ class Sweep:
         if not shape.is_list:
             return await self._items(shape, values, nullable=shape.nullable)
         kinds = set(map(type, values))
-        if Records in kinds:
+        if any(issubclass(kind, Records) for kind in kinds):
             return [self._records(shape, value) for value in values]
         if np.ndarray in kinds:
             return [await self._leaves(shape, value) for value in values]

@@ -126,7 +126,9 @@ def again() -> Iterator[list[Any]]:
 
 
 async def _made(server: Server) -> dict[str, str]:
-    writing = "import os; open(os.environ['RUNGRAPH_OUTPUT'] + '/a', 'w'); print('{\"metric\": {\"x\": 1}}')"
+    writing = (
+        "import os; open(os.environ['RUNGRAPH_OUTPUT'] + '/a', 'w'); print('{\"metric\": {\"x\": 1}}\\nover')"
+    )
     pipeline = await server.pipeline({"one": writing, "two": "pass"})
     file = await server.upload("in.txt")
     for _ in range(3):
@@ -188,7 +190,7 @@ async def test_each_event_is_executed_once(server: Server, again: list[Any]) -> 
     ours, usual = await streamed(server, query, run=names["run"])
     assert ours == usual
     kinds = {orjson.loads(event)["data"]["run"]["__typename"] for event in ours}
-    assert {"RunChanged", "JobChanged", "WorkerChanged", "PointsAdded", "FeedEnded"} <= kinds
+    assert {"RunChanged", "JobChanged", "WorkerChanged", "PointsAdded", "LinesAdded", "FeedEnded"} <= kinds
     assert not [entry for entry in again if entry["event"] == "executed again"]
 
 
