@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
-from sqlalchemy import make_url
+from sqlalchemy import Connection, Engine, event, make_url
 
 from db import schema
 from db.bus import Bus
@@ -25,7 +25,9 @@ from tests import brokers
 
 # What is imported is no garbage, and looking for some costs a tenth of the suite; see below for the end of this.
 gc.disable()
-BRIEF = 30
+GARBAGE = 10_000
+"""Garbage is looked for after so many objects more."""
+BRIEF = 20
 """How many examples of a hundred the default suite tries; the slow one tries them all."""
 # How long an example takes depends on who else is at work on the machine.
 settings.register_profile("whole", deadline=None)
@@ -52,14 +54,44 @@ LONGEST = (
 """Files that take longest, to be begun first, so that at the end no process works alone."""
 
 
+class Compiled(dict[Any, Any]):
+    """What statements compile to, for all engines of a kind: each server's own would compile every statement anew."""
+
+    MOST = 3_000
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """What an engine of this kind has compiled before."""
+        return super().get(self._of_a_kind(key), default)
+
+    def __setitem__(self, key: Any, compiled: Any) -> None:
+        if len(self) >= self.MOST:
+            self.clear()
+        super().__setitem__(self._of_a_kind(key), compiled)
+
+    @staticmethod
+    def _of_a_kind(key: Any) -> Any:
+        dialect, *others = key
+        return type(dialect), *others
+
+
+_compiled = Compiled()
+
+
+@event.listens_for(Engine, "engine_connect")
+def share_what_is_compiled(connection: Connection) -> None:
+    """Have every connection look there."""
+    connection.execution_options(compiled_cache=_compiled)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first; xdist is told to keep the order."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage from now on, but never among what was imported and collected."""
+    """Look for garbage from now on, as often as a server does, but never among what was imported and collected."""
     gc.freeze()
+    gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
     gc.enable()
 
 
@@ -166,16 +198,20 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 EMPTY = """
 DO $$
-DECLARE name text;
+DECLARE name text; size bigint;
 BEGIN
     SET LOCAL lock_timeout = '5s';
     SET LOCAL session_replication_role = replica;  -- no order of deletion: foreign keys are not looked at
-    FOR name IN
-        SELECT relname FROM pg_class
+    FOR name, size IN
+        SELECT relname, pg_relation_size(oid) FROM pg_class
         WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'rungraph_version'
             AND pg_relation_size(oid) > 0  -- the others never had a row
     LOOP
-        EXECUTE format('DELETE FROM %I', name);
+        IF size > 131072 THEN  -- nothing else takes away what was deleted
+            EXECUTE format('TRUNCATE %I CASCADE', name);
+        ELSE
+            EXECUTE format('DELETE FROM %I', name);
+        END IF;
     END LOOP;
 END $$
 """

@@ -1,24 +1,24 @@
 """A server in a process of its own, to be stopped, killed and started again, and what it must not leave behind.
 
-It is the real one, `python -m graph.serve`, with a home, a database and a port that stay the same from one
-life to the next, so that whoever watches it finds it again. Its log goes to a file that a failing test shows.
+It is the real one, forked off its imports (forged.py), with a home, a database and a port that stay the same from
+one life to the next, so that whoever watches it finds it again. Its log goes to a file that a failing test shows.
 """
 
 import asyncio
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import httpx
 
 from rungraph.api import Client
 from rungraph.backoff import Backoff
+from tests import forged
 from tests.backends import localground
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +42,7 @@ class Server:
             "RUNGRAPH_DATABASE_URL": database_url,
             **environment,
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: BaseProcess | None = None
 
     @property
     def jobs(self) -> Path:
@@ -52,16 +52,8 @@ class Server:
     def start(self) -> None:
         """Begin a life; does not wait for it to serve."""
         assert self._process is None
-        command = [sys.executable, "-m", "graph.serve", "--port", str(self.port)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        arguments = ["--port", str(self.port)]
+        self._process = forged.process(forged.server, arguments, environment=self._environment, log=self.log)
         self.lives += 1
 
     async def ready(self) -> None:
@@ -73,7 +65,7 @@ class Server:
     def _listens(self) -> bool:
         """Whether somebody takes connections; a request in vain costs a hundred times as much."""
         assert self._process is not None
-        code = self._process.poll()
+        code = self._process.exitcode
         assert code is None, f"the server ended with {code}:\n{self.told()}"
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
@@ -88,8 +80,9 @@ class Server:
         """Begin a life that ends before it serves; its exit code."""
         self.start()
         assert self._process is not None
-        code = await asyncio.to_thread(self._process.wait, SECONDS)
-        self._process = None
+        await asyncio.to_thread(self._process.join, SECONDS)
+        code, self._process = self._process.exitcode, None
+        assert code is not None, f"the server does not end:\n{self.told()}"
         return code
 
     async def again(self) -> None:
@@ -99,7 +92,7 @@ class Server:
 
     def kill(self) -> None:
         """End it, and it alone, as a power cut would: it learns nothing of it."""
-        self._end(signal.SIGKILL)
+        self._end(BaseProcess.kill)
 
     def freeze(self) -> None:
         """Have it stand still, as a paused machine would: it learns nothing of it."""
@@ -113,14 +106,16 @@ class Server:
 
     def stop(self) -> int:
         """Ask it to end; its exit code."""
-        return self._end(signal.SIGTERM)
+        return self._end(BaseProcess.terminate)
 
-    def _end(self, number: signal.Signals) -> int:
+    def _end(self, end: Callable[[BaseProcess], None]) -> int:
         process, self._process = self._process, None
         if process is None:
             return 0
-        process.send_signal(number)
-        return process.wait(SECONDS)
+        end(process)
+        process.join(SECONDS)
+        assert process.exitcode is not None, f"the server does not end:\n{self.told()}"
+        return process.exitcode
 
     def told(self) -> str:
         """The last of what it logged."""

@@ -184,8 +184,9 @@ def test_a_run_started_by_hand_is_watched_to_its_end(
 
 
 def test_a_lost_connection_is_resumed_without_losing_a_number(
-    tab: Tab, server: Server, pipeline: str, tmp_path: Path
+    open_tab: OpenTab, server: Server, pipeline: str, tmp_path: Path
 ) -> None:
+    tab = open_tab()
     tab.expected = CUT
     gate = tmp_path / "gate"
     arguments = [{"step": "count", "arguments": {"gate": str(gate)}}]
@@ -225,7 +226,8 @@ def test_lines_are_found_and_curves_drawn_of_a_run_that_ended(
     tab.expect_answer('"text": "half way')
 
 
-def test_a_linked_operation_waits_for_the_button(tab: Tab, server: Server) -> None:
+def test_a_linked_operation_waits_for_the_button(open_tab: OpenTab, server: Server) -> None:
+    tab = open_tab()
     tab.open(server.link("{ server { version } }"))
     expect(tab.page.get_by_text("# From the link")).to_be_visible()
     expect(tab.page.locator(".graphiql-response")).not_to_contain_text("data")

@@ -219,11 +219,12 @@ def test_the_same_key_goes_on_with_the_same_run(peer: Peer) -> None:
     assert keys == {"again"}
 
 
-def test_a_tight_loop_neither_waits_nor_fills_the_memory(job: list[Json]) -> None:
+@pytest.mark.parametrize("count", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_a_tight_loop_neither_waits_nor_fills_the_memory(job: list[Json], count: int) -> None:
     rungraph.log(warm=1)
     tracemalloc.start()
     began = time.perf_counter()
-    for step in range(100_000):
+    for step in range(count):
         rungraph.log({"loss": 0.5, "accuracy": 0.25}, step=step)
     seconds = time.perf_counter() - began
     _, peak = tracemalloc.get_traced_memory()
@@ -231,9 +232,9 @@ def test_a_tight_loop_neither_waits_nor_fills_the_memory(job: list[Json]) -> Non
     assert peak < 80e6, "points wait in memory up to a bound"
     assert seconds < 30
     assert rungraph.flush(60)
-    assert values(job, "loss") == [0.5] * 100_000
+    assert values(job, "loss") == [0.5] * count
     assert [s for one in job for c in one["series"] if c["name"] == "loss" for s in c["steps"]] == list(
-        range(100_000)
+        range(count)
     )
 
 

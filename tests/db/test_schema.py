@@ -1,7 +1,7 @@
 """The schema: migrated once however often and by how many, and what it refuses to hold."""
 
 import asyncio
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from db.database import Database, Session
 from db.jobs import Job
 from db.projects import Project
 from db.runs import Run
+from tests import forged
 from tests.conftest import DATABASES
 from tests.db.world import World
 
@@ -26,7 +27,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Skipped unsupported reflection"),
     pytest.mark.filterwarnings("ignore:autogenerate skipping"),
 ]
-UPGRADE = "import asyncio, sys; from db import schema; asyncio.run(schema.upgrade(sys.argv[1]))"
+
+
+def upgrade(url: str) -> None:
+    """Bring a database up to date, in a process of its own."""
+    asyncio.run(schema.upgrade(url))
 
 
 @pytest.fixture(params=DATABASES)
@@ -72,15 +77,12 @@ async def test_an_upgrade_of_what_is_up_to_date_changes_nothing(database_url: st
     assert await _inspected(database_url, _revision) == schema.HEAD
 
 
-async def test_several_servers_that_upgrade_at_once_take_turns(blank_url: str) -> None:
-    upgrading = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-c", UPGRADE, blank_url, stderr=asyncio.subprocess.PIPE
-        )
-        for _ in range(2)
-    ]
-    told = [await process.communicate() for process in upgrading]
-    assert [process.returncode for process in upgrading] == [0, 0], told
+async def test_several_servers_that_upgrade_at_once_take_turns(blank_url: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    upgrading = [forged.process(upgrade, blank_url, environment=os.environ, log=log) for _ in range(2)]
+    for process in upgrading:
+        await asyncio.to_thread(process.join, 60)
+    assert [process.exitcode for process in upgrading] == [0, 0], log.read_text()
     assert await _inspected(blank_url, _revision) == schema.HEAD
     assert await _inspected(blank_url, _difference) == []
 

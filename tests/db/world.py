@@ -58,7 +58,7 @@ Needs = Mapping[str, tuple[str, ...] | None]
 Draw = Mapping[str, StepSpec] | Needs
 
 few = settings(
-    max_examples=settings().max_examples * 15 // 100,
+    max_examples=max(4, settings().max_examples * 15 // 100),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
