@@ -25,6 +25,7 @@ from graphql import (
     is_list_type,
 )
 from graphql.type import GraphQLInterfaceType, get_nullable_type
+from graphql.validation.rules import overlapping_fields_can_be_merged
 from strawberry.extensions import max_aliases, query_depth_limiter
 
 from db import logs, paging
@@ -33,7 +34,10 @@ from graph.paging import DEFAULT
 DEPTH, TOKENS, ALIASES, COST = 15, 5_000, 100, 250_000
 REMEMBERED_CHARACTERS = 8 << 10
 """Longer documents are parsed, judged and planned each time: one takes up to a hundred bytes of memory a character."""
+COMPARED = 20_000
+"""How much may be compared where fields of one name must be merged: each with each; 40 ms at most, a thousand is much."""
 _LIST = 10
+overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = COMPARED
 
 
 def is_remembered(text: str, name: str | None = None) -> bool:

@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 _REFUSED = (CannotGetOperationTypeError, InvalidOperationTypeError)
 """What strawberry raises for a document without the operation that was asked for."""
 
+_ABORTED = "Validation aborted."
+"""What graphql-core says, and no more, of a document whose validation has cost what it may (cost.COMPARED)."""
+
 
 @strawberry.enum(description="Why a request was refused or failed.")
 class ErrorCode(Enum):
@@ -115,6 +118,9 @@ def masked(
         original = error.original_error
         if isinstance(original, DomainError):
             yield _like(error, str(original), {"code": original.code, "retryable": original.retryable})
+        elif error.message == _ABORTED:
+            message = "too much is to be compared before this can run: select each field once in its place"
+            yield _like(error, message, {"code": ErrorCode.LIMIT_EXCEEDED.value})
         elif original is None or isinstance(original, GraphQLError):
             extensions = {"code": ErrorCode.INVALID.value, **(error.extensions or {})}
             yield _like(error, error.message, extensions)

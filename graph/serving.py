@@ -17,8 +17,8 @@ import uvicorn
 from pydantic import ValidationError
 
 from db import schema
-from graph import wire
 from graph.app import close_home, create_app
+from graph.connections import Connection
 from graph.frames import Protocol
 from graph.settings import Settings
 
@@ -51,7 +51,7 @@ def serve(host: str, port: int) -> None:
             host=host,
             port=port,
             loop="uvloop",
-            http=wire.Protocol,
+            http=Connection,
             ws=Protocol,
             ws_per_message_deflate=False,
             ws_ping_interval=PING_SECONDS,

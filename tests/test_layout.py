@@ -48,7 +48,7 @@ PLUMBING = {
     "app", "serve", "serving", "supervising", "settings", "http", "guard", "content", "pages", "schema", "context",
     "credentials", "encoding", "errors", "paging", "cost", "live", "sharing", "topics", "pacing", "sockets", "sse",
     "events", "watching", "timeline", "nodes", "scalars", "frames",
-    "log_text", "archives", "export_formats", "literals", "wire",
+    "log_text", "archives", "export_formats", "literals", "wire", "connections",
     "functions", "execution", "leaves", "levels", "remembered", "surroundings", "sweeping", "enums", "variables",
 }  # fmt: skip
 

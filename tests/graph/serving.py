@@ -20,9 +20,10 @@ import httpx
 import uvicorn
 from sqlalchemy import Pool, event
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
-from graph import wire
 from graph.app import create_app
+from graph.connections import Connection
 from graph.frames import Protocol
 from graph.settings import Settings
 from graph.surroundings import Surroundings
@@ -213,7 +214,7 @@ async def serving(home: Path, database_url: str, **settings: Any) -> AsyncIterat
             token = (home / "token").read_text().strip()
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             async with (
-                _listening(app, listener),
+                listening(app, listener),
                 httpx.AsyncClient(transport=transport, base_url=url) as http,
                 Client(url, token) as client,
             ):
@@ -261,11 +262,14 @@ class _Uvicorn(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: Starlette, listener: socket.socket) -> AsyncIterator[None]:
+async def listening(
+    app: ASGIApp, listener: socket.socket, http: type[asyncio.Protocol] = Connection
+) -> AsyncIterator[None]:
+    """uvicorn, serving an application at a socket."""
     config = uvicorn.Config(
         app,
         lifespan="off",
-        http=wire.Protocol,
+        http=http,
         ws=Protocol,
         ws_per_message_deflate=False,
         log_config=None,

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
+from graphql import get_introspection_query
+from graphql.validation.rules import overlapping_fields_can_be_merged
 from websockets import ConnectionClosed
 
 from graph import cost
@@ -55,6 +58,30 @@ async def test_every_event_of_a_subscription_is_bounded_by_itself(
         told = [event(text) for text in await rest(socket)]
     lines = [line["text"] for one in told for line in one.get("lines", [])]
     assert lines == [str(n) for n in range(40)]
+
+
+REPEATED = {
+    "introspection": '__type(name: "Run") { name } ' * 450,
+    "fields": "viewer { kind } " * 1200,
+    "fragments": "... on Query { viewer { kind } } " * 500,
+    "lists": "runs(first: 1) { nodes { " + "jobs { outputs { name } } " * 600 + "} }",
+    "arguments": "".join(f'__type(name: "R{number}") {{ name }} ' for number in range(450)),
+}
+
+
+@pytest.mark.parametrize("selected", REPEATED.values(), ids=REPEATED)
+async def test_what_is_selected_over_and_over_holds_nobody_up(server: Server, selected: str) -> None:
+    began = time.thread_time()
+    assert "LIMIT_EXCEEDED" in await codes(server, f"{{ {selected} }}")
+    assert time.thread_time() - began < 0.5
+
+
+async def test_what_the_explorer_asks_is_far_from_the_limit(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlapping_fields_can_be_merged, "MAX_COMPLEXITY_BUDGET", cost.COMPARED // 10)
+    asked = get_introspection_query(descriptions=True, specified_by_url=True, input_value_deprecation=True)
+    assert await codes(server, asked) == []
 
 
 async def test_nobody_is_read_only_as_much_as_an_introspection_takes(server: Server) -> None:
