@@ -35,7 +35,7 @@ DEPTH, TOKENS, ALIASES, COST = 15, 5_000, 100, 250_000
 REMEMBERED_CHARACTERS = 8 << 10
 """Longer documents are parsed, judged and planned each time: one takes up to a hundred bytes of memory a character."""
 COMPARED = 20_000
-"""How much may be compared where fields of one name must be merged: each with each; 40 ms at most, a thousand is much."""
+"""How much may be compared where fields of one name are to be merged: 40 ms at most; a thousand is much."""
 _LIST = 10
 overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = COMPARED
 

@@ -1,6 +1,10 @@
 """Finding lines in a job's log: the conditions as the API takes them, and a search that leaves the loop alone."""
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import strawberry
 
@@ -14,7 +18,11 @@ from graph.context import Context
 from graph.logs import LogStream
 from graph.scalars import Int64
 
+T = TypeVar("T")
+
 _MOST_RANKS = 1000
+AT_ONCE = 2
+_threads = ThreadPoolExecutor(AT_ONCE, "search")
 
 
 @strawberry.input(description="Which lines: those for which every condition that is given holds.")
@@ -71,5 +79,10 @@ async def search(context: Context, job_id: bytes, conditions: Wanted, page: Page
     while not going.done:
         async with context.database.read() as session:
             batches, more = await searching.chunks(session, job_id, going)
-        await asyncio.to_thread(going.add, batches, more=more)
+        await aside(partial(going.add, batches, more=more))
     return going.slice()
+
+
+async def aside(sift: Callable[[], T]) -> T:
+    """What comes of a sifting of lines, done in a thread for that: files and modules do not wait for patterns."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, sift)

@@ -4,10 +4,10 @@ GET /jobs/{id}/log, under the API's permissions. It is read a few chunks at a ti
 so that neither a long log nor a slow client costs memory.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -21,7 +21,7 @@ from db.paging import Page
 from db.viewers import Viewer
 from graph import nodes
 from graph.content import PRIVATE, Streamed, guarded
-from graph.log_search import LogFilter, wanted
+from graph.log_search import LogFilter, aside, wanted
 from graph.logs import LogStream
 from graph.scalars import Int64
 from graph.surroundings import Surroundings
@@ -66,7 +66,7 @@ async def _lines(
             batches, more = await log_search.stretch(session, job_id, conditions, _ALL, at, gaps=True)
         for batch in batches:
             at = batch.seq
-            if text := await asyncio.to_thread(_text, batch, conditions, times=times, ranks=ranks):
+            if text := await aside(partial(_text, batch, conditions, times=times, ranks=ranks)):
                 yield text
 
 

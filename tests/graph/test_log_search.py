@@ -1,9 +1,12 @@
 """Searching a job's log through the API, and the whole of it as text."""
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
 
+from graph import log_search
 from tests.graph.serving import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -128,3 +131,25 @@ async def test_a_log_is_for_who_may_see_its_job(server: Server) -> None:
     assert (await server.http.get(f"/jobs/{job}/log")).status_code == 401
     assert (await _text(server, "job_" + "0" * 26)).status_code == 404
     assert (await _text(server, "nonsense")).status_code in (404, 422)
+
+
+async def test_searches_that_take_long_hold_up_nothing_else(server: Server) -> None:
+    job = await _job(server)
+    begun, over = threading.Semaphore(0), threading.Event()
+
+    def takes_long() -> bool:
+        begun.release()
+        return over.wait(60)
+
+    searches = [asyncio.create_task(log_search.aside(takes_long)) for _ in range(40)]
+    try:
+        for _ in range(log_search.AT_ONCE):
+            await asyncio.to_thread(begun.acquire)
+        file = await server.upload("beside")
+        assert (await server.get(f"/files/{file}")).content == b"content"
+        asked = asyncio.create_task(_texts(server, job, contains="loss"))
+        await asyncio.to_thread(lambda: None)
+        assert not begun.acquire(blocking=False) and not asked.done(), "no more than so many at once"
+    finally:
+        over.set()
+    assert all(await asyncio.gather(*searches)) and await asked == ["loss 0.5"]
