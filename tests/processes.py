@@ -6,6 +6,7 @@ one life to the next, so that whoever watches it finds it again. Its log goes to
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 import time
@@ -92,30 +93,36 @@ class Server:
 
     def kill(self) -> None:
         """End it, and it alone, as a power cut would: it learns nothing of it."""
-        self._end(BaseProcess.kill)
+        self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
         """Have it stand still, as a paused machine would: it learns nothing of it."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        self._send(self._process, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Have it go on as if no time had passed."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
+            self._send(self._process, signal.SIGCONT)
 
     def stop(self) -> int:
         """Ask it to end; its exit code."""
-        return self._end(BaseProcess.terminate)
+        return self._end(signal.SIGTERM)
 
-    def _end(self, end: Callable[[BaseProcess], None]) -> int:
+    def _end(self, number: signal.Signals) -> int:
         process, self._process = self._process, None
         if process is None:
             return 0
-        end(process)
+        self._send(process, number)
         process.join(SECONDS)
         assert process.exitcode is not None, f"the server does not end:\n{self.told()}"
         return process.exitcode
+
+    @staticmethod
+    def _send(process: BaseProcess, number: signal.Signals) -> None:
+        assert process.pid is not None
+        if process.exitcode is None:
+            os.kill(process.pid, number)
 
     def told(self) -> str:
         """The last of what it logged."""
