@@ -4,6 +4,7 @@ Every mistake is found here, at once. What comes out is frozen: function version
 defaults, resources and limits of each job. starts.py inserts it.
 """
 
+import enum
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,13 @@ from db.viewers import Viewer
 PRIORITIES = range(-1000, 1001)
 
 
+class IfBusy(enum.Enum):
+    """What to do with a run that would have to wait (vacancies.py)."""
+
+    QUEUE = "QUEUE"
+    REJECT = "REJECT"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartSpec(Request):
     """A request of one start. Without `revision_id` it is of the pipeline's latest revision."""
@@ -51,6 +59,7 @@ class StartSpec(Request):
     parent_id: bytes | None = None
     based_on: bytes | None = None
     digest: bytes | None = None
+    if_busy: IfBusy = IfBusy.QUEUE
 
     def sha256(self) -> bytes:
         """The digest that tells a repeated request from another one under the same key.
@@ -82,6 +91,8 @@ class StartSpec(Request):
             content.append(["cache", False])
         if self.resources:
             content.append(["resources", *(each.document() for each in self.resources)])
+        if self.if_busy is not IfBusy.QUEUE:
+            content.append(["ifBusy", self.if_busy.value])
         return hashlib.sha256(json.dumps(content).encode()).digest()
 
 

@@ -27,9 +27,10 @@ from db import (
     runs,
     source_uses,
     texts,
+    vacancies,
 )
 from db.database import Session, Transaction
-from db.plans import StartSpec
+from db.plans import IfBusy, StartSpec
 from db.runs import Run, RunFile, RunTag
 from db.states import TERMINAL_JOB, RunState
 from db.viewers import Viewer
@@ -46,7 +47,8 @@ _INSERT_JOBS = insert(jobs.Job)
 async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
     """Start a run and return its id; the same key with the same input returns the run it started.
 
-    Raises NotFound, Invalid with every mistake, or Conflict for a key that was used for something else.
+    Raises NotFound, Invalid with every mistake, or Conflict for a key that was used for something else, and for a
+    run that would have to wait and was not to.
     """
     pipeline = await pipelines.hold(session, viewer, spec.pipeline_id)
     if spec.idempotency_key is not None:
@@ -77,6 +79,8 @@ async def start(session: Transaction, viewer: Viewer, spec: StartSpec) -> bytes:
     await dataset_uses.record(session, run_id, plan.datasets)
     await source_uses.record(session, run_id, plan.sources)
     await begin(session, head, run_id, plan.jobs, spec.fail_fast)
+    if spec.if_busy is IfBusy.REJECT:
+        await vacancies.require(session, run_id)
     return run_id
 
 

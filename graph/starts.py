@@ -5,13 +5,21 @@ from typing import Any
 
 import strawberry
 
-from db import bulk, families, runs, starts
+from db import bulk, families, plans, runs, starts
 from db.errors import DomainError
+from graph import enums
 from graph.context import Context, Info
 from graph.errors import UserError, refusing, told
 from graph.nodes import key
 from graph.requests import RequestInput, request_of
 from graph.runs import Run, load_runs
+
+enums.show(
+    plans.IfBusy,
+    "What to do with a run that would have to wait.",
+    QUEUE="Start it, and let it wait.",
+    REJECT="Refuse it with CONFLICT and the reason, and leave nothing of it.",
+)
 
 
 @strawberry.input(description="What to run, on what.")
@@ -24,6 +32,11 @@ class StartRunInput(RequestInput):
     )
     parent: strawberry.ID | None = strawberry.field(
         default=None, description="A run of the same project that this one is a part of."
+    )
+    if_busy: plans.IfBusy | None = strawberry.field(
+        default=None,
+        description="QUEUE when not given. What if none of its jobs could be launched now: for want of room, by a "
+        "limit, before its turn, without its module or a backend that answers.",
     )
 
 
@@ -159,6 +172,7 @@ def spec_of(context: Context, input: StartRunInput) -> starts.StartSpec:
         pipeline_id=key("pipeline", input.pipeline, "pipeline"),
         idempotency_key=input.idempotency_key,
         parent_id=None if input.parent is None else key("run", input.parent, "parent"),
+        if_busy=input.if_busy or plans.IfBusy.QUEUE,
         **request_of(context, input).asked(),
     )
 

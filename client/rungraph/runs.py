@@ -65,6 +65,13 @@ class State(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+class IfBusy(StrEnum):
+    """What to do with a run that would have to wait."""
+
+    QUEUE = "QUEUE"
+    REJECT = "REJECT"
+
+
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 RunIds = Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs' ids.")]
 
@@ -86,6 +93,9 @@ def start_(
     fail_fast: requests.FailFast = False,
     parent: Annotated[str, typer.Option(metavar="RUN", help="The run that it is a part of.")] = "",
     no_cache: requests.NoCache = False,
+    if_busy: Annotated[
+        IfBusy, typer.Option(case_sensitive=False, help="What to do with a run that would have to wait.")
+    ] = IfBusy.QUEUE,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it would do; exits with 1 if it could not.")
     ] = False,
@@ -99,6 +109,7 @@ def start_(
             "pipeline": (await pipelines.get(client, pipeline))["id"],
             **await given.inputs(client, output),
             **({"parent": parent} if parent else {}),
+            **({"ifBusy": "REJECT"} if if_busy is IfBusy.REJECT else {}),
         }
         if dry_run:
             return await forecasts.show(

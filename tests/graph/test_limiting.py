@@ -60,3 +60,18 @@ async def test_what_is_wrong_with_a_limit_is_told(server: Server) -> None:
     assert await refused(jobs=1, project=project, allProjects=True) == [("INVALID", ["input", "project"])]
     gone = await server.change("removeLimit", "id", id="limit_nonsense")
     assert [error["code"] for error in gone["errors"]] == ["NOT_FOUND"]
+
+
+async def test_a_start_that_must_not_wait_is_refused_while_there_is_no_room(serve: Serve) -> None:
+    async with serve(slots=1) as server:
+        pipeline = await server.pipeline({"f": SLEEPS})
+        first = await server.start(pipeline, ifBusy="REJECT")
+        await server.until(first["id"], "RunChanged", runState="RUNNING")
+        refused = await server.change("startRun", "run { id }", pipeline=pipeline, ifBusy="REJECT")
+        (error,) = refused["errors"]
+        assert (refused["run"], error["code"], error["path"]) == (None, "CONFLICT", ["input", "ifBusy"])
+        assert "1 jobs run there" in error["message"]
+        runs = "{ runs(first: 10) { nodes { id } } }"
+        assert (await server.ask(runs))["nodes"] == [{"id": first["id"]}]
+        await server.change("cancelRun", "run { id }", id=first["id"], graceSeconds=0)
+        await server.finish(first["id"])
