@@ -30,7 +30,7 @@ from db import backends, ids, leases, projects, schema, users
 from db.bus import Bus
 from db.database import Database
 from db.ingest import Ingest
-from graph import content, exports, log_text, pages
+from graph import carrying, content, exports, log_text, pages
 from graph.credentials import Credentials, keep
 from graph.encoding import fault
 from graph.errors import ErrorCode
@@ -39,7 +39,7 @@ from graph.http import Endpoint
 from graph.live import Hub
 from graph.schema import build, sdl
 from graph.settings import Settings
-from graph.supervising import backends_of, supervise
+from graph.supervising import backends_of, brought, supervise
 from graph.surroundings import Surroundings
 
 log = structlog.get_logger(__name__)
@@ -54,8 +54,12 @@ def create_app(settings: Settings, *, url: str, hosts: frozenset[str] = frozense
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.around = await _open(stack, settings, url)
-            app.state.endpoint = Endpoint(build(), app.state.around)
+            around = app.state.around = await _open(stack, settings, url)
+            endpoint = app.state.endpoint = Endpoint(build(), around)
+            if settings.jobs_listen:
+                store, client = settings.home / "modules", brought(settings)
+                listener = carrying.listening(settings.jobs_listen, endpoint, around, store, client)
+                await stack.enter_async_context(listener)
             yield
 
     middleware = [Middleware(Guard, hosts=hosts), Middleware(_Straight)]

@@ -17,7 +17,7 @@ from graph.encoding import fault
 from graph.errors import ErrorCode
 from graph.surroundings import Surroundings
 
-_STATUS = {
+STATUS = {
     "FORBIDDEN": 403,
     "NOT_FOUND": 404,
     "INVALID": 422,
@@ -25,6 +25,7 @@ _STATUS = {
     "LIMIT_EXCEEDED": 413,
     "UNAVAILABLE": 503,
 }
+"""What refusals have for a status over plain HTTP."""
 
 
 PRIVATE = {
@@ -59,7 +60,7 @@ def guarded(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
         try:
             return await answer(request, around, viewer)
         except DomainError as error:
-            return fault(_STATUS[error.code], ErrorCode(error.code), str(error))
+            return fault(STATUS[error.code], ErrorCode(error.code), str(error))
 
     return endpoint
 

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     public_url: str = Field(default="", description="how browsers reach the server, behind a proxy")
     allowed_hosts: list[str] = Field(default=[], description="more names the server answers to")
     allowed_origins: list[str] = Field(default=[], description="more origins whose pages may connect")
+    jobs_listen: str = Field(default="", description="host:port at which jobs elsewhere fetch and report")
     slots: int = Field(default_factory=_slots, ge=1, description="jobs' workers at once on this machine")
     cpus: float = Field(default_factory=_cores, gt=0, description="cores that jobs may ask for together")
     memory_bytes: int = Field(default_factory=_memory_bytes, gt=0, description="memory for jobs together")
@@ -67,6 +68,14 @@ class Settings(BaseSettings):
     def _known(cls, value: str) -> str:
         if value and not value.startswith(("sqlite:", "postgresql:")):
             raise ValueError("must begin with sqlite: or postgresql:")
+        return value
+
+    @field_validator("jobs_listen")
+    @classmethod
+    def _listened(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if value and not (host and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError("must be host:port, as in 0.0.0.0:8001")
         return value
 
     @field_validator("broadcast_url")

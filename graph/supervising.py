@@ -21,6 +21,12 @@ from graph.settings import Settings
 LOCAL = "local"
 """What the one backend is called where nothing is configured."""
 
+FETCHING = frozenset({"kubernetes"})
+"""The kinds whose jobs fetch what they are given."""
+_UNREACHED = """\
+rungraph: jobs of the backend {name} ({kind}) fetch their files from this server: say where it listens for them
+rungraph: by RUNGRAPH_JOBS_LISTEN (0.0.0.0:8001), and by `url` of the backend how they reach it there"""
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -43,10 +49,14 @@ def backends_of(settings: Settings) -> list[Made]:
         alone = Declared(LOCAL, "local", Caps(), {})
         return [Made(alone, make(alone))]
     try:
-        return [Made(declared, adapter) for declared, adapter in read(settings.config, make)]
+        found = [Made(declared, adapter) for declared, adapter in read(settings.config, make)]
     except ConfigInvalid as error:
         told = "\n".join(f"rungraph: {problem}" for problem in error.problems)
         raise SystemExit(f"rungraph: RUNGRAPH_CONFIG cannot be used:\n{told}") from error
+    for made in found:
+        if made.declared.kind in FETCHING and not (settings.jobs_listen and made.declared.url):
+            raise SystemExit(_UNREACHED.format(name=made.declared.name, kind=made.declared.kind))
+    return found
 
 
 def _home(settings: Settings, declared: Declared) -> Path:
@@ -87,7 +97,7 @@ def supervise(
         store=settings.home / "modules",
         environment=_environment(declared.url or url, credentials),
         vault=vault,
-        client=_client(settings.home / LOCAL / "client"),
+        client=brought(settings),
         fetching=fetching,
     )
 
@@ -107,9 +117,9 @@ def _environment(url: str, credentials: Credentials) -> Callable[[claims.Launch]
     return environment
 
 
-def _client(folder: Path) -> Path | None:
-    """What lets jobs import `rungraph`; nothing where the server runs without the client."""
+def brought(settings: Settings) -> Path | None:
+    """A folder that lets jobs import `rungraph`; nothing where the server runs without the client."""
     found = importlib.util.find_spec("rungraph")
     if found is None or found.origin is None:
         return None
-    return bring(Path(found.origin).parent, folder)
+    return bring(Path(found.origin).parent, settings.home / LOCAL / "client")

@@ -16,14 +16,16 @@ from typing import Any
 
 import structlog
 
-from backends import attempts, base, folders, frames, options
+from backends import attempts, base, frames, options, pythons
 from backends.kubernetes import ends, listing, nodes, pods
+from backends.kubernetes.building import Builder
 from backends.kubernetes.cluster import Cluster, Refused
 from backends.kubernetes.companions import Companion
 from backends.kubernetes.followed import Hands
 from backends.kubernetes.following import Following
 from backends.kubernetes.options import KubernetesOptions
 from backends.kubernetes.pods import Image
+from backends.kubernetes.taken import Taken
 
 log = structlog.get_logger(__name__)
 
@@ -44,13 +46,13 @@ class Kubernetes:
 
     def __init__(self, home: Path, options: KubernetesOptions) -> None:
         self._home = home.absolute()
-        self._staged = self._home / "staged"
         self._options = options
         self._cluster = Cluster(options.kubeconfig, options.context, options.namespace)
+        self._builder = Builder(options) if options.builder is not None else None
         self._keys: dict[str, str] = {}
         self._launched: dict[str, base.Handle] = {}
         self._following: Following | None = None
-        self._staging: dict[str, asyncio.Lock] = {}
+        self._taken = Taken(self._home, self._companion, self._pod)
 
     @property
     def capabilities(self) -> base.Capabilities:
@@ -64,8 +66,7 @@ class Kubernetes:
 
     async def open(self) -> None:
         try:
-            self._staged.mkdir(parents=True, exist_ok=True)
-            (self._home / "new").mkdir(exist_ok=True)
+            self._taken.open()
         except OSError as error:
             raise base.BackendUnavailable(f"{self._home} cannot be used: {error}") from error
         await self._cluster.open()
@@ -82,14 +83,18 @@ class Kubernetes:
         return nodes.capacity(found["items"], template.get("nodeSelector") or {}, self._options.gpu_resource)
 
     async def prepare(self, spec: base.PrepareSpec, log: Callable[[str], Awaitable[None]]) -> str:
-        if spec.requirements:
+        if self._builder is not None:
+            return (await self._builder.prepare(spec, log)).prepared
+        if spec.requirements or spec.dockerfile:
+            what = "Python requirements" if spec.requirements else "a Dockerfile"
             raise base.PreparationFailed(
-                "it states Python requirements, and this backend has no `builder` to make an image of them"
+                f"the module has {what}, and this backend has no `builder` to make an image of them"
             )
-        return Image(self._options.image).name
+        return spec.image or pythons.image(self._options.image, spec.python)
 
     async def discard(self, prepared: str) -> None:
-        """Images that this backend has not built are not its to remove."""
+        if self._builder is not None and prepared:
+            await self._builder.discard(Image.of(prepared, ""))
 
     async def launch(self, spec: base.JobSpec) -> base.Handle:
         _check(spec)
@@ -118,7 +123,7 @@ class Kubernetes:
             raise RuntimeError("this adapter is watched already")
         hands = Hands(
             companion=self._companion,
-            stage=self._stage,
+            stage=self._taken.take,
             withdraw=self._withdraw,
             patience=ends.Patience(image_seconds=self._options.image_seconds),
             gang_seconds=self._options.gang_seconds,
@@ -130,7 +135,7 @@ class Kubernetes:
                 following.add(handle)
             for handle in self._launched.values():
                 following.add(handle, launched_here=True)
-            changes = listing.follow(self._cluster, f"{pods.LABEL_INSTANCE}={self._options.instance}")
+            changes = listing.follow(self._cluster, f"{pods.LABEL_OWNER}={self._options.owner}")
             async with contextlib.aclosing(following.observations(changes)) as observations:
                 async for observation in observations:
                     if isinstance(observation, base.Ended):
@@ -163,10 +168,10 @@ class Kubernetes:
             await (await self._companion(handle, rank)).stored(offset)
 
     async def outputs(self, handle: base.Handle) -> Path:
-        return await self._folder(handle, "output")
+        return await self._taken.folder(handle, "output")
 
     async def spool(self, handle: base.Handle) -> Path:
-        return await self._folder(handle, "spool")
+        return await self._taken.folder(handle, "spool")
 
     async def stop(self, handle: base.Handle, grace_seconds: float) -> None:
         await asyncio.gather(*(self._stop(handle, rank, grace_seconds) for rank in range(handle["workers"])))
@@ -190,11 +195,10 @@ class Kubernetes:
                 body={"propagationPolicy": "Background", **_only(handle)},
             )
         self._keys.pop(name, None)
-        self._staging.pop(name, None)
-        await asyncio.to_thread(folders.discard, self._staged / name)
+        await self._taken.discard(name)
 
     async def held(self) -> Sequence[base.Handle]:
-        query = [("labelSelector", f"{pods.LABEL_INSTANCE}={self._options.instance}")]
+        query = [("labelSelector", f"{pods.LABEL_OWNER}={self._options.owner}")]
         found = await self._refusable(
             self._cluster.json("GET", self._cluster.path("secrets"), query=query, headers=_METADATA_LIST)
         )
@@ -204,6 +208,8 @@ class Kubernetes:
         if self._following is not None:
             self._following.close()
         await self._cluster.close()
+        if self._builder is not None:
+            await self._builder.close()
 
     async def _intend(self, spec: base.JobSpec, image: Image) -> tuple[str, bool]:
         """The uid of the attempt's Secret, made now or found; and whether its pods have all been made."""
@@ -295,7 +301,7 @@ class Kubernetes:
         with contextlib.suppress(base.BackendUnavailable, Refused):
             await (await self._companion(handle, rank)).release()
         with _missing():
-            unseen = {"finalizers": None, "labels": {pods.LABEL_INSTANCE: None}}
+            unseen = {"finalizers": None, "labels": {pods.LABEL_OWNER: None}}
             await self._cluster.patch(path, {"metadata": unseen})
             await self._cluster.json("DELETE", path, body={"gracePeriodSeconds": 1})
 
@@ -303,53 +309,6 @@ class Kubernetes:
         if not self._options.service:
             return address
         return pods.host_name(str(handle["name"]), self._cluster.namespace, rank)
-
-    async def _stage(self, handle: base.Handle) -> bool:
-        """Bring what an attempt leaves to this host, all of it or nothing; False when a pod of it is gone."""
-        name = str(handle["name"])
-        async with self._staging.setdefault(name, asyncio.Lock()):
-            final = self._staged / name
-            if final.is_dir():
-                return True
-            new = self._home / "new" / f"{name}.{secrets.token_hex(4)}"
-            for folder in ("output", "spool"):
-                (new / folder).mkdir(parents=True)
-            try:
-                for rank in range(handle["workers"]):
-                    if not await self._take(handle, rank, new):
-                        return False
-                new.rename(final)
-            finally:
-                await asyncio.to_thread(folders.discard, new)
-            return True
-
-    async def _take(self, handle: base.Handle, rank: int, into: Path) -> bool:
-        try:
-            companion = await self._companion(handle, rank)
-            for folder in ("output", "spool"):
-                await companion.folder(folder, into / folder)
-        except Refused as error:
-            if error.status == 404:
-                return False
-            raise base.BackendUnavailable(f"outputs cannot be taken: {error}") from error
-        except base.BackendUnavailable:
-            pod = await self._pod(handle, rank)
-            if pod is None or not ends.is_running(pod, "courier"):
-                return False
-            raise
-        return True
-
-    async def _folder(self, handle: base.Handle, name: str) -> Path:
-        """What was taken; of an attempt whose pods are gone, an empty folder."""
-        final = self._staged / str(handle["name"])
-        if not final.is_dir() and not await self._stage(handle):
-            return await asyncio.to_thread(self._empty, name)
-        return final / name
-
-    def _empty(self, name: str) -> Path:
-        folder = self._home / "nothing" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
 
 
 def _check(spec: base.JobSpec) -> None:

@@ -22,6 +22,12 @@ def _matching(pattern: re.Pattern[str], words: str) -> Callable[[Any], str]:
     return read
 
 
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"must be a mapping of names to values, not {texts.shown(value)}")
+    return tuple((name, str(one)) for name, one in value.items())
+
+
 _name = _matching(_NAME, "a name of lower-case letters, digits and inner hyphens, at most 63")
 
 
@@ -29,15 +35,16 @@ _name = _matching(_NAME, "a name of lower-case letters, digits and inner hyphens
 class KubernetesOptions:
     """Options of `kind: kubernetes`. Without a kubeconfig it is the cluster that the server itself runs in.
 
-    `instance` tells servers apart that share a namespace. `image` is what modules run in that name none; `user`
-    is whom pods run as. A gang that is not whole after `gang_seconds` is withdrawn; an image that cannot be had
-    ends the job after `image_seconds`. `service` gives gangs a headless Service, for clusters with a DNS.
+    `owner` tells servers apart that share a namespace; replicas of one server say the same. `image` is what modules
+    run in that name none; `user` is whom pods run as. A gang that is not whole after `gang_seconds` is withdrawn; an
+    image that cannot be had ends the job after `image_seconds`. `builder` is a Docker engine that makes images,
+    `registry` where it pushes them. `service` gives gangs a headless Service, for clusters with a DNS.
     """
 
+    owner: str = options.option(read=_matching(_LABEL, "the value of a label"))
     kubeconfig: str | None = None
     context: str | None = None
     namespace: str | None = options.option(None, read=_name)
-    instance: str = options.option("rungraph", read=_matching(_LABEL, "the value of a label"))
     image: str = "python:3.11-slim"
     courier_image: str = "python:3.11-slim"
     courier_port: int = options.option(41571, least=1024, most=65535)
@@ -51,5 +58,8 @@ class KubernetesOptions:
     gpu_resource: str = "nvidia.com/gpu"
     usage_seconds: float = options.option(10.0, least=0, most=3600)
     builder: str | None = None
+    build_network: str | None = None
+    build_arguments: tuple[tuple[str, str], ...] = options.option((), read=_pairs)
     registry: str | None = None
+    registry_login: tuple[tuple[str, str], ...] = options.option((), read=_pairs)
     pod: Mapping[str, Any] | None = options.option(None, read=template.read)

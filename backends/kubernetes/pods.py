@@ -16,7 +16,7 @@ from backends import attempts, backlog, base
 from backends.kubernetes import template
 from backends.kubernetes.options import KubernetesOptions
 
-LABEL_INSTANCE = f"{template.PREFIX}instance"
+LABEL_OWNER = f"{template.PREFIX}owner"
 LABEL_NAME = f"{template.PREFIX}name"
 LABEL_RANK = f"{template.PREFIX}rank"
 LAUNCHED = f"{template.PREFIX}launched"
@@ -123,7 +123,7 @@ def _start(spec: base.JobSpec, image: Image) -> str:
 def labels(spec: base.JobSpec, options: KubernetesOptions) -> dict[str, str]:
     """What finds everything of an attempt, and tells people whose it is."""
     told = {f"{template.PREFIX}{name}": value for name, value in spec.labels.items()}
-    return {**told, LABEL_INSTANCE: options.instance, LABEL_NAME: spec.name}
+    return {**told, LABEL_OWNER: options.owner, LABEL_NAME: spec.name}
 
 
 def owner(name: str, uid: str) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def service(spec: base.JobSpec, options: KubernetesOptions, uid: str) -> dict[st
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {LABEL_INSTANCE: options.instance, LABEL_NAME: spec.name},
+            "selector": {LABEL_OWNER: options.owner, LABEL_NAME: spec.name},
         },
     }
 

@@ -96,7 +96,7 @@ async def stand(folder: Path, **more: Any) -> AsyncIterator[KubernetesGround]:
     source = folder / "source"
     source.mkdir()
     numbers = itertools.count()
-    options = KubernetesOptions(kubeconfig=config, namespace=namespace, **more)
+    options = KubernetesOptions(owner="tests", kubeconfig=config, namespace=namespace, **more)
     await cluster.json("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
     try:
         async with _listening(await _own_address(cluster)) as listener:

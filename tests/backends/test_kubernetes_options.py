@@ -15,12 +15,16 @@ SPEC = JobSpec("job-0", ("python", "main.py"), Path("x"), prepared="", input_doc
 
 
 def made(given: dict[str, Any], spec: JobSpec = SPEC) -> dict[str, Any]:
-    return pods.pod(spec, options.parse(KubernetesOptions, given), Image("job:1"), "uid", 0)
+    return pods.pod(
+        spec, options.parse(KubernetesOptions, {"owner": "me", **given}), Image("job:1"), "uid", 0
+    )
 
 
 @pytest.mark.parametrize(
     ("given", "option", "words"),
     [
+        ({"owner": None}, "owner", "must be given"),
+        ({"owner": "no/label"}, "owner", "must be the value of a label"),
         ({"namespase": "x"}, "namespase", "did you mean 'namespace'"),
         ({"namespace": "No_Such"}, "namespace", "must be a name of lower-case letters"),
         ({"user": -1}, "user", "must be from 0 to"),
@@ -55,7 +59,7 @@ def made(given: dict[str, Any], spec: JobSpec = SPEC) -> dict[str, Any]:
 )
 def test_a_mistake_is_named_with_its_rule(given: dict[str, Any], option: str, words: str) -> None:
     with pytest.raises(BadOptions) as caught:
-        options.parse(KubernetesOptions, given)
+        options.parse(KubernetesOptions, {"owner": "me", **given})
     assert caught.value.option == option
     assert words in str(caught.value)
 
@@ -119,7 +123,7 @@ def test_a_description_that_no_secret_holds_is_rejected() -> None:
     noise = random.Random(1).randbytes(1 << 20)
     spec = JobSpec("job-0", ("x",), Path("x"), prepared="", input_document=noise)
     with pytest.raises(base.LaunchRejected, match="more than the 1048576 of a Secret"):
-        pods.secret(spec, KubernetesOptions(), Image("job:1"), "key")
+        pods.secret(spec, KubernetesOptions("me"), Image("job:1"), "key")
 
 
 def test_an_image_without_a_command_runs_its_own_in_its_own_folder() -> None:
@@ -129,4 +133,4 @@ def test_an_image_without_a_command_runs_its_own_in_its_own_folder() -> None:
     assert Image.of("", "other") == Image("other")
     bare = JobSpec("job-0", (), Path("x"), prepared=image.prepared, input_document=b"{}")
     with pytest.raises(base.LaunchRejected, match="says no command"):
-        pods.secret(bare, KubernetesOptions(), Image("app:1"), "key")
+        pods.secret(bare, KubernetesOptions("me"), Image("app:1"), "key")

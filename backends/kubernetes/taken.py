@@ -1,0 +1,90 @@
+"""What attempts left, taken out of their pods onto this host: whole under the attempt's name, or not there.
+
+<home>/staged/<attempt>/   output and spool, of all its workers
+<home>/new/                folders being filled; one rename makes a taken one of them
+<home>/nothing/            what is given of attempts whose pods are gone
+"""
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from backends import base, folders
+from backends.kubernetes import ends
+from backends.kubernetes.cluster import Refused
+from backends.kubernetes.companions import Companion
+
+_FOLDERS = ("output", "spool")
+
+
+class Taken:
+    """The folders below one home."""
+
+    def __init__(
+        self,
+        home: Path,
+        companion: Callable[[base.Handle, int], Awaitable[Companion]],
+        pod: Callable[[base.Handle, int], Awaitable[Mapping[str, Any] | None]],
+    ) -> None:
+        self._home = home
+        self._companion = companion
+        self._pod = pod
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    def open(self) -> None:
+        """Make the folders, and free what a crash left half taken."""
+        for name in ("staged", "new", "nothing"):
+            (self._home / name).mkdir(parents=True, exist_ok=True)
+        for name in _FOLDERS:
+            (self._home / "nothing" / name).mkdir(exist_ok=True)
+        for each in (self._home / "new").iterdir():
+            shutil.rmtree(each, ignore_errors=True)
+
+    async def take(self, handle: base.Handle) -> bool:
+        """Take all of it, or nothing; False when a pod of it is gone. Raises BackendUnavailable."""
+        name = str(handle["name"])
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            final = self._home / "staged" / name
+            if final.is_dir():
+                return True
+            new = self._home / "new" / f"{name}.{secrets.token_hex(4)}"
+            for folder in _FOLDERS:
+                (new / folder).mkdir(parents=True)
+            try:
+                for rank in range(handle["workers"]):
+                    if not await self._take(handle, rank, new):
+                        return False
+                new.rename(final)
+            finally:
+                await asyncio.to_thread(folders.discard, new)
+            return True
+
+    async def folder(self, handle: base.Handle, name: str) -> Path:
+        """What was taken, now if need be; of an attempt whose pods are gone, an empty folder."""
+        if await self.take(handle):
+            return self._home / "staged" / str(handle["name"]) / name
+        return self._home / "nothing" / name
+
+    async def discard(self, name: str) -> None:
+        """Free what was taken of an attempt."""
+        self._locks.pop(name, None)
+        await asyncio.to_thread(folders.discard, self._home / "staged" / name)
+
+    async def _take(self, handle: base.Handle, rank: int, into: Path) -> bool:
+        try:
+            companion = await self._companion(handle, rank)
+            for folder in _FOLDERS:
+                await companion.folder(folder, into / folder)
+        except Refused as error:
+            if error.status == 404:
+                return False
+            raise base.BackendUnavailable(f"outputs cannot be taken: {error}") from error
+        except base.BackendUnavailable:
+            pod = await self._pod(handle, rank)
+            if pod is None or not ends.is_running(pod, "courier"):
+                return False
+            raise
+        return True
