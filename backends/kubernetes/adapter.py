@@ -20,7 +20,7 @@ from backends import attempts, base, frames, options, pythons
 from backends.kubernetes import ends, listing, nodes, pods
 from backends.kubernetes.building import Builder
 from backends.kubernetes.cluster import Cluster, Refused
-from backends.kubernetes.companions import Companion
+from backends.kubernetes.companions import NOT_THERE, Companion
 from backends.kubernetes.followed import Hands
 from backends.kubernetes.following import Following
 from backends.kubernetes.options import KubernetesOptions
@@ -153,7 +153,7 @@ class Kubernetes:
             companion = await self._companion(handle, rank)
             data = await companion.frames(offset, max(limit_bytes, attempts.FRAME_BYTES_MAX))
         except Refused as error:
-            if error.status == 404:
+            if error.status in NOT_THERE:
                 return nothing
             raise base.BackendUnavailable(f"output cannot be read: {error}") from error
         except base.BackendUnavailable:
@@ -265,11 +265,7 @@ class Kubernetes:
         if state is not None and state.size <= offset and state.ended_us is not None:
             return False
         pod = await self._pod(handle, rank)
-        return (
-            pod is not None
-            and ends.is_running(pod, "courier")
-            and bool(ends.container(pod, "main").get("started"))
-        )
+        return pod is not None and ends.is_answering(pod) and bool(ends.container(pod, "main").get("started"))
 
     async def _stop(self, handle: base.Handle, rank: int, grace_seconds: float) -> None:
         pod = await self._pod(handle, rank)
@@ -283,7 +279,7 @@ class Kubernetes:
                     await companion.stop(grace_seconds)
                     return
             except Refused as error:
-                if error.status != 404:
+                if error.status not in NOT_THERE:
                     raise base.BackendUnavailable(f"it cannot be stopped: {error}") from error
         await self._withdraw(handle, rank, "it was stopped before it began")
 

@@ -14,6 +14,8 @@ from backends.kubernetes.cluster import PATIENCE, Cluster, reachable
 from backends.kubernetes.ends import State
 
 WAIT_SECONDS = 50
+NOT_THERE = (400, 404)
+"""What the API server's proxy says of a pod without an address yet, and of one that is gone."""
 _LONG = aiohttp.ClientTimeout(total=WAIT_SECONDS + 20.0, sock_connect=10.0)
 _ENDLESS = aiohttp.ClientTimeout(sock_connect=10.0, sock_read=120.0)
 

@@ -240,6 +240,13 @@ def is_running(pod: Pod, name: str) -> bool:
     return "running" in (container(pod, name).get("state") or {})
 
 
+def is_answering(pod: Pod, now: datetime | None = None) -> bool:
+    """Whether its courier runs, as far as its node has said, and its node still says anything."""
+    deleted = moment(pod["metadata"].get("deletionTimestamp"))
+    late = deleted is not None and ((now or datetime.now(UTC)) - deleted).total_seconds() > NODE_SECONDS
+    return is_running(pod, "courier") and not late
+
+
 def reason_of(pod: Pod) -> EndReason | None:
     """The pod's own reason, or its disruption's, in our words."""
     status = pod.get("status") or {}

@@ -15,7 +15,7 @@ from typing import Any
 from backends import base, folders
 from backends.kubernetes import ends
 from backends.kubernetes.cluster import Refused
-from backends.kubernetes.companions import Companion
+from backends.kubernetes.companions import NOT_THERE, Companion
 
 _FOLDERS = ("output", "spool")
 
@@ -79,12 +79,12 @@ class Taken:
             for folder in _FOLDERS:
                 await companion.folder(folder, into / folder)
         except Refused as error:
-            if error.status == 404:
+            if error.status in NOT_THERE:
                 return False
             raise base.BackendUnavailable(f"outputs cannot be taken: {error}") from error
         except base.BackendUnavailable:
             pod = await self._pod(handle, rank)
-            if pod is None or not ends.is_running(pod, "courier"):
+            if pod is None or not ends.is_answering(pod):
                 return False
             raise
         return True
