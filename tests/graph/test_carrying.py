@@ -1,0 +1,122 @@
+"""The listener for jobs elsewhere: what a job's token opens there, and that nothing else does."""
+
+import asyncio
+import io
+import json
+import socket
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from graph.settings import Settings
+from tests.graph.conftest import Serve
+from tests.graph.serving import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+WAITS = """
+import os, pathlib, time
+pathlib.Path({told!r}).write_text(os.environ['RUNGRAPH_TOKEN'])
+print('up', flush=True)
+while not pathlib.Path({told!r} + '.go').exists(): time.sleep(0.02)
+"""
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def door(serve: Serve, tmp_path: Path) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    async with (
+        serve(jobs_listen=address) as server,
+        httpx.AsyncClient(base_url=f"http://{address}") as client,
+    ):
+        yield server, client
+
+
+async def _running(server: Server, told: Path) -> tuple[Any, str]:
+    """A run whose one job has an input and waits, and the job's token."""
+    file = await server.upload("données.bin", b"0123456789" * 1000)
+    pipeline = await server.pipeline({"step": WAITS.format(told=str(told))})
+    run = await server.start(pipeline, files=[file])
+    await server.until(run["id"], "LinesAdded")
+    return run, told.read_text()
+
+
+async def test_a_job_fetches_what_it_is_given_while_it_runs(
+    door: tuple[Server, httpx.AsyncClient], tmp_path: Path
+) -> None:
+    server, client = door
+    told = tmp_path / "token"
+    run, token = await _running(server, told)
+    headers = {"Authorization": f"Bearer {token}"}
+
+    source = await client.get("/attempt/source.tar", headers=headers)
+    with tarfile.open(fileobj=io.BytesIO(source.content)) as tar:
+        names = tar.getnames()
+    assert "source/rungraph.yaml" in names
+    assert "client/rungraph/log.py" in names
+    assert names[-1] == "complete"
+
+    whole = await client.get("/attempt/inputs/données.bin", headers=headers)
+    assert whole.content == b"0123456789" * 1000
+    rest = await client.get("/attempt/inputs/données.bin", headers={**headers, "Range": "bytes=9995-"})
+    assert (rest.status_code, rest.content) == (206, b"56789")
+    assert (await client.get("/attempt/inputs/other", headers=headers)).status_code == 404
+    assert (await client.get("/attempt/inputs/../../token", headers=headers)).status_code == 404
+
+    viewer = await client.post("/graphql", json={"query": "{ viewer { kind } }"}, headers=headers)
+    assert viewer.json() == {"data": {"viewer": {"kind": "JOB"}}}
+
+    told.with_name("token.go").touch()
+    await server.finish(run["id"])
+    assert (await client.get("/attempt/source.tar", headers=headers)).status_code == 401
+
+
+async def test_no_other_token_opens_anything(door: tuple[Server, httpx.AsyncClient]) -> None:
+    server, client = door
+    for token in (server.client.token, "rg_j_attempt_x.y", "nobody"):
+        headers = {"Authorization": f"Bearer {token}"}
+        for answer in (
+            await client.get("/attempt/source.tar", headers=headers),
+            await client.post("/graphql", json={"query": "{ __typename }"}, headers=headers),
+            await client.get("/files/x", headers=headers),
+            await client.get("/", headers=headers),
+        ):
+            assert answer.status_code == 401, answer.text
+            assert json.loads(answer.text)["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+    assert (await client.get("/health")).json() == {"status": "ok"}
+
+
+async def test_a_report_without_a_length_is_refused(
+    door: tuple[Server, httpx.AsyncClient], tmp_path: Path
+) -> None:
+    server, client = door
+    told = tmp_path / "token"
+    run, token = await _running(server, told)
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"{"
+
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await client.post("/graphql", content=endless(), headers=headers)).status_code == 413
+    told.with_name("token.go").touch()
+    await server.finish(run["id"])
+
+
+@pytest.mark.parametrize("wrong", ["8001", "host:", ":8001", "host:99999", "host:http"])
+async def test_an_address_says_host_and_port(wrong: str) -> None:
+    with pytest.raises(ValueError, match="must be host:port"):
+        Settings(jobs_listen=wrong)
+
+
+async def test_an_address_that_is_taken_ends_the_start_in_words(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(SystemExit, match=f"cannot listen on {address}"):
+            async with asyncio.timeout(60), serve(jobs_listen=address):
+                pass
