@@ -54,7 +54,7 @@ class Builder:
             return made.name
         tag = made.id.removeprefix("sha256:")[:32]
         try:
-            await self._engine.json("POST", f"images/{made.id}/tag", repo=_FROZEN, tag=tag)
+            await self._engine.json("POST", f"images/{made.id}/tag", {"repo": _FROZEN, "tag": tag})
         except DockerError as error:
             raise BackendUnavailable(f"Docker: {error.message}") from error
         return f"{_FROZEN}:{tag}"
