@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 import structlog
 
 from backends.tenure import Lost, Tenure
+from backends.turning import LIGHT_BYTES
 from db import feeds
 from db.database import Database, Transaction
 
@@ -79,6 +80,7 @@ class Recorder:
                 report.done.set_result(result)
 
     async def _write(self, batch: Sequence[_Report]) -> list[Any]:
-        async with self._tenure.writing(self._database) as session:
+        much = sum(report.size for report in batch) > LIGHT_BYTES  # a flood's, of which many come
+        async with self._tenure.writing(self._database, aside=much) as session:
             await feeds.lock_all(session, sorted({report.feed_id for report in batch}))
             return [await report.write(session) for report in batch]

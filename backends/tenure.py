@@ -56,9 +56,9 @@ class Tenure:
         return self.left <= 0
 
     @asynccontextmanager
-    async def writing(self, database: Database) -> AsyncIterator[Transaction]:
+    async def writing(self, database: Database, *, aside: bool = False) -> AsyncIterator[Transaction]:
         """A transaction of the holder's; raises Lost where that is somebody else by now."""
-        async with database.begin() as session:
+        async with database.begin(aside=aside) as session:
             await self.hold(session)
             yield session
 
