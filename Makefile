@@ -42,13 +42,13 @@ test-slow: $(TOOLS) $(EXPLORER) ## the slow tests, and those by example with all
 	$(BIN)/pytest -m "(slow or hypothesis) and not docker and not kubernetes" --hypothesis-profile=whole
 
 test-docker: $(TOOLS) ## the tests with the Docker engine that DOCKER_HOST names
-	$(BIN)/pytest -m docker -n 2
+	$(BIN)/pytest -m "docker and not chaos" -n 2
 
 test-kubernetes: $(TOOLS) ## the tests with the disposable cluster that RUNGRAPH_TEST_KUBECONFIG leads to
-	$(BIN)/pytest -m kubernetes -n 2
+	$(BIN)/pytest -m "kubernetes and not chaos" -n 2
 
 chaos: $(TOOLS) ## servers and what they stand on are killed KILLS times while JOBS jobs run; prints a table
-	$(BIN)/pytest -m "chaos and not docker and not kubernetes" -n 0 tests/chaos --kills $(KILLS) --jobs $(JOBS)
+	$(BIN)/pytest -m chaos -n 0 tests/chaos --kills $(KILLS) --jobs $(JOBS)
 
 test-adapters: $(ADAPTERS)/stamp ## the adapters with the real training libraries, which it installs (1.4 GB)
 	RUNGRAPH_TEST_REQUIRE=adapters $(ADAPTERS)/bin/python -m pytest -n 2 tests/client/adapters

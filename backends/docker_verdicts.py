@@ -38,7 +38,7 @@ class State:
 
     @property
     def has_ended(self) -> bool:
-        return self.status in ("exited", "dead", "removing") or self.was_refused
+        return self.status == "exited" or self.was_refused
 
     @property
     def was_refused(self) -> bool:
@@ -51,8 +51,11 @@ class State:
 
 
 def read(found: Mapping[str, Any] | None) -> State | None:
-    """What inspecting a container gave; None for one that is not there."""
-    if found is None:
+    """What inspecting a container gave; None for one that is not there, or that somebody is removing.
+
+    Of a removed one the exit code says only that it was killed, and nothing can be fetched any more.
+    """
+    if found is None or found["State"]["Status"] in ("removing", "dead"):
         return None
     state, labels = found["State"], found["Config"]["Labels"] or {}
     networks = (found.get("NetworkSettings") or {}).get("Networks") or {}

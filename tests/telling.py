@@ -169,13 +169,13 @@ class Telling:
 
 
 @asynccontextmanager
-async def watched(client: Client, run: str) -> AsyncIterator["Watcher"]:
+async def watched(client: Client, run: str, seconds: float = SECONDS) -> AsyncIterator["Watcher"]:
     """A watcher of a run from its first number on; at the end the run's feed has ended, and it saw it all."""
     watcher = Watcher(client, run)
     task = asyncio.create_task(watcher.watch())
     try:
         yield watcher
-        await asyncio.wait_for(task, SECONDS)
+        await asyncio.wait_for(task, seconds)
         watcher.assert_whole()
     finally:
         task.cancel()

@@ -7,10 +7,23 @@
 import asyncio
 import sys
 
-from tests.bench import ingest, launching, lists, logging, logs, metrics, pages, series, server, watching
+from tests.bench import (
+    draining,
+    ingest,
+    launching,
+    lists,
+    logging,
+    logs,
+    metrics,
+    pages,
+    series,
+    server,
+    watching,
+)
 from tests.bench.rows import show
 
 BENCHES = {
+    "draining": draining.rows,
     "ingest": ingest.rows,
     "launching": launching.rows,
     "lists": lists.rows,

@@ -92,11 +92,13 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
         self.pipelines: dict[str, str] = {}
         self.number = 0
+        self.environment: dict[str, str] = {}
         self.client = httpx.AsyncClient(timeout=60, trust_env=False)
 
     async def start(self) -> float:
         """Start it; returns the seconds until its first answer."""
         environment = {**os.environ, "RUNGRAPH_HOME": str(self.home), "RUNGRAPH_SLOTS": "128"}
+        environment |= self.environment
         environment["RUNGRAPH_DATABASE_URL"] = self.database
         began = time.perf_counter()
         self.process = subprocess.Popen(
@@ -262,14 +264,20 @@ async def limiting() -> AsyncIterator[Limit]:
 
 
 @asynccontextmanager
-async def serving(*, prepared: bool = True) -> AsyncIterator[Server]:
-    """A server on a free port with a home and a database of its own, gone afterwards with all its jobs."""
+async def serving(*, prepared: bool = True, config: str = "") -> AsyncIterator[Server]:
+    """A server on a free port with a home and a database of its own, gone afterwards with all its jobs.
+
+    `config` is the text of its RUNGRAPH_CONFIG, if it is to have one.
+    """
     async with AsyncExitStack() as stack:
         database = "" if DATABASE is None else await stack.enter_async_context(fresh_database(DATABASE))
         if database:
             await asyncio.to_thread(asyncio.run, schema.upgrade(database))
         home = Path(tempfile.mkdtemp(prefix="rungraph-bench-"))
         server = Server(home, free_port(), database)
+        if config:
+            (home / "config.yaml").write_text(config)
+            server.environment["RUNGRAPH_CONFIG"] = str(home / "config.yaml")
         await server.start()
         try:
             if prepared:

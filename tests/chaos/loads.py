@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,11 @@ given = json.loads(pathlib.Path(os.environ["RUNGRAPH_INPUT"], "input.json").read
 if effects := given["options"]["effects"]:
     with open(f"{effects}/{given['job_id']}.{given['attempt']}", "a") as file:
         file.write("started\\n")
+if given["options"]["fate"] == "oom":
+    taken = []
+    while True:
+        taken.append(b"x" * (1 << 22))
+        time.sleep(0.01)
 for number in range(%d):
     print(json.dumps({"metric": {"count": number}, "step": number}), flush=True)
     print("out", number, flush=True)
@@ -79,6 +84,16 @@ class Figures:
         )
 
 
+def at_once(_run: str, reasons: list[str]) -> bool:
+    """Whether nothing of what happened was felt."""
+    return reasons == ["COMPLETED"]
+
+
+def tried_again(reason: str) -> Callable[[str, list[str]], bool]:
+    """Whether an attempt that ended so was followed by another, and the last one was COMPLETED."""
+    return lambda _run, reasons: reasons[-1:] == ["COMPLETED"] and set(reasons[:-1]) <= {reason}
+
+
 @dataclass
 class Load:
     """Servers of one database, and the runs that were started on them."""
@@ -90,10 +105,12 @@ class Load:
     runs: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
-    async def start(self, count: int, **arguments: Any) -> list[str]:
+    async def start(self, count: int, memory_bytes: int | None = None, **arguments: Any) -> list[str]:
         """Start so many runs; their ids."""
-        given = [{"step": "work", "arguments": {**self.place.arguments(), **arguments}}]
-        wanted = {"pipeline": self.pipeline, "arguments": given}
+        told = [{"step": "work", "arguments": {**self.place.arguments(), **arguments}}]
+        wanted: dict[str, Any] = {"pipeline": self.pipeline, "arguments": told}
+        if memory_bytes is not None:
+            wanted["resources"] = [{"step": "work", "memoryBytes": memory_bytes}]
         started: list[str] = []
         for number in range(len(self.runs), len(self.runs) + count):
             asked = {**wanted, "name": f"run {number}", "idempotencyKey": f"key {number}"}
@@ -125,10 +142,10 @@ class Load:
                 await asyncio.sleep(0.1)
         return found
 
-    async def judge(self, figures: Figures, expected: Mapping[str, Sequence[str]] | None = None) -> None:
+    async def judge(self, figures: Figures, fits: Callable[[str, list[str]], bool] = at_once) -> None:
         """Wait for the end of all, and see that nothing is lost, done twice, or left.
 
-        Each attempt is expected to end COMPLETED at once, but of runs in `expected`, which gives the reasons of theirs.
+        The reasons of each run's attempts must be fit; each COMPLETED at once if nothing else is said.
         """
         stories = await self.ended()
         figures.seconds = time.monotonic() - self.began
@@ -137,7 +154,7 @@ class Load:
             (job,) = story["run"]["jobs"]
             reasons = [attempt["reason"] for attempt in job["attempts"]]
             figures.retried += len(reasons) - 1
-            if reasons != list((expected or {}).get(run, ["COMPLETED"])):
+            if not fits(run, reasons):
                 wrong.append(f"{run}: {job['state']}, {job['attempts']}")
             if reasons[-1:] == ["COMPLETED"]:
                 figures.lost += await self._lost(story, job["id"], len(reasons), wrong)
@@ -175,7 +192,9 @@ class Load:
 
 
 @asynccontextmanager
-async def load(place: Place, database_url: str, servers: int = 1) -> AsyncIterator[Load]:
+async def load(
+    place: Place, database_url: str, servers: int = 1, retries: int = 0, dockerfile: str = ""
+) -> AsyncIterator[Load]:
     """So many servers of one database whose jobs run in that place, with the module installed."""
     await place.open()
     config = place.folder / "config.yaml"
@@ -196,17 +215,22 @@ async def load(place: Place, database_url: str, servers: int = 1) -> AsyncIterat
         for each in opened:
             stack.callback(each.thaw)
         made = Load(place, opened, clients)
-        made.pipeline = await _install(made, place.folder / "chaos")
+        made.pipeline = await _install(made, place.folder / "chaos", retries, dockerfile)
         yield made
 
 
-async def _install(made: Load, folder: Path) -> str:
+async def _install(made: Load, folder: Path, retries: int, dockerfile: str) -> str:
     """Install the module on the first server and make a pipeline of it; its id."""
     folder.mkdir()
+    if dockerfile:
+        (folder / "Dockerfile").write_text(dockerfile)
     (folder / "work.py").write_text(WORK % LINES)
     options = {"effects": "", "pause": 0.05, "fate": ""}
-    function = {"command": made.place.command(), "options": options}
-    (folder / "rungraph.yaml").write_text(json.dumps({"name": "chaos", "functions": {"work": function}}))
+    function = {"command": made.place.command(), "options": options, "retries": retries}
+    manifest: dict[str, Any] = {"name": "chaos", "functions": {"work": function}}
+    if dockerfile:
+        manifest["dockerfile"] = "Dockerfile"
+    (folder / "rungraph.yaml").write_text(json.dumps(manifest))
     await modules.install(made.clients[0], Output(as_json=True), Wanted(str(folder)))
     created = await pipelines.create(made.clients[0], "chaos", [{"name": "work", "function": "chaos/work"}])
     pipeline: str = created["id"]

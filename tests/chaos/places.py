@@ -1,9 +1,12 @@
 """Where the jobs of a test of chaos run: how the backend is configured, and what knows whether they ran twice."""
 
+import importlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from backends.fake_cluster import Cluster
 
@@ -74,4 +77,17 @@ class Fake(Place):
         return [f"attempt {name}" for name in self.cluster.held()]
 
 
-PLACES = {"local": Local, "fake": Fake}
+def place(kind: str, folder: Path) -> Place:
+    """A place of this kind."""
+    match kind:
+        case "local":
+            return Local(folder)
+        case "fake":
+            return Fake(folder)
+    module = importlib.import_module(f"tests.chaos.{kind}_place")
+    made: Place = getattr(module, kind.capitalize())(folder)
+    return made
+
+
+CONTAINERS = [pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in ("docker",)]
+KINDS = ["local", "fake", *CONTAINERS]

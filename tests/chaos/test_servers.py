@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.loads import Figures, load
-from tests.chaos.places import PLACES
+from tests.chaos.places import KINDS, place
 
 pytestmark = pytest.mark.chaos
 Tell = Callable[[Figures], None]
 
 
-@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_server_is_killed_at_random(
     kind: str, sqlite_url: str, tmp_path: Path, kills: int, jobs: int, told: Tell
 ) -> None:
     chance = random.Random(kills)
     figures = Figures(kind, "kill -9 of the server", kills, jobs)
     told(figures)
-    async with load(PLACES[kind](tmp_path), sqlite_url) as made:
+    async with load(place(kind, tmp_path), sqlite_url) as made:
         (server,) = made.servers
         share = -(-jobs // (kills + 1))
         for _ in range(kills):
@@ -33,14 +33,14 @@ async def test_a_server_is_killed_at_random(
         await made.judge(figures)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in PLACES if kind != "local"])
+@pytest.mark.parametrize("kind", KINDS[1:])
 async def test_one_of_two_supervisors_dies_or_stands_still(
     kind: str, postgresql_url: str, tmp_path: Path, kills: int, jobs: int, told: Tell
 ) -> None:
     chance = random.Random(kills)
     figures = Figures(kind, "one of two killed or paused", kills, jobs)
     told(figures)
-    async with load(PLACES[kind](tmp_path), postgresql_url, servers=2) as made:
+    async with load(place(kind, tmp_path), postgresql_url, servers=2) as made:
         share = -(-jobs // (kills + 1))
         for number in range(kills):
             await made.start(min(share, jobs - len(made.runs)))

@@ -1,0 +1,116 @@
+"""A thousand queued runs drained: how long that takes, and what an API client feels of it.
+
+On the fake backend, which runs nothing, it is the server's own work alone; on this machine the jobs are processes
+beside it. The same page is asked fifty times a second, first of the idle server, then while the queue is drained.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import orjson
+
+from backends.fake_cluster import Cluster
+from tests.bench.rows import Row, p
+from tests.bench.server import Server, serving
+
+RUNS = 1_000
+IDLE_SECONDS = 10.0
+PAUSE_SECONDS = 0.02
+CONFIG = """\
+backends:
+  - {name: local, kind: local, slots: 16}
+  - {name: fake, kind: fake, slots: 64}
+"""
+PAGE = "{ runs(first: 20) { nodes { id name state createdAt jobs { id step state attempts { number } } } } }"
+START = """mutation($p: ID!, $b: String!) {
+  startRun(input: {pipeline: $p, backend: $b}) { run { id } errors { message } } }"""
+LEFT = """{ runs(first: 1, filter: {states: [QUEUED, RUNNING, CANCELLING]}) { nodes { id } } }"""
+
+
+async def rows() -> list[Row]:
+    """The drain of each, and the page meanwhile."""
+    found: list[Row] = []
+    for backend in ("fake", "local"):
+        async with serving(config=CONFIG) as server:
+            found += await _drained(server, backend)
+    return found
+
+
+async def _drained(server: Server, backend: str) -> list[Row]:
+    cluster = Cluster(server.home / "backends" / "fake" / "cluster")
+    await server.ended(await _start(server, backend))  # what is prepared is prepared
+    idle: list[float] = []
+    async with _asking(server, idle):
+        await asyncio.sleep(IDLE_SECONDS)
+    if backend == "fake":
+        cluster.leave(3600)
+    for _ in range(RUNS // 20):
+        await asyncio.gather(*(_start(server, backend) for _ in range(20)))
+    busy: list[float] = []
+    began, used = time.perf_counter(), server.cpu_seconds()
+    async with _asking(server, busy):
+        if backend == "fake":
+            cluster.leave(0)
+        while not await _is_drained(server):
+            await asyncio.sleep(0.2)
+        seconds = time.perf_counter() - began
+    used = server.cpu_seconds() - used
+    return [
+        Row(f"{RUNS:,} queued runs drained, {backend}", seconds, "s", None, None, ""),
+        Row(f"the same: the server's CPU a run, {backend}", used / RUNS * 1e3, "ms", None, None, ""),
+        Row(
+            f"a page meanwhile, p50, {backend}",
+            p(busy, 50) * 1e3,
+            "ms",
+            None,
+            p(idle, 50) * 1e3,
+            "idle server",
+        ),
+        Row(
+            f"a page meanwhile, p99, {backend}",
+            p(busy, 99) * 1e3,
+            "ms",
+            2 * p(idle, 99) * 1e3,
+            p(idle, 99) * 1e3,
+            "idle server",
+        ),
+    ]
+
+
+async def _start(server: Server, backend: str) -> str:
+    started = await server.ask(START, p=server.pipelines["stamp"], b=backend)
+    found: str = started["startRun"]["run"]["id"]
+    return found
+
+
+async def _is_drained(server: Server) -> bool:
+    """Whether nothing is left; a machine at its limit may refuse to say."""
+    answer = orjson.loads(await server.raw(LEFT))
+    return not answer.get("errors") and not answer["data"]["runs"]["nodes"]
+
+
+@asynccontextmanager
+async def _asking(server: Server, seconds: list[float]) -> AsyncIterator[None]:
+    """Ask for the page so often, each time as it is due, and note how long each answer took."""
+    wire = await server.wire()
+
+    async def ask() -> None:
+        due = time.perf_counter()
+        while True:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            began = time.perf_counter()
+            await wire.raw(PAGE)
+            seconds.append(time.perf_counter() - began)
+            due = max(due + PAUSE_SECONDS, began)
+
+    task = asyncio.create_task(ask())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        wire.close()

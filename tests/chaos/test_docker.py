@@ -1,0 +1,91 @@
+"""What may happen to containers: the engine dies, somebody removes them, they take too much, their image is gone."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.docker_place import Docker
+from tests.chaos.loads import Figures, load, tried_again
+
+pytestmark = [pytest.mark.chaos, pytest.mark.docker]
+Tell = Callable[[Figures], None]
+RESTART = "RUNGRAPH_TEST_ENGINE_RESTART"
+"""The command that starts the engine anew, where that harms nobody."""
+
+
+@pytest.fixture
+def restart() -> str:
+    command = os.environ.get(RESTART)
+    if not command:
+        pytest.skip(f"{RESTART} has no command that starts the engine anew")
+    return command
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Docker]:
+    yield Docker(tmp_path)
+
+
+async def test_the_engine_is_started_anew_under_running_containers(
+    place: Docker, restart: str, sqlite_url: str, kills: int, jobs: int, told: Tell
+) -> None:
+    restarts = max(1, kills // 5)
+    figures = Figures("docker", "the engine started anew", restarts, jobs)
+    told(figures)
+    async with load(place, sqlite_url, retries=restarts) as made:
+        for _ in range(restarts):
+            await made.start(jobs // restarts, pause=0.2)
+            await asyncio.sleep(4)
+            process = await asyncio.create_subprocess_shell(restart)
+            assert await process.wait() == 0
+        await made.start(jobs - len(made.runs))
+        await made.judge(figures, tried_again("LOST"))
+
+
+async def test_containers_are_removed_by_somebody_else(
+    place: Docker, sqlite_url: str, kills: int, jobs: int, told: Tell
+) -> None:
+    figures = Figures("docker", "containers removed by others", kills, jobs)
+    told(figures)
+    async with load(place, sqlite_url, retries=kills) as made:
+        await made.start(jobs, pause=0.1)
+        removed = 0
+        while removed < kills:
+            running = [each for each in await place.workers() if each["State"] == "running"]
+            for each in running[:1]:
+                await place.engine.json("DELETE", f"containers/{each['Id']}", {"force": True})
+                removed += 1
+            await asyncio.sleep(0.3)
+        await made.judge(figures, tried_again("LOST"))
+    assert figures.retried == removed
+
+
+async def test_containers_over_their_memory_end_so(
+    place: Docker, sqlite_url: str, jobs: int, told: Tell
+) -> None:
+    greedy = max(1, jobs // 10)
+    figures = Figures("docker", "over their memory", greedy, jobs)
+    told(figures)
+    async with load(place, sqlite_url) as made:
+        taken = set(await made.start(greedy, memory_bytes=64 << 20, fate="oom"))
+        await made.start(jobs - greedy)
+        await made.judge(
+            figures, lambda run, reasons: reasons == ["OUT_OF_MEMORY" if run in taken else "COMPLETED"]
+        )
+
+
+async def test_an_image_that_is_gone_ends_what_needs_it(place: Docker, sqlite_url: str, told: Tell) -> None:
+    figures = Figures("docker", "the image removed", 1, 1)
+    told(figures)
+    label = f"chaos={secrets.token_hex(8)}"
+    async with load(place, sqlite_url, dockerfile=f"FROM python:3.11-slim\nLABEL {label}\n") as made:
+        images = await place.engine.json("GET", "images/json", {"filters": {"label": [label]}})
+        for image in images:
+            await place.engine.json("DELETE", f"images/{image['Id']}", {"force": True})
+        await made.start(1)
+        await made.judge(figures, lambda _run, reasons: reasons == ["IMAGE_UNAVAILABLE"])
+    assert images
