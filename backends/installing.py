@@ -36,10 +36,13 @@ class Fetcher:
         self.ongoing = Ongoing()
         """What is being fetched, which nobody may free meanwhile."""
 
-    async def open(self, backend_id: bytes, host: str) -> None:
+    async def recover(self) -> None:
+        """End what a killed server's fetches left, before anything is fetched by anybody of this one."""
+        await asyncio.to_thread(fetching.recover, self._store)
+
+    def open(self, backend_id: bytes, host: str) -> None:
         """Begin; what is fetched is to be made ready on this backend first."""
         self._place = backend_id, host
-        await asyncio.to_thread(fetching.recover, self._store)
         self._errands.open()
 
     async def close(self) -> None:

@@ -19,6 +19,8 @@ from backends import base, gathering, leftovers, printed, turning
 from backends.base import Backend, BackendUnavailable, Handle, LaunchRejected
 from backends.blobs import Blobs
 from backends.recorder import Recorder
+from backends.restoring import Restorer
+from backends.sources import SourceInvalid
 from backends.tenure import Tenure
 from backends.turning import Pace, Turn, Turns
 from backends.vault import Vault
@@ -50,6 +52,7 @@ class Surroundings:
     adapter: Backend
     blobs: Blobs
     store: Path
+    restorer: Restorer
     tenure: Tenure
     environment: Callable[[Launch], dict[str, str]]
     """What every job is told of the server: where it is, and the job's own token."""
@@ -202,9 +205,11 @@ class Minder:
 
     async def _launch(self) -> None:
         around = self._around
-        await around.tenure.sure()
         try:
-            handle = await around.adapter.launch(self._spec())
+            spec = self._spec()
+            await self._have_source()
+            await around.tenure.sure()
+            handle = await around.adapter.launch(spec)
         except LaunchRejected as error:
             now = columns.microseconds(columns.now())
             self.handle = {}
@@ -222,6 +227,12 @@ class Minder:
         # Not before it is recorded: the next supervisor must find whatever we store or leave behind.
         self.handle = handle
         self._offsets = dict.fromkeys(range(self.launch.workers), 0)
+
+    async def _have_source(self) -> None:
+        try:
+            await self._around.restorer.ensure(self.launch.digest)
+        except SourceInvalid as error:
+            raise LaunchRejected(str(error)) from error
 
     def _spec(self) -> base.JobSpec:
         launch, around = self.launch, self._around

@@ -14,6 +14,8 @@ from backends import sources
 from backends.base import Backend, BackendUnavailable, PreparationFailed, PrepareSpec
 from backends.errands import Ongoing
 from backends.journal import Journal
+from backends.restoring import Restorer
+from backends.sources import SourceInvalid
 from backends.tenure import Lost, Tenure
 from db import ids, modules, preparations, removals, wanted
 from db import manifests as stored
@@ -29,6 +31,7 @@ class Preparer:
         self,
         database: Database,
         store: Path,
+        restorer: Restorer,
         adapter: Backend,
         backend_id: bytes,
         host: str,
@@ -38,6 +41,7 @@ class Preparer:
     ) -> None:
         self._database = database
         self._store = store
+        self._restorer = restorer
         self._adapter = adapter
         self._backend_id = backend_id
         self._host = host
@@ -105,6 +109,12 @@ class Preparer:
             image=manifest.image,
             dockerfile=manifest.dockerfile,
         )
+        try:
+            await self._restorer.ensure(version.digest)
+        except SourceInvalid as error:
+            async with self._tenure.writing(self._database) as session:
+                await preparations.fail(session, preparation, str(error))
+            return
         journal = Journal(self._database, preparation.feed_id, self._tenure)
         try:
             try:

@@ -23,6 +23,7 @@ from backends.errands import Ongoing
 from backends.minding import Surroundings
 from backends.preparing import Preparer
 from backends.recorder import Recorder
+from backends.restoring import Restorer
 from backends.tenure import Tenure
 from backends.terms import Term
 from backends.turning import Turns
@@ -81,6 +82,7 @@ class Supervisor:
         self._replica = host
         self._blobs = blobs
         self._store = store
+        self._restorer = Restorer(database, store, blobs)
         self._environment = environment
         self._vault = vault or Vault()
         self._client = client
@@ -168,6 +170,7 @@ class Supervisor:
             self._adapter,
             self._blobs,
             self._store,
+            self._restorer,
             tenure,
             self._environment,
             Turns(),
@@ -179,6 +182,7 @@ class Supervisor:
         preparer = Preparer(
             self._database,
             self._store,
+            self._restorer,
             self._adapter,
             self.backend_id,
             self.host,

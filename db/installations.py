@@ -144,6 +144,13 @@ async def fetching(session: Session) -> list[ModuleVersion]:
     return await session.all(ModuleVersion, statement.order_by(ModuleVersion.id))
 
 
+async def of_content(session: Session, digest: str) -> ModuleVersion | None:
+    """A version of this content, the latest that was fetched."""
+    fetched = (ModuleVersion.digest == digest) & (ModuleVersion.state == VersionState.READY)
+    latest = select(ModuleVersion).where(fetched).order_by(ModuleVersion.id.desc()).limit(1)
+    return await session.find(ModuleVersion, latest)
+
+
 async def _lock(session: Transaction, version_id: bytes) -> ModuleVersion | None:
     found: int | None = await session.scalar(
         select(ModuleVersion.feed_id).where(ModuleVersion.id == version_id)

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 import structlog
@@ -16,22 +15,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backends import manifest_schema
-from backends.aging import Aging
-from backends.blobs import Blobs
-from backends.compactor import Compactor
-from backends.installing import Fetcher
-from backends.janitor import Janitor
-from backends.outside import Policy
-from backends.profiling import Profiler
-from backends.retrieving import Retriever
-from backends.scheduler import Scheduler
-from backends.vault import Vault, new_key
-from db import backends, ids, leases, projects, schema, users
-from db.bus import Bus
-from db.database import Database
+from db import projects
 from db.ingest import Ingest
-from graph import carrying, content, exports, log_text, pages
-from graph.credentials import Credentials, keep
+from graph import carrying, content, exports, log_text, pages, working
 from graph.encoding import fault
 from graph.errors import ErrorCode
 from graph.guard import Guard
@@ -39,7 +25,7 @@ from graph.http import Endpoint
 from graph.live import Hub
 from graph.schema import build, sdl
 from graph.settings import Settings
-from graph.supervising import backends_of, brought, supervise
+from graph.supervising import brought
 from graph.surroundings import Surroundings
 
 log = structlog.get_logger(__name__)
@@ -162,111 +148,24 @@ async def _manifest_schema(_request: Request) -> Response:
     return Response(manifest_schema.text(), media_type="application/schema+json", headers=headers)
 
 
-def close_home(home: Path) -> None:
-    """Make the home, and keep others out of it: the database and the jobs' folders hold what is theirs alone."""
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with suppress(PermissionError):  # somebody else's folder that was given to us, a volume for example
-        home.chmod(0o700)
-
-
-_LOCKS_OUT = """\
-rungraph: another server uses this database with another administrator's token, and this one would lock it out;
-rungraph: copy token, secret and secrets.key from its home to {home}, or wait 15 seconds if it was stopped"""
-
-
 async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surroundings:
-    """Open database, bus, hub and supervisors, to be closed in the opposite order."""
-    close_home(settings.home)
-    configured = backends_of(settings)
-    token = keep(settings.home / "token")
-    secret = keep(settings.home / "secret")
-    await _migrate(settings)
-    bus = Bus(settings.broadcast_url)
-    await bus.open()
-    stack.push_async_callback(bus.close)
-    database = Database(settings.database, bus=bus)
-    stack.push_async_callback(database.close)
-    host = _host_name(settings.home)
-    async with database.begin() as session:
-        await projects.ensure_default(session)
-        if not await users.has_administrator(session, token) and await leases.others(session, host):
-            raise SystemExit(_LOCKS_OUT.format(home=settings.home))
-        await users.ensure_administrator(session, token)
-    credentials = Credentials(database, secret.encode())
-    blobs = Blobs(settings.files)
-    ingest = Ingest(database)
+    """Open what a request works with, and what works beside them, to be closed in the opposite order."""
+    opened = await working.open_all(stack, settings, url)
+    ingest = Ingest(opened.database)
     stack.push_async_callback(ingest.close)
-    hub = Hub(database)
+    hub = Hub(opened.database)
     stack.callback(hub.close)
-    vault = Vault(keep(settings.home / "secrets.key", make=new_key()))
-    fetcher = Fetcher(database, settings.home / "modules", blobs)
-    supervisors = [
-        supervise(
-            made,
-            settings,
-            database,
-            blobs=blobs,
-            credentials=credentials,
-            vault=vault,
-            url=url,
-            host=host,
-            fetching=fetcher.ongoing,
-        )
-        for made in configured
-    ]
-    for supervisor in supervisors:
-        await supervisor.open()
-        stack.push_async_callback(supervisor.close)
-    async with database.begin() as session:
-        await backends.retire(session, [made.declared.name for made in configured])
-    await fetcher.open(supervisors[0].backend_id, supervisors[0].host)
-    stack.push_async_callback(fetcher.close)
-    profiler = Profiler(database, blobs)
-    profiler.open()
-    stack.push_async_callback(profiler.close)
-    policy = Policy(tuple(settings.source_roots), frozenset(host.lower() for host in settings.source_hosts))
-    retriever = Retriever(database, blobs, vault, policy)
-    retriever.open()
-    stack.push_async_callback(retriever.close)
-    janitor = Janitor(database, blobs)
-    janitor.open()
-    stack.push_async_callback(janitor.close)
-    compactor = Compactor(database)
-    compactor.open()
-    stack.push_async_callback(compactor.close)
-    aging = Aging(database)
-    aging.open()
-    stack.push_async_callback(aging.close)
-    scheduler = Scheduler(database)
-    scheduler.open()
-    stack.push_async_callback(scheduler.close)
     return Surroundings(
-        database=database,
+        database=opened.database,
         ingest=ingest,
         hub=hub,
-        blobs=blobs,
-        credentials=credentials,
-        vault=vault,
-        backend=configured[0].declared.name,
+        blobs=opened.blobs,
+        credentials=opened.credentials,
+        vault=opened.vault,
+        backend=opened.backend,
         allowed_origins=frozenset(settings.allowed_origins),
         max_upload_bytes=settings.max_upload_bytes,
     )
-
-
-async def _migrate(settings: Settings) -> None:
-    try:
-        if await schema.is_current(settings.database):
-            return
-    except OSError as error:
-        raise SystemExit(f"the database cannot be reached: {error}") from error
-    if not settings.database.startswith("sqlite"):
-        raise SystemExit("the database is not up to date: run `rungraph migrate`")
-    await schema.upgrade(settings.database)
-
-
-def _host_name(home: Path) -> str:
-    """This machine and home: two servers with homes of their own on one database are two hosts."""
-    return keep(home / "host", make=f"host-{ids.new().hex()}")
 
 
 def _host_of(url: str) -> list[str]:

@@ -7,17 +7,20 @@ import gc
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import sys
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any, TextIO
 
 import structlog
 import uvicorn
+import uvloop
 from pydantic import ValidationError
 
 from db import schema
-from graph.app import close_home, create_app
+from graph import working
+from graph.app import create_app
 from graph.connections import Connection
 from graph.frames import Protocol
 from graph.settings import Settings
@@ -38,7 +41,7 @@ def serve(host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM. One server a home."""
     settings = _settings()
     _log(settings.log_level)
-    close_home(settings.home)
+    working.close_home(settings.home)
     with _lock(settings):
         if not _is_loopback(host):
             sys.stderr.write(_EXPOSED.format(host=host, home=settings.home))
@@ -67,6 +70,29 @@ def serve(host: str, port: int) -> None:
             server.run(listeners)
         if not server.started:
             raise SystemExit(1)
+
+
+def supervise() -> None:
+    """Do what a server does but for answering, until SIGINT or SIGTERM. One a home."""
+    settings = _settings()
+    _log(settings.log_level)
+    working.close_home(settings.home)
+    if not settings.public_url:
+        raise SystemExit(
+            "rungraph: RUNGRAPH_PUBLIC_URL must say where jobs reach a server: this one serves nothing"
+        )
+    with _lock(settings):
+        uvloop.run(_supervise(settings))
+
+
+async def _supervise(settings: Settings) -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with AsyncExitStack() as stack:
+        await working.open_all(stack, settings, settings.public_url)
+        structlog.get_logger(__name__).info("supervising", home=str(settings.home))
+        await ended.wait()
 
 
 def migrate() -> None:

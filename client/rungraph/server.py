@@ -1,4 +1,4 @@
-"""Commands about the server itself: `serve`, `migrate`, `demo`, `link` and `version`.
+"""Commands about the server itself: `serve`, `supervise`, `migrate`, `demo`, `link` and `version`.
 
 The server is another distribution, so it is loaded inside the command that needs it and by name: a machine
 with the client alone can do everything else.
@@ -23,7 +23,7 @@ SERVER = """query Server { server { version } }"""
 
 def add_to(app: typer.Typer) -> None:
     """Registers these commands, which have no noun before them."""
-    for command in (serve, migrate, demo_, link, version):
+    for command in (serve, supervise, migrate, demo_, link, version):
         app.command(command.__name__.rstrip("_"))(command)
 
 
@@ -33,6 +33,11 @@ def serve(
 ) -> None:
     """Start the server here."""
     _server().serve(host=host, port=port)
+
+
+def supervise() -> None:
+    """Launch and watch jobs here without serving the API, beside servers of the same database."""
+    _server().supervise()
 
 
 def migrate() -> None:
