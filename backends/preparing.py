@@ -22,6 +22,7 @@ from db import manifests as stored
 from db.database import Database
 from db.preparations import Preparation
 from db.viewers import SUPERVISOR
+from db.wanted import Place
 
 
 class Preparer:
@@ -33,8 +34,7 @@ class Preparer:
         store: Path,
         restorer: Restorer,
         adapter: Backend,
-        backend_id: bytes,
-        host: str,
+        place: Place,
         fetching: Ongoing,
         tenure: Tenure,
         away: Callable[[BackendUnavailable], None] = lambda _: None,
@@ -43,8 +43,7 @@ class Preparer:
         self._store = store
         self._restorer = restorer
         self._adapter = adapter
-        self._backend_id = backend_id
-        self._host = host
+        self._place = place
         self._fetching = fetching
         self._tenure = tenure
         self._away = away
@@ -53,13 +52,16 @@ class Preparer:
     async def step(self) -> None:
         """Begin whatever is to be done and not being done already."""
         async with self._database.read() as session:
-            unfinished = await preparations.unfinished(session, self._backend_id, self._host)
-            abandoned = await removals.abandoned(session, self._backend_id, self._host)
-            left = await removals.to_free(session, self._backend_id, self._host)
-            unprepared = await wanted.unprepared(session, self._backend_id)
+            unfinished = await preparations.unfinished(session, self._place.backend_id, self._place.host)
+            abandoned = await removals.abandoned(session, self._place.backend_id, self._place.host)
+            left = await removals.to_free(session, self._place.backend_id, self._place.host)
+            unprepared = await wanted.unprepared(session, self._place)
+            hopeless = await wanted.hopeless(session, self._place)
         for version in unprepared:
             async with self._tenure.writing(self._database) as session:
-                await preparations.request(session, version, self._backend_id, self._host)
+                await preparations.request(session, version, self._place.backend_id, self._place.host)
+        for preparation in hopeless:
+            await self._settle(preparation)
         for preparation in abandoned:
             await self._give_up(preparation)
         for preparation in unfinished:
@@ -71,6 +73,17 @@ class Preparer:
     async def close(self) -> None:
         """Stop; what was not finished is begun again next time."""
         await self._ongoing.close()
+
+    async def _settle(self, failed: Preparation) -> None:
+        """End the jobs that waited for it; with none of those, try it again for who came later."""
+        refused = some = 0
+        while some or not refused:
+            async with self._tenure.writing(self._database) as session:
+                some = await wanted.refuse(session, self._place, failed)
+                refused += some
+                if not refused:
+                    await wanted.again(session, failed)
+                    return
 
     async def _give_up(self, preparation: Preparation) -> None:
         """End the preparation of what was removed meanwhile."""

@@ -32,6 +32,7 @@ from db import attempts, backends, health, leases, logs
 from db.backends import Scope
 from db.claims import Launch
 from db.database import Database
+from db.wanted import Place
 
 log = structlog.get_logger(__name__)
 
@@ -184,8 +185,7 @@ class Supervisor:
             self._store,
             self._restorer,
             self._adapter,
-            self.backend_id,
-            self.host,
+            Place(self.backend_id, self._name, self.host),
             self._fetching,
             tenure,
             answering.away,
