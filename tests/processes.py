@@ -53,9 +53,12 @@ class Server:
     def start(self) -> None:
         """Begin a life; does not wait for it to serve."""
         assert self._process is None
-        arguments = ["--port", str(self.port)]
+        arguments = self._arguments()
         self._process = forged.process(forged.server, arguments, environment=self._environment, log=self.log)
         self.lives += 1
+
+    def _arguments(self) -> list[str]:
+        return ["--port", str(self.port)]
 
     async def ready(self) -> None:
         """Wait until it answers."""
@@ -138,6 +141,23 @@ class Server:
         processes = [f"process {pid}" for pid in localground.left(self.home)]
         folders = [f"folder {path}" for path in _entries(self.jobs)]
         return processes + folders
+
+
+class Alone(Server):
+    """A supervisor without the API: `rungraph supervise`."""
+
+    def _arguments(self) -> list[str]:
+        return ["--alone"]
+
+    async def ready(self) -> None:
+        """Wait until it supervises."""
+        await until(lambda: self._supervises(), f"{self.home} supervises", every_seconds=0.02)
+
+    def _supervises(self) -> bool:
+        assert self._process is not None
+        code = self._process.exitcode
+        assert code is None, f"the supervisor ended with {code}:\n{self.told()}"
+        return self.told().count("event=supervising") >= self.lives
 
 
 @asynccontextmanager
