@@ -7,7 +7,7 @@ is ever committed after the next holder's first: a process that was paused and w
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import BigInteger, Text, bindparam, select, update
+from sqlalchemy import BigInteger, Text, bindparam, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns, ids
@@ -43,6 +43,10 @@ _RENEW = update(Supervisor).where(_OURS).values(expires_at=columns.clock(LEASE))
 _RELEASE = update(Supervisor).where(_OURS).values(expires_at=columns.clock())
 # Whoever takes the lease waits for this transaction's end; those who hold do not wait for one another.
 _HOLD = select(Supervisor.id).where(_OURS).with_for_update(read=True)
+_IDLE_MS = 5_000
+_LIMITED = func.set_config("idle_in_transaction_session_timeout", str(_IDLE_MS), True)
+"""PostgreSQL ends a transaction that stands still for so long: a paused process would keep others from the lease."""
+_HOLD_POSTGRESQL = _HOLD.add_columns(_LIMITED)
 
 
 async def take(session: Transaction, name: str, holder: str, *, again: bool = False) -> Supervisor | None:
@@ -50,6 +54,8 @@ async def take(session: Transaction, name: str, holder: str, *, again: bool = Fa
 
     Its own last life a replica succeeds at once, as it has ended; not `again`, within the same life.
     """
+    if session.postgresql:
+        await session.execute(select(_LIMITED))
     once = columns.insert_once(session.postgresql, Supervisor, ("name",))
     values = {"id": ids.new(), "name": name, "holder": "", "epoch": 0, "expires_at": columns.moment(0)}
     await session.execute(once, values)
@@ -59,6 +65,8 @@ async def take(session: Transaction, name: str, holder: str, *, again: bool = Fa
 
 async def renew(session: Transaction, lease: Supervisor) -> bool:
     """Stay the holder for another while; False when somebody else has become it."""
+    if session.postgresql:
+        await session.execute(select(_LIMITED))
     return await session.change(_RENEW, _held(lease)) == 1
 
 
@@ -69,7 +77,8 @@ async def release(session: Transaction, lease: Supervisor) -> None:
 
 async def hold(session: Transaction, lease: Supervisor) -> bool:
     """Whether this transaction is the holder's; if so, nobody takes the lease before it has ended."""
-    return await session.scalar(_HOLD, _held(lease)) is not None
+    statement = _HOLD_POSTGRESQL if session.postgresql else _HOLD
+    return await session.scalar(statement, _held(lease)) is not None
 
 
 async def is_free(session: Session, name: str) -> bool:

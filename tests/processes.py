@@ -149,6 +149,12 @@ class Alone(Server):
     def _arguments(self) -> list[str]:
         return ["--alone"]
 
+    def stop(self) -> int:
+        """Ask it to end, also one that stands still."""
+        if self._process is not None:
+            self.resume()
+        return super().stop()
+
     async def ready(self) -> None:
         """Wait until it supervises."""
         await until(lambda: self._supervises(), f"{self.home} supervises", every_seconds=0.02)

@@ -148,9 +148,10 @@ async def test_a_killed_supervisors_jobs_are_adopted_within_half_a_minute_and_no
 
 
 async def test_a_supervisor_that_stood_still_and_wakes_changes_nothing(
-    database_url: str, tmp_path: Path
+    postgresql_url: str, tmp_path: Path
 ) -> None:
-    async with replicas(tmp_path, database_url) as all_of:
+    # Of SQLite there is one writer: one that stands still while it writes keeps everybody else from writing.
+    async with replicas(tmp_path, postgresql_url) as all_of:
         started = await all_of.start("tell", 5)
         await all_of.launched(5)
         holder = await all_of.held_by(*all_of.alone)

@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import DBAPIError
 
 from db import attempts, backends, claims, columns, ids, leases
 from db.backends import Backend
-from db.database import Database
+from db.database import Database, is_lost
 from db.leases import LEASE, Supervisor
 from tests.db.interleaving import until_somebody_waits
 from tests.db.world import HOST, World, few
@@ -143,6 +145,22 @@ async def test_who_has_lost_a_lease_meanwhile_finds_out_before_it_writes(postgre
         holding = asyncio.create_task(holds())
         await until_somebody_waits(postgresql)
     assert not await holding
+
+
+async def test_a_holder_that_stands_still_while_it_writes_loses_that_transaction(
+    postgresql: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon = func.set_config("idle_in_transaction_session_timeout", "100", True)
+    monkeypatch.setattr(leases, "_HOLD_POSTGRESQL", leases._HOLD.add_columns(soon))
+    former = await _take(postgresql, "engine", "a")
+    assert former is not None
+    await _run_out(postgresql, "engine")
+    with pytest.raises(DBAPIError) as ended:
+        async with postgresql.begin() as session:
+            assert await leases.hold(session, former)
+            assert await _take(postgresql, "engine", "b") is not None
+            await session.execute(select(Supervisor.id))
+    assert is_lost(ended.value)
 
 
 async def test_a_former_holder_claims_nothing_and_the_next_one_adopts_what_it_had(database: Database) -> None:
