@@ -8,26 +8,20 @@ supervisor has taken over is dropped: the guarded writes change nothing.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import structlog
 
 from backends import base, gathering, leftovers, printed, turning
-from backends.base import Backend, BackendUnavailable, Handle, LaunchRejected
-from backends.blobs import Blobs
-from backends.recorder import Recorder
-from backends.restoring import Restorer
+from backends.base import BackendUnavailable, Handle, LaunchRejected
 from backends.sources import SourceInvalid
-from backends.tenure import Tenure
-from backends.turning import Pace, Turn, Turns
-from backends.vault import Vault
-from db import attempts, columns, contracts, ids, lines, logs, outputs, reports
+from backends.surroundings import Surroundings
+from backends.turning import Pace, Turn
+from db import attempts, columns, contracts, ids, lines, outputs, reports
 from db.claims import Launch
-from db.database import Database, Transaction
-from db.leases import Supervisor
+from db.database import Transaction
 from db.points import Column
 from db.reports import End
 from db.states import EndReason
@@ -39,35 +33,6 @@ _MOST_USED = 1_000
 """Looks at a worker's usage that wait to be stored."""
 _FREE_BYTES = 8 << 20
 """Of output that is stored, between two times that the backend may free it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What minding an attempt needs, the same for all of one backend."""
-
-    database: Database
-    recorder: Recorder
-    backend: str
-    """What the backend is called."""
-    adapter: Backend
-    blobs: Blobs
-    store: Path
-    restorer: Restorer
-    tenure: Tenure
-    environment: Callable[[Launch], dict[str, str]]
-    """What every job is told of the server: where it is, and the job's own token."""
-    turns: Turns
-    log_limit: logs.Limit
-    vault: Vault
-    client: Path | None = None
-    """The folder from which jobs import `rungraph`; None where the server runs without the client."""
-    away: Callable[[BackendUnavailable], None] = lambda _: None
-    """Told whenever the backend cannot be reached."""
-
-    @property
-    def supervisor(self) -> Supervisor:
-        """The lease in whose name is written."""
-        return self.tenure.lease
 
 
 @dataclass(slots=True)

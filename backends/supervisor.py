@@ -20,10 +20,10 @@ from backends.base import Backend, BackendUnavailable
 from backends.blobs import Blobs
 from backends.configured import Caps
 from backends.errands import Ongoing
-from backends.minding import Surroundings
 from backends.preparing import Preparer
 from backends.recorder import Recorder
 from backends.restoring import Restorer
+from backends.surroundings import Surroundings
 from backends.tenure import Tenure
 from backends.terms import Term
 from backends.turning import Turns

@@ -16,8 +16,9 @@ import structlog
 from backends import base
 from backends.answering import Answering
 from backends.errands import Errands
-from backends.minding import Minder, Surroundings, forget
+from backends.minding import Minder, forget
 from backends.preparing import Preparer
+from backends.surroundings import Surroundings
 from backends.tenure import Lost
 from db import attempts, claims, columns, reports
 from db.attempts import Attempt

@@ -152,7 +152,7 @@ class Alone(Server):
     def stop(self) -> int:
         """Ask it to end, also one that stands still."""
         if self._process is not None:
-            self.resume()
+            self.thaw()
         return super().stop()
 
     async def ready(self) -> None:
