@@ -10,6 +10,7 @@ On SQLite `read()` and `begin()` run in the event loop (sqlite.py says why); wha
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -259,13 +260,13 @@ class Database:
 
     async def _commit_aside(self, connection: Connection) -> None:
         """COMMIT, in a thread where the last ones took longer than the way there and back."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         if self._commit_seconds < _ASIDE_SECONDS:
-            connection.commit()
+            seconds = _timed(connection.commit)
         else:
-            await _finished(loop.run_in_executor(self._aside, connection.commit))
-        self._commit_seconds += (loop.time() - began - self._commit_seconds) / 4
+            work = asyncio.get_running_loop().run_in_executor(self._aside, _timed, connection.commit)
+            # The thread has also waited for the loop to let it tell, for as long as threads wait for each other.
+            seconds = max(0.0, await _finished(work) - sys.getswitchinterval())
+        self._commit_seconds += (seconds - self._commit_seconds) / 4
 
     async def close(self) -> None:
         """Close every connection."""
@@ -299,10 +300,17 @@ async def _connected(engine: Engine | AsyncEngine) -> AsyncIterator[Connection |
             yield connection
 
 
-async def _finished(work: asyncio.Future[None]) -> None:
+def _timed(work: Callable[[], None]) -> float:
+    """Do it; returns the seconds it took."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+async def _finished(work: asyncio.Future[float]) -> float:
     """Wait for a thread's work to end, also when cancelled: nobody else may touch its connection before."""
     try:
-        await asyncio.shield(work)
+        return await asyncio.shield(work)
     except asyncio.CancelledError:
         while not work.done():
             with suppress(asyncio.CancelledError):

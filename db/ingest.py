@@ -19,6 +19,9 @@ from db.reporting import Added, Batch
 
 log = structlog.get_logger(__name__)
 
+_GATHER_SECONDS = 0.002
+_QUIET_TURNS = 2
+"""A request takes the loop two turns from its arrival to the queue here."""
 MOST_CALLERS = 256
 MOST_POINTS = 200_000
 """In one transaction, unless a single batch has more: nobody waits long for one."""
@@ -38,6 +41,7 @@ class Ingest:
         self._database = database
         self._waiting: deque[_Call] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._together = 0
 
     async def add(self, batch: Batch) -> Added:
         """Add a batch to a running job; returns once it is committed.
@@ -60,6 +64,7 @@ class Ingest:
     async def _run(self) -> None:
         try:
             while self._waiting:
+                await self._gather()
                 await self._commit()
         finally:
             self._task = None
@@ -67,11 +72,23 @@ class Ingest:
                 call.answer.cancel()
             self._waiting.clear()
 
+    async def _gather(self) -> None:
+        """Where several have come together lately, let those come whose requests have arrived."""
+        if max(self._together, len(self._waiting)) < 2:
+            return
+        now = asyncio.get_running_loop().time
+        until, quiet = now() + _GATHER_SECONDS, 0
+        while quiet < _QUIET_TURNS and len(self._waiting) < MOST_CALLERS and now() < until:
+            before = len(self._waiting)
+            await asyncio.sleep(0)
+            quiet = 0 if len(self._waiting) > before else quiet + 1
+
     async def _commit(self) -> None:
         calls: list[_Call] = []
         try:
             async with self._database.begin(aside=True) as session:
                 calls = self._take()  # those too that came while others held the database
+                self._together = len(calls)
                 answers = await reporting.add(session, [call.batch for call in calls])
             _tell(calls, answers)
         except errors.DomainError as error:

@@ -3,13 +3,15 @@
 import asyncio
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -189,3 +191,30 @@ async def test_a_connection_that_was_ended_is_told_from_a_fault(postgresql: Data
     assert told == [True, False, False]
     async with postgresql.read() as session:
         assert await session.scalar(text("SELECT 1")) == 1
+
+
+async def test_slow_commits_leave_the_loop_alone_and_fast_ones_come_back(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[bool] = []
+    pauses = [0.0]
+
+    def commit(_connection: Connection, committed: Callable[..., None] = Connection.commit) -> None:
+        places.append(threading.current_thread() is threading.main_thread())
+        time.sleep(pauses[-1])
+        committed(_connection)
+
+    monkeypatch.setattr(Connection, "commit", commit)
+    monkeypatch.setattr(databases, "_ASIDE_SECONDS", 0.02)
+    monkeypatch.setattr(sys, "getswitchinterval", lambda: 0.005)
+    for pause, number in ((0.0, 2), (0.1, 4), (0.0, 12)):
+        pauses.append(pause)
+        for _ in range(number):
+            async with sqlite.begin(aside=True) as session:
+                await _add(session, ids.new().hex())
+    assert places[:4] == [True, True, True, False]  # one slow one is enough
+    assert not any(places[4:6]) and all(places[-4:])
+    places.clear()
+    async with sqlite.begin() as session:
+        await _add(session, "in the loop")
+    assert places == [True]

@@ -263,6 +263,34 @@ async def test_callers_of_one_moment_share_a_transaction_and_one_refusal_fails_n
     assert database.bus._reached == {launch.feed_id: seqs[-1]}
 
 
+async def test_who_has_arrived_comes_along_where_several_came_lately(database: Database) -> None:
+    world = await World.make(database)
+    (launch, _) = await launched(world)
+    way = Ingest(database)
+    sizes: list[int] = []
+    take = way._take
+
+    def noted() -> Any:
+        taken = take()
+        sizes.append(len(taken))
+        return taken
+
+    way._take = noted  # type: ignore[method-assign]
+
+    async def later(number: int, turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await way.add(batch(launch, f"p{turns}", number, 1))
+
+    await asyncio.gather(
+        later(1, 0), later(1, 0), later(1, 1), later(1, 3)
+    )  # two, then who comes a turn apart
+    assert sizes == [4]
+    await later(2, 0)
+    await later(3, 0)
+    assert sizes == [4, 1, 1]
+
+
 async def test_numbers_of_one_producer_that_meet_in_a_transaction_are_told_apart(database: Database) -> None:
     world = await World.make(database)
     (launch, _) = await launched(world)
