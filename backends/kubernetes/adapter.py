@@ -26,6 +26,7 @@ from backends.kubernetes.following import Following
 from backends.kubernetes.options import KubernetesOptions
 from backends.kubernetes.pods import Image
 from backends.kubernetes.taken import Taken
+from backends.kubernetes.usage import Usage
 
 log = structlog.get_logger(__name__)
 
@@ -135,7 +136,11 @@ class Kubernetes:
                 following.add(handle)
             for handle in self._launched.values():
                 following.add(handle, launched_here=True)
-            changes = listing.follow(self._cluster, f"{pods.LABEL_OWNER}={self._options.owner}")
+            selector = f"{pods.LABEL_OWNER}={self._options.owner}"
+            if self._options.usage_seconds:
+                usage = Usage(self._cluster, selector, self._companion)
+                following.work(usage.watch(following.running, self._options.usage_seconds))
+            changes = listing.follow(self._cluster, selector)
             async with contextlib.aclosing(following.observations(changes)) as observations:
                 async for observation in observations:
                     if isinstance(observation, base.Ended):

@@ -87,6 +87,10 @@ class Following:
             and worker.end is None
         ]
 
+    def work(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something else for as long as it follows."""
+        self._spawn(work)
+
     def close(self) -> None:
         """Stop following; whoever iterates ends."""
         self._closed = True

@@ -10,8 +10,14 @@ from typing import Any
 
 from backends.base import Capacity
 
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|[EPTGMk]i?|Ki)?")
-_SCALES = {"m": 1e-3, "k": 1e3, **{unit: 1000.0 ** (at + 2) for at, unit in enumerate("MGTPE")}}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(n|u|m|[EPTGMk]i?|Ki)?")
+_SCALES = {
+    "n": 1e-9,
+    "u": 1e-6,
+    "m": 1e-3,
+    "k": 1e3,
+    **{unit: 1000.0 ** (at + 2) for at, unit in enumerate("MGTPE")},
+}
 _SCALES |= {f"{unit}i": 1024.0 ** (at + 1) for at, unit in enumerate("KMGTPE")}
 
 

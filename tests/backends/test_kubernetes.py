@@ -1,6 +1,7 @@
 """What is Kubernetes's own, against a real cluster: reasons, gangs, deletions from outside, adoption, leftovers."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,26 @@ async def test_what_workers_of_a_gang_make_comes_together(
         "1": "1",
         "both": "0",
     }
+
+
+async def test_what_a_job_uses_is_kept_beside_what_it_prints(tmp_path: Path) -> None:
+    code = "import os\nwhile not os.path.exists('/mnt/output/enough'): sum(range(1000000))"
+    async with kubernetesground.stand(tmp_path, usage_seconds=1) as ground:
+        adapter = await ground.open()
+        async with Witness(adapter) as witness:
+            handle = await adapter.launch(ground.job(code))
+            await witness.started(handle)
+
+            async def looked() -> list[dict[str, float]]:
+                await asyncio.sleep(0.2)
+                told = lines(await pieces(adapter, handle), Stream.USAGE)
+                return [json.loads(line)["metric"] for line in told if b"cpu_cores" in line]
+
+            seen = (await eventually(looked))[0]
+            await adapter.stop(handle, 0)
+            await witness.ended(handle)
+    assert seen["system/memory_bytes"] > 1 << 20
+    assert set(seen) >= {"system/cpu_cores", "system/memory_bytes"}
 
 
 async def nothing_is_left(ground: KubernetesGround) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from backends import base, options
 from backends.base import BadOptions, JobSpec
-from backends.kubernetes import pods, template
+from backends.kubernetes import nodes, pods, template
 from backends.kubernetes.options import KubernetesOptions
 from backends.kubernetes.pods import Image
 
@@ -134,3 +134,41 @@ def test_an_image_without_a_command_runs_its_own_in_its_own_folder() -> None:
     bare = JobSpec("job-0", (), Path("x"), prepared=image.prepared, input_document=b"{}")
     with pytest.raises(base.LaunchRejected, match="says no command"):
         pods.secret(bare, KubernetesOptions("me"), Image("app:1"), "key")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2", 2.0),
+        ("500m", 0.5),
+        ("12345678n", 0.012345678),
+        ("16Gi", 16 * 2.0**30),
+        ("3k", 3e3),
+        ("5Ki", 5120.0),
+        ("1.5M", 1.5e6),
+    ],
+)
+def test_quantities_are_as_the_api_writes_them(text: str, value: float) -> None:
+    assert nodes.amount(text) == pytest.approx(value)
+    with pytest.raises(ValueError, match="no quantity"):
+        nodes.amount(f"{text}x")
+
+
+def test_capacity_is_of_the_ready_nodes_that_are_chosen() -> None:
+    def node(ready: str, labels: dict[str, str], **spec: Any) -> dict[str, Any]:
+        has = {"pods": "10", "cpu": "3500m", "memory": "1Gi", "nvidia.com/gpu": "2"}
+        conditions = [{"type": "Ready", "status": ready}]
+        return {
+            "metadata": {"labels": labels},
+            "spec": spec,
+            "status": {"allocatable": has, "conditions": conditions},
+        }
+
+    found = [
+        node("True", {"pool": "gpu"}),
+        node("True", {"pool": "gpu"}),
+        node("True", {"pool": "other"}),
+        node("Unknown", {"pool": "gpu"}),
+        node("True", {"pool": "gpu"}, unschedulable=True),
+    ]
+    assert nodes.capacity(found, {"pool": "gpu"}, "nvidia.com/gpu") == base.Capacity(20, 7.0, 2 << 30, 4)
