@@ -41,7 +41,10 @@ def flush(seconds: float = 30.0) -> bool:
 
 
 def finish(seconds: "float | None" = None) -> bool:
-    """Send what is left and end the run of `rungraph.run`, SUCCEEDED; a process that ends does so by itself."""
+    """Send what is left and end the run, SUCCEEDED: that of `rungraph.run`, or of the token that was logged with.
+
+    The end of the process ends that of `rungraph.run` by itself; a job ends with its process, whatever is said here.
+    """
     global _current
     reporter, _current = _current, None
     return True if reporter is None else reporter.end({"state": "SUCCEEDED"}, seconds)

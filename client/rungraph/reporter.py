@@ -58,6 +58,8 @@ class Reporter:
         self._batch_at = 0.0
         self._lost = 0
         self._closing = self._kept = self._closed = False
+        self._ends = self._owns and self.target.create is not None
+        """Whether its end is the run's: of one that is made here, or when somebody says so."""
         self._threads: list[threading.Thread] = []
         self._starting = threading.RLock()
 
@@ -100,8 +102,9 @@ class Reporter:
         return self._settle(time.monotonic() + seconds)
 
     def end(self, ending: dict[str, Any], seconds: float | None = None) -> bool:
-        """Close a run that was made here, as it ended; a job ends when its process does, and is only flushed."""
-        if self.target.create is not None:
+        """Close a run that nobody launched, as it ended; a job ends when its process does, and is only flushed."""
+        if self.target.create is not None or self.target.heartbeat_seconds is not None:
+            self._ends = self._owns
             return self.close(seconds, ending)
         return self.flush(self._patience() if seconds is None else seconds)
 
@@ -109,7 +112,7 @@ class Reporter:
         """Send what is left, and how the run ended; False when the server did not get it all in time."""
         if self._closed:
             return True
-        if ending is not None and self.target.create is not None and self._owns:
+        if ending is not None and self._ends:
             self.start()
         if not self._threads:
             self._closed = True
@@ -120,7 +123,7 @@ class Reporter:
         self.add = self._too_late
         self._drained(deadline)
         self._adopt()
-        if self.target.create is not None and self._owns:
+        if self._ends:
             self.sender.ending = ending
         self._closing = True
         self._calls.put(None)

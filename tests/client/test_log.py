@@ -16,6 +16,7 @@ import pytest
 
 import rungraph
 from rungraph import reporter, targets
+from rungraph.log import active
 from tests.client import objects
 from tests.client.peer import TOKEN, Peer
 from tests.client.test_sender import Json, keeping, values
@@ -186,11 +187,36 @@ def test_a_run_ends_as_its_block_does(peer: Peer, monkeypatch: pytest.MonkeyPatc
     assert created[0]["tags"] == [{"name": "team", "value": "x"}]
 
 
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED"])
+def test_the_run_of_a_token_ends_when_that_is_said(
+    job: list[Json], peer: Peer, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    monkeypatch.delenv("RUNGRAPH_JOB_ID")
+    finished = outside(peer)
+    rungraph.log(loss=1)
+    assert rungraph.flush() and finished == []
+    assert rungraph.finish() if state == "SUCCEEDED" else active().finish(state)
+    assert finished == [{"state": state}]
+    assert rungraph.finish() and len(finished) == 1
+    rungraph.log(loss=2)
+    assert values(job, "loss") == [1]
+
+
+def test_the_run_of_a_token_outlives_a_process_that_says_nothing(
+    job: list[Json], peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RUNGRAPH_JOB_ID")
+    finished = outside(peer)
+    rungraph.log(loss=1)
+    reporter.close_all()
+    assert finished == [] and values(job, "loss") == [1]
+
+
 def test_inside_a_job_the_run_is_the_jobs(job: list[Json], peer: Peer) -> None:
     with rungraph.run("ignored") as run:
         run.log(loss=1)
     rungraph.log(loss=2)
-    assert rungraph.flush()
+    assert rungraph.flush() and rungraph.finish()
     assert values(job, "loss") == [1, 2] and {field for field, _ in peer.operations} == {"logMetrics"}
 
 
