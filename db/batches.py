@@ -4,21 +4,26 @@ All of a batch has one number of the run's feed. What it adds to a series is one
 are compacted. `repeated` and `remember` keep a producer's batches, of points or of lines, at most once.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from sqlalchemy import BigInteger, ForeignKey, Text, insert, select, update
+import structlog
+from sqlalchemy import BigInteger, ForeignKey, Text, bindparam, func, insert, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db import bare, feeds, headlines
+from db import bare, errors, feeds, headlines, room
 from db.columns import Base, Id
 from db.database import Transaction
 from db.headlines import Headline
 from db.metrics import Chunk, Series
 from db.points import Column, Integers, Origin, Points, has_headline
+from db.room import Room
+
+log = structlog.get_logger(__name__)
 
 
 class Producer(Base):
@@ -53,8 +58,10 @@ Numbers = dict[tuple[bytes, str], tuple[int, int]]
 async def append(session: Transaction, head: feeds.Head, origin: Origin, given: Sequence[Column]) -> int:
     """Add a batch under the next number of the run's feed, which is locked; returns that number.
 
-    A batch without points takes none.
+    A batch without points takes none. Metrics that are more than a worker may have are left out.
     """
+    if metrics_of.is_full((origin.attempt_id, origin.worker_id)):
+        given = await _known(session, origin, given)
     if not any(len(column.values) for column in given):
         return head.seq
     seq = head.take()
@@ -134,8 +141,27 @@ async def _held(session: Transaction, portions: Sequence[Portion]) -> _Held:
     if missing:
         new = [_new(origins[key], key[1]) for key in missing]
         await _NEW.write(session, series=new)
+        made = Counter((origins[key].attempt_id, key[0]) for key in missing)
+        for worker, count in made.items():
+            await metrics_of.take(session, worker, count, {"worker": worker[1]})
         await _find(session, held, [(*key, origins[key].run_id) for key in missing])
     return held
+
+
+async def strange(session: Transaction, keys: Collection[tuple[int, str]]) -> set[tuple[int, str]]:
+    """Those metrics, by worker and name, that the worker does not have yet."""
+    rows = await bare.look(session, _NAMED, list(keys))
+    return {(worker_id, name) for worker_id, name, series_id in rows if series_id is None}
+
+
+async def _known(session: Transaction, origin: Origin, given: Sequence[Column]) -> list[Column]:
+    new = await strange(session, {(origin.worker_id, column.name) for column in given})
+    if new:
+        names = sorted(name for _, name in new)[:3]
+        log.warning(
+            "metrics left out", most=room.MOST, run=origin.run_id.hex(), step=origin.step, names=names
+        )
+    return [column for column in given if (origin.worker_id, column.name) not in new]
 
 
 async def _find(session: Transaction, held: _Held, keys: bare.Rows) -> None:
@@ -170,6 +196,18 @@ _FOUND = bare.Look(
     name="text",
     run="bytea",
 )
+_NAMED = bare.Look(
+    """
+    SELECT k.worker, k.name, s.id FROM {keys}
+    LEFT JOIN series s ON s.worker_id = k.worker AND s.name = k.name
+    """,
+    worker="bigint",
+    name="text",
+)
+metrics_of = Room(select(func.count()).where(Series.worker_id == bindparam("worker")))
+"""What a worker may still measure, by attempt and worker."""
+producers_of = Room(select(func.count()).where(Producer.attempt_id == bindparam("attempt")))
+"""How many producers an attempt may still have."""
 _NEW = bare.Puts(series=bare.Put(Series, ("worker_id", "name", "run_id", "job_id", "attempt_id", "points")))
 _WRITES = bare.Puts(
     chunks=bare.Put(Chunk, CHUNK),
@@ -196,7 +234,16 @@ async def remember(session: Transaction, attempt_id: bytes, producer: str, numbe
     ours = (Producer.attempt_id == attempt_id) & (Producer.producer == producer)
     values = {"number": number, "seq": seq}
     if not await session.change(update(Producer).where(ours).values(values)):
+        if producers_of.is_full(attempt_id):
+            raise too_many_producers()
+        await producers_of.take(session, attempt_id, 1, {"attempt": attempt_id})
         await session.execute(insert(Producer).values(attempt_id=attempt_id, producer=producer, **values))
+
+
+def too_many_producers() -> errors.LimitExceeded:
+    """What one more is refused with."""
+    message = f"an attempt has at most {room.MOST:,} producers: let each process keep its name"
+    return errors.LimitExceeded(message, path=("producer",))
 
 
 def _with_steps(column: Column, points: int) -> Integers:

@@ -6,11 +6,12 @@ committed at most once: a producer numbers its batches, and a number that was co
 gets the same answer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from db import bare, batches, errors, externals, feeds, ids, texts, viewers
+from db import bare, batches, errors, externals, feeds, ids, room, texts, viewers
 from db.batches import Portion
 from db.database import Transaction
 from db.errors import DomainError
@@ -75,6 +76,8 @@ async def add(session: Transaction, given: Sequence[Batch]) -> list[Added | Doma
     await group.stand(given)
     answers = [group.judge(batch) for batch in given]
     await batches.append_all(session, group.taken, group.changed)
+    for attempt_id, made in group.new_producers.items():
+        await batches.producers_of.take(session, attempt_id, made, {"attempt": attempt_id})
     return answers
 
 
@@ -140,6 +143,10 @@ class _Group:
     numbers: batches.Numbers = field(default_factory=dict)
     changed: batches.Numbers = field(default_factory=dict)
     taken: list[Portion] = field(default_factory=list)
+    strange: set[tuple[int, str]] = field(default_factory=set)
+    """Metrics that workers do not have which may have no more."""
+    new_producers: Counter[bytes] = field(default_factory=Counter)
+    """How many of each attempt's have not reported before."""
 
     async def stand(self, given: Sequence[Batch]) -> None:
         """Read what the batches meet, and hear the reporters of external runs."""
@@ -151,7 +158,23 @@ class _Group:
                 feeds.hold(self.session, row.feed_id, row.seq)
             if row.number is not None:
                 self.numbers[row.attempt_id, row.producer] = row.number, row.committed
+        full = [
+            row
+            for row in self.standing.values()
+            if batches.metrics_of.is_full((row.attempt_id, row.worker_id))
+        ]
+        if full:
+            await self._look_at_names(given, {(row.job_id, row.rank): row.worker_id for row in full})
         await self._hear(given)
+
+    async def _look_at_names(self, given: Iterable[Batch], workers: Mapping[tuple[bytes, int], Any]) -> None:
+        keys = {
+            (workers[batch.job_id, batch.rank], column.name)
+            for batch in given
+            if (batch.job_id, batch.rank) in workers
+            for column in batch.given
+        }
+        self.strange = await batches.strange(self.session, keys)
 
     async def _hear(self, given: Iterable[Batch]) -> None:
         jobs = {batch.job_id for batch in given if self._may_be_heard(batch)}
@@ -195,6 +218,12 @@ class _Group:
         number, committed = self.numbers.get((row.attempt_id, batch.producer), (None, 0))
         if number is not None and batch.number <= number:
             return Added(committed, True)
+        if self.strange:
+            self._require_room(batch, row)
+        if number is None:
+            if batches.producers_of.is_full(row.attempt_id):
+                raise batches.too_many_producers()
+            self.new_producers[row.attempt_id] += 1
         head = self.session.emitted.heads[row.feed_id]
         seq = head.take()
         key = row.attempt_id, batch.producer
@@ -205,3 +234,9 @@ class _Group:
         )
         self.taken.append(Portion(origin, row.feed_id, seq, batch.given))
         return Added(seq, False)
+
+    def _require_room(self, batch: Batch, row: _Standing) -> None:
+        for index, column in enumerate(batch.given):
+            if (row.worker_id, column.name) in self.strange:
+                message = f"a worker has at most {room.MOST:,} metrics: {column.name!r} would be one more"
+                raise errors.LimitExceeded(message, path=("series", str(index)))

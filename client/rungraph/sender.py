@@ -201,7 +201,7 @@ class Sender:
                 return
             except Refused as refused:
                 at = _series_of(refused.path)
-                if refused.code != "INVALID" or at is None or at >= len(slices):
+                if refused.code not in ("INVALID", "LIMIT_EXCEEDED") or at is None or at >= len(slices):
                     raise
                 # Nothing of the batch is kept; what is left of it may go under the same number.
                 self._tell(

@@ -142,9 +142,10 @@ def _payload(status: int, text: bytes, strange: str) -> dict[str, Any]:
 def _raise(code: str, message: str, path: list[Any], told: Mapping[str, Any]) -> None:
     if code in _LATER or (told.get("retryable") and code != "LIMIT_EXCEEDED"):
         raise Away(message, fault=code == "INTERNAL")
-    if code == "LIMIT_EXCEEDED":
-        raise TooMuch(message)
-    raise Refused(code, message, [str(part) for part in path])
+    parts = [str(part) for part in path]
+    if code == "LIMIT_EXCEEDED" and not ("producer" in parts or (parts[-1:] and parts[-1].isdecimal())):
+        raise TooMuch(message)  # else it is one part that is refused, which is no less of a smaller request
+    raise Refused(code, message, parts)
 
 
 def _is_near(host: str) -> bool:

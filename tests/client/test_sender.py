@@ -165,14 +165,13 @@ def test_a_request_that_is_too_large_is_halved(peer: Peer, sending: Sending) -> 
     assert [len(one["series"][0]["values"]) for one in kept] == [2, 2]
 
 
-def test_a_series_that_is_refused_takes_no_other_with_it(peer: Peer, sending: Sending) -> None:
+@pytest.mark.parametrize(("code", "rest"), [("INVALID", ["name"]), ("LIMIT_EXCEEDED", [])])
+def test_a_series_that_is_refused_takes_no_other_with_it(
+    peer: Peer, sending: Sending, code: str, rest: list[str]
+) -> None:
     def refuse(given: Json) -> Json | None:
         bad = [at for at, series in enumerate(given["series"]) if series["name"] == "bad"]
-        return (
-            objects.refusal("INVALID", "no such name", "input", "series", str(bad[0]), "name")
-            if bad
-            else None
-        )
+        return objects.refusal(code, "no such name", "input", "series", str(bad[0]), *rest) if bad else None
 
     kept = keeping(peer, refuse)
     sending.has("loss", "bad", "accuracy")
@@ -185,10 +184,11 @@ def test_a_series_that_is_refused_takes_no_other_with_it(peer: Peer, sending: Se
     "refusal",
     [
         objects.refusal("CONFLICT", "this job has no attempt running", "input", "job"),
+        objects.refusal("LIMIT_EXCEEDED", "an attempt has at most 10,000 producers", "input", "producer"),
         objects.refusal("FORBIDDEN", "this token is of an earlier attempt", "input", "job"),
         objects.refusal("INVALID", "say which job, or use a job's token", "input", "job"),
     ],
-    ids=["ended", "another attempt", "a person's token"],
+    ids=["ended", "producers", "another attempt", "a person's token"],
 )
 def test_what_is_refused_for_good_is_not_tried_again(peer: Peer, sending: Sending, refusal: Json) -> None:
     keeping(peer, lambda given: refusal)

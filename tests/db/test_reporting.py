@@ -1,18 +1,22 @@
 """What code reports of itself: once, of a job that runs, under that job's own token."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
-from db import errors
+from db import errors, room
 from db.claims import Launch
 from db.database import Database
 from db.ingest import Ingest
+from db.metrics import Series
 from db.points import Column
 from db.reporting import Batch
 from db.viewers import Kind, Viewer
+from tests.db import world as world_of
 from tests.db.world import World, points_of
 
 
@@ -93,6 +97,62 @@ async def test_a_hidden_job_is_told_from_a_missing_one_by_nobody(database: Datab
             await _log(world, launch, [1.0], viewer=hidden, rank=rank)
         assert told.value.problems[0].path == ("job",)
     assert await _kept(world, launch) == []
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room for few, and they are counted at once."""
+    monkeypatch.setattr(room, "MOST", 3)
+    monkeypatch.setattr(room, "UNCOUNTED", 1)
+
+
+def _columns(*names: str) -> list[Column]:
+    return [Column(name, np.zeros(1, np.int64), np.ones(1)) for name in names]
+
+
+async def _names(world: World, launch: Launch) -> set[str]:
+    async with world.database.read() as session:
+        found = await session.execute(select(Series.name).where(Series.run_id == launch.run_id))
+        return set(found.scalars())
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_a_worker_has_so_many_metrics_and_those_go_on(database: Database) -> None:
+    world, launch = await _launched(database)
+    ingest, viewer = Ingest(database), _token(launch)
+
+    async def report(number: int, *names: str) -> None:
+        await ingest.add(Batch(viewer, launch.job_id, 0, "p", number, _columns(*names)))
+
+    for number, name in enumerate("abc", 1):
+        await report(number, name)
+    answers = await asyncio.gather(
+        report(4, "a", "d"), ingest.add(Batch(world.viewer, launch.job_id, 0, "q", 1, _columns("b"))),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert isinstance(answers[0], errors.LimitExceeded) and "'d'" in str(answers[0])
+    assert answers[0].problems[0].path == ("series", "1") and answers[1] is not None
+    await report(4, "a", "b")  # the number is still free
+    assert await _names(world, launch) == {"a", "b", "c"}
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_of_what_a_job_prints_metrics_beyond_that_are_left_out(database: Database) -> None:
+    world, launch = await _launched(database)
+    for names in ("a", "bc", "cd"):
+        await world_of.report(world, launch, **dict.fromkeys(names, 1.0))
+    assert await _names(world, launch) == {"a", "b", "c"}
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_an_attempt_has_so_many_producers(database: Database) -> None:
+    world, launch = await _launched(database)
+    for number in range(3):
+        await _log(world, launch, [1.0], producer=f"p{number}")
+    with pytest.raises(errors.LimitExceeded, match="at most 3 producers") as told:
+        await _log(world, launch, [1.0], producer="p3")
+    assert told.value.problems[0].path == ("producer",)
+    await _log(world, launch, [1.0], number=2, producer="p2")
 
 
 async def test_a_job_that_has_ended_takes_no_more(database: Database) -> None:
