@@ -231,12 +231,15 @@ def _step_problems(index: int, step: StepSpec, functions: Mapping[str, Any]) -> 
         return [Problem((*at, "function"), unknown_function(step.address, functions))]
     spec = manifests.decode_function(function.spec)
     first = {name: values[0] for name, values in step.matrix.items()}
+    given = {**step.arguments, **first}
+    # What is required may be left to the runs, which say it or are refused (plans.py).
+    left_open = {option.name for option in spec.options if option.required and given.get(option.name) is None}
     found = [
         Problem(
             (*at, "arguments", *map(str, problem.path)), f"{step.name}: {problem.path[0]} {problem.message}"
         )
-        for problem in manifests.resolve(spec, {**step.arguments, **first}).problems
-        if problem.path[0] not in step.matrix
+        for problem in manifests.resolve(spec, given).problems
+        if problem.path[0] not in step.matrix and problem.path[0] not in left_open
     ]
     unfit = matrices.option_problems(spec, step.matrix, step.arguments)
     return found + [Problem((*at, "matrix", *p.path), f"{step.name}: {p.message}") for p in unfit]

@@ -117,7 +117,6 @@ async def test_every_mistake_of_a_pipeline_is_told_at_once(database: Database) -
         "steps.2.arguments.epochs",
         "steps.2.arguments.rate",
         "steps.3.name",
-        "steps.3.arguments.epochs",
         "steps.4.name",
     }
     assert "did you mean 'ml/train'?" in problems["steps.0.function"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from db import backends, errors, files, manifests, pipelines, starts
+from db import backends, errors, files, forecasts, manifests, pipelines, starts
 from db.database import Database
 from db.feeds import Feed
 from db.jobs import Job
@@ -122,6 +122,23 @@ async def test_every_mistake_is_told_at_once_where_it_is(database: Database) -> 
     assert "did you mean 'fit'" in problems["arguments.1.step"]
     assert "did you mean 'rate'" in problems["arguments.0.arguments.rat"]
     assert await _count(database, Run) == await _count(database, Job) == 0
+
+
+async def test_what_a_pipeline_leaves_open_a_run_has_to_say(database: Database) -> None:
+    world = await World.make(database, TRAIN)
+    pipeline_id = await world.draw({"fit": _step("fit"), "test": _step("test", rate=None, epochs=2)})
+    problems = await _problems(world, pipeline_id, arguments=[("test", {"epochs": 1})])
+    assert problems == {
+        "arguments.rate": "fit: rate is required (float)",
+        "arguments.0.arguments.rate": "test: rate is required (float)",
+    }
+    async with database.read() as session:
+        spec = StartSpec(pipeline_id=pipeline_id, backend="local", arguments=[("fit", {"rate": 1.0})])
+        forecast = await forecasts.make(session, world.viewer, spec)
+    assert [problem.message for problem in forecast.problems] == ["test: rate is required (float)"]
+    run_id = await world.start(pipeline_id, arguments=[("fit", {"rate": 1.0}), ("test", {"rate": 2})])
+    jobs = await world.jobs(run_id)
+    assert [jobs[name].arguments["rate"] for name in ("fit", "test")] == [1.0, 2.0]
 
 
 async def test_a_file_must_be_ready_and_given_once(database: Database) -> None:
