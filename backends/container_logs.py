@@ -69,7 +69,7 @@ class Log:
                     return output
             if self._error is not None:
                 raise self._error
-            if final:  # of a stream that follows, too: the engine ends one before a last line without end
+            if final:
                 return None
             if live:
                 return Output((), offset)
@@ -98,8 +98,11 @@ class Log:
             return Output((), offset)
         data = bytes(self._buffer[: self._window])
         whole = len(data) == len(self._buffer)
-        live = self.follows and not self.ended
-        arguments = (data, limit, final and whole, live and whole)
+        if self.follows:
+            # The engine may end such a stream before a last line without end: this is never the end for sure.
+            arguments = (data, limit, False, whole and not self.ended)
+        else:
+            arguments = (data, limit, whole and final and self.ended, whole and final)
         if len(data) > _LIGHT_BYTES:
             pieces, size = await asyncio.to_thread(parse, *arguments)
         else:

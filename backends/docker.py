@@ -159,6 +159,8 @@ class Docker:
 
     async def stop(self, handle: base.Handle, grace_seconds: float) -> None:
         name = str(handle["name"])
+        if self._following is not None:
+            self._following.expect_end(name)
         deadline = time.monotonic() + grace_seconds
         before = self._graces.get(name)
         if before is None or before[1].done():

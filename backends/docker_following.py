@@ -25,6 +25,8 @@ from backends.engines import reachable
 LIST_SECONDS = 20.0
 GRACE_SECONDS = 10.0
 """What workers are given when another failed."""
+REMOVAL_SECONDS = 0.5
+"""How long after a kill a container is gone that is being removed."""
 _TELLING = {"start", "die", "destroy", "oom", "pause", "unpause"}
 
 Stop = Callable[[base.Handle, float], Coroutine[Any, Any, None]]
@@ -38,6 +40,8 @@ class Followed:
     states: dict[int, State | None] = field(default_factory=dict)
     has_started: bool = False
     is_ending: bool = False
+    doubts: bool = True
+    """Whether a kill that nobody here asked for may be the first half of a removal."""
     looking: bool = False
     again: bool = False
 
@@ -78,6 +82,11 @@ class Following:
         if name not in self._followed and not self._closed:
             self._followed[name] = Followed(handle)
         self._look(name)
+
+    def expect_end(self, name: str) -> None:
+        """An attempt is being ended by us."""
+        if (each := self._followed.get(name)) is not None:
+            each.is_ending = True
 
     async def close(self) -> None:
         """Stop following; whoever iterates ends."""
@@ -192,11 +201,18 @@ class Following:
             if is_broken and not each.is_ending:
                 each.is_ending = True
                 await self._stop(each.handle, GRACE_SECONDS)
+        elif any(state.was_killed for state in states) and not each.is_ending and each.doubts:
+            each.doubts = False
+            self._spawn(self._look_later(name))
         elif is_broken or all(state.has_ended for state in states):
             for rank in each.states:
                 self._logs.end(name, rank)
             self._forget(name)
             self._tell(ended(name, each.states, self._native))
+
+    async def _look_later(self, name: str) -> None:
+        await asyncio.sleep(REMOVAL_SECONDS)
+        self._look(name)
 
     def _tell_starts(self, name: str, each: Followed) -> None:
         """All have started, or none is told to have."""

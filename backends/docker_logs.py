@@ -18,6 +18,7 @@ class Logs:
         self._native = native
         self._live: dict[Key, Log] = {}
         self._past: dict[Key, Log] = {}
+        self._ended: set[Key] = set()
         self._turns: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._told: Callable[[str, int], None] | None = None
 
@@ -33,6 +34,7 @@ class Logs:
 
     def end(self, name: str, rank: int) -> None:
         """A worker has ended: the end of its stream is the end of its log."""
+        self._ended.add((name, rank))
         if (log := self._live.get((name, rank))) is not None:
             log.end()
 
@@ -58,6 +60,7 @@ class Logs:
         for logs in (self._live, self._past):
             for key in [key for key in logs if name in (None, key[0])]:
                 await self._close(logs, key)
+        self._ended = {key for key in self._ended if name not in (None, key[0])}
         for key in [key for key in self._turns if name in (None, key[0])]:
             if not self._turns[key].locked():
                 del self._turns[key]
@@ -76,7 +79,9 @@ class Logs:
             if follows and self._told is not None:
                 self._told(name, rank)
 
-        return Log(self._native.engine, self._native.names(name).worker(rank), follows=follows, told=told)
+        log = Log(self._native.engine, self._native.names(name).worker(rank), follows=follows, told=told)
+        log.ended = key in self._ended
+        return log
 
     async def _close(self, logs: dict[Key, Log], key: Key) -> None:
         if (log := logs.pop(key, None)) is not None:

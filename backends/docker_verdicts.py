@@ -46,6 +46,11 @@ class State:
         return self.status == "created" and bool(self.error)
 
     @property
+    def was_killed(self) -> bool:
+        """By somebody, and not by the kernel for its memory."""
+        return self.has_ended and self.exit_code == _SIGNALLED + signal.SIGKILL and not self.starved
+
+    @property
     def failed(self) -> bool:
         return self.was_refused or (self.has_ended and self.exit_code != 0)
 

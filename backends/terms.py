@@ -13,7 +13,7 @@ from typing import Any, ParamSpec
 
 import structlog
 
-from backends import base
+from backends import base, orphans
 from backends.answering import Answering
 from backends.errands import Errands
 from backends.minding import Minder, forget
@@ -63,6 +63,7 @@ class Term:
         self._spawn(_insist(self._answering.run))
         known = await self._adopt(held)
         self._spawn(self._watch(known))
+        self._spawn(self._sweep())
         self._errands.open()
 
     async def close(self) -> None:
@@ -142,6 +143,13 @@ class Term:
                 words = "the backend knows nothing of it any more"
                 now = columns.microseconds(columns.now())
                 minder.end(base.Ended(name, base.EndReason.LOST, None, {}, words, now))
+
+    async def _sweep(self) -> None:
+        """Now and then, remove what is nobody's."""
+        around = self._around
+        while True:
+            await _insist(orphans.remove, around.database, around.adapter, self._backend_id)
+            await asyncio.sleep(orphans.EVERY_SECONDS)
 
     async def _step(self) -> float | None:
         """Do what is to be done; answers when next, as no hint announces a timeout or a retry."""
