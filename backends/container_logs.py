@@ -24,20 +24,24 @@ CUT_BYTES = 1 << 14
 AHEAD_BYTES = 4 << 20
 """What is read before anybody has asked for it."""
 _LIGHT_BYTES = 1 << 16
-_SILENCE_SECONDS = 10.0
-"""How long the rest of an ended container's log is waited for on a stream that should have ended."""
+_SILENCE_SECONDS = 30.0
+"""How long more of a log that is there is waited for."""
 _MILLISECOND = len("2006-01-02T15:04:05.000")
 
 
 class Log:
     """One reader of a container's log. `told` is called when there is more of it.
 
-    One that follows goes on while the container does; one that does not reads what there is now.
+    One that follows goes on while the container does, and is never sure of the end: the engine may break it off
+    before the last lines have come. One that does not reads what there is now, which is all of a container's log
+    that has `ended`.
     """
 
-    def __init__(self, engine: Engine, container: str, *, follows: bool, told: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Engine, container: str, *, follows: bool, ended: bool, told: Callable[[], None]
+    ) -> None:
         self.follows = follows
-        self.ended = False
+        self._ended = ended
         self._told = told
         self._buffer = bytearray()
         self._begin = 0
@@ -54,35 +58,24 @@ class Log:
         """From an offset, or None where this reader is past it, behind it, or at the end of what it can tell."""
         if offset < self._begin:
             return None
-        self._drop(offset)
-        if self.follows and not self.ended and self._begin < offset:
-            return None  # what lies there has not come yet, and nobody knows when it will have
         self._window = max(limit, 2 * HELD_BYTES) + 2 * HELD_BYTES
         self._drop(offset)
+        if self.follows and self._begin < offset:
+            return None  # what lies there has not come yet, and nobody knows when it will have
         while True:
             self._news.clear()
-            final = self._complete
-            live = self.follows and not self.ended
-            if final or live or self._error or len(self._buffer) >= self._window:
-                output = await self._parsed(offset, limit, final)
+            complete = self._complete
+            if self.follows or complete or self._error or len(self._buffer) >= self._window:
+                output = await self._parsed(offset, limit, complete)
                 if output.pieces:
                     return output
             if self._error is not None:
                 raise self._error
-            if final:
+            if complete:
                 return None
-            if live:
+            if self.follows:
                 return Output((), offset)
-            try:
-                async with asyncio.timeout(_SILENCE_SECONDS):
-                    await self._news.wait()
-            except TimeoutError:
-                return None
-
-    def end(self) -> None:
-        """The container has ended: the end of the stream is the end of its log."""
-        self.ended = True
-        self._news.set()
+            await self._more()
 
     async def close(self) -> None:
         self._pumping.cancel()
@@ -93,16 +86,20 @@ class Log:
         """Whether its stream has ended, or broken off."""
         return self._complete or self._error is not None
 
-    async def _parsed(self, offset: int, limit: int, final: bool) -> Output:
+    async def _more(self) -> None:
+        try:
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                await self._news.wait()
+        except TimeoutError as error:
+            raise BackendUnavailable("the Docker engine does not go on with a log") from error
+
+    async def _parsed(self, offset: int, limit: int, complete: bool) -> Output:
         if self._begin != offset or not self._buffer:
             return Output((), offset)
         data = bytes(self._buffer[: self._window])
         whole = len(data) == len(self._buffer)
-        if self.follows:
-            # The engine may end such a stream before a last line without end: this is never the end for sure.
-            arguments = (data, limit, False, whole and not self.ended)
-        else:
-            arguments = (data, limit, whole and final and self.ended, whole and final)
+        final = whole and complete and self._ended and not self.follows
+        arguments = (data, limit, final, whole and (complete or self.follows))
         if len(data) > _LIGHT_BYTES:
             pieces, size = await asyncio.to_thread(parse, *arguments)
         else:

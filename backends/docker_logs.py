@@ -33,15 +33,16 @@ class Logs:
             self._live[key] = self._open(key, follows=True)
 
     def end(self, name: str, rank: int) -> None:
-        """A worker has ended: the end of its stream is the end of its log."""
+        """A worker has ended: all of its log is there to be read."""
         self._ended.add((name, rank))
-        if (log := self._live.get((name, rank))) is not None:
-            log.end()
 
     async def read(self, key: Key, offset: int, limit: int) -> Output:
         """From an offset, by the stream that is there or by a new one."""
         async with self._turns[key]:
-            if (live := self._live.get(key)) is not None:
+            if key in self._ended:
+                # The engine ends a stream that follows before the last lines have come.
+                await self._close(self._live, key)
+            elif (live := self._live.get(key)) is not None:
                 output = await self._read(self._live, key, live, offset, limit)
                 if output is not None:
                     return output
@@ -79,9 +80,8 @@ class Logs:
             if follows and self._told is not None:
                 self._told(name, rank)
 
-        log = Log(self._native.engine, self._native.names(name).worker(rank), follows=follows, told=told)
-        log.ended = key in self._ended
-        return log
+        worker, ended = self._native.names(name).worker(rank), key in self._ended
+        return Log(self._native.engine, worker, follows=follows, ended=ended, told=told)
 
     async def _close(self, logs: dict[Key, Log], key: Key) -> None:
         if (log := logs.pop(key, None)) is not None:
