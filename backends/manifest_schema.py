@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from db import policies
 from db.manifests import MAX_INTEGER, OptionType, TagType
 from db.module_sources import NAME
 
@@ -76,6 +77,31 @@ ACCEPT: dict[str, Schema] = {
     },
 }
 
+RULE: dict[str, Schema] = {
+    "times": _whole("Attempts after those that ended so.", 0, policies.MOST_TIMES, 1),
+    "memory": {
+        "type": "number",
+        "minimum": 1,
+        "maximum": policies.MOST_FACTOR,
+        "description": "After OUT_OF_MEMORY: so many times what it had.",
+    },
+    "most": {**_MEMORY, "description": "After OUT_OF_MEMORY: no more memory than this."},
+}
+BACKOFF: dict[str, Schema] = {
+    "first": {**_DURATION, "description": "Before the second attempt; doubled for each one more. 1 second."},
+    "most": {**_DURATION, "description": "And at most. 1 minute."},
+}
+_TIMES = _whole("Attempts after those that ended so.", 0, policies.MOST_TIMES, 0)
+RETRY: dict[str, Schema] = {
+    **{
+        reason.value: {
+            "oneOf": [_TIMES, {"type": "object", "properties": RULE, "additionalProperties": False}]
+        }
+        for reason in policies.RULED
+    },
+    "backoff": {"type": "object", "properties": BACKOFF, "additionalProperties": False},
+}
+
 FUNCTION: dict[str, Schema] = {
     "description": _text("What it does."),
     "command": _list(
@@ -100,7 +126,8 @@ FUNCTION: dict[str, Schema] = {
     "resources": {"$ref": "#/$defs/resources"},
     "workers": _whole("How many run together.", 1, 10_000, 1),
     "timeout": {**_DURATION, "description": "Of one attempt: 90s, 10m, 1h30m, or seconds."},
-    "retries": _whole("Attempts after the first.", 0, 100, 0),
+    "retries": _whole("Attempts after the first, whatever ended them.", 0, 100, 0),
+    "retry": {"$ref": "#/$defs/retry"},
     "env": {
         "type": "object",
         "description": "Variables set for it.",
@@ -155,6 +182,7 @@ def document() -> Schema:
                 "description": "Files of any of these types, with all of these tags.",
             },
             "resources": {**_object(RESOURCES), "description": "What one worker asks for."},
+            "retry": {**_object(RETRY), "description": "Which ends are tried again, by their reason."},
         },
     }
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from backends import manifest_values as values
+from backends import retrying
 from backends.manifest_documents import ManifestProblem, Node, Problems, parse, read_file
 from backends.manifest_options import read_options
 from backends.manifest_schema import ACCEPT, FUNCTION, MODULE, RESOURCES
@@ -202,6 +203,7 @@ def _function(name: str, node: Node, contained: bool, problems: Problems) -> Fun
         workers=values.whole(parts.get("workers"), problems, 1, 1, 10_000),
         timeout_seconds=values.seconds(parts.get("timeout"), problems),
         retries=values.whole(parts.get("retries"), problems, 0, 0, 100),
+        retry=retrying.read(parts.get("retry"), problems),
         environment=values.environment(parts.get("env"), problems),
         secrets=_secrets(parts.get("secrets"), problems),
         creates_files=values.truth(parts.get("creates_files"), problems),

@@ -120,6 +120,7 @@ class Job(Base):
     gpus: Mapped[int] = mapped_column(Integer, default=0)
     timeout_seconds: Mapped[float | None] = mapped_column(Float)
     retries: Mapped[int] = mapped_column(Integer, default=0)
+    retry: Mapped[dict[str, Any] | None] = mapped_column(Json)
     kind: Mapped[int] = mapped_column(
         BigInteger, default=lambda context: kind_of(context.get_current_parameters())
     )

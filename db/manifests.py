@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from db import texts
+from db import policies, texts
 
 Scalar = str | int | float | bool
 
@@ -91,7 +91,8 @@ class Resources:
 class Function:
     """One callable of a module. No `accepts` takes any file; no `output_tags` allows any tag.
 
-    `retries` counts the attempts after the first. `timeout_seconds` holds for one attempt; None is for ever.
+    `retries` counts the attempts after the first, `retry` those after certain ends
+    (policies.py). `timeout_seconds` holds for one attempt; None is for ever.
     `creates_files` and `modifies_files` say what it does with files; None leaves it open. `network` asks for
     one where jobs are given none by themselves.
     """
@@ -106,6 +107,7 @@ class Function:
     workers: int = 1
     timeout_seconds: float | None = None
     retries: int = 0
+    retry: policies.Policy = policies.NOTHING
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     creates_files: bool | None = None
@@ -256,6 +258,7 @@ def decode_function(document: Mapping[str, Any]) -> Function:
             "resources": Resources(**document.get("resources", {})),
             "environment": dict(document.get("environment", {})),
             "secrets": tuple(document.get("secrets", ())),
+            "retry": policies.decode(document.get("retry")),
         }
     )
 

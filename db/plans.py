@@ -22,6 +22,7 @@ from db import (
     matrices,
     modules,
     pipelines,
+    policies,
     resources,
     secrets,
     source_uses,
@@ -93,6 +94,8 @@ class StartSpec(Request):
             content.append(["resources", *(each.document() for each in self.resources)])
         if self.if_busy is not IfBusy.QUEUE:
             content.append(["ifBusy", self.if_busy.value])
+        if self.retry:
+            content.append(["retry", *policies.documents(self.retry)])
         return hashlib.sha256(json.dumps(content).encode()).digest()
 
 
@@ -123,6 +126,7 @@ async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, s
     written = steps.specs_of(await steps.steps_of(session, [revision.id]))
     problems = _spec_problems(spec, [step.name for step in written])
     files, missing = await _files(session, viewer, pipeline.project_id, spec.files)
+    problems += policies.problems(spec.retry)
     problems += missing + resources.problems(spec.resources, [step.name for step in written])
     chosen = await dataset_uses.choose(session, pipeline.project_id, spec.datasets)
     problems += chosen.problems
@@ -145,7 +149,14 @@ async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, s
         problems += wrong
         asked = resources.replaced(step.name, spec.resources)
         planned += [
-            {**row, **asked, "backend_id": backend, "cache": step.cache and spec.cache} for row in rows
+            {
+                **row,
+                **asked,
+                "retry": _retry(row, spec),
+                "backend_id": backend,
+                "cache": step.cache and spec.cache,
+            }
+            for row in rows
         ]
     given_files = dataset_uses.joined(files, chosen)
     return Plan(revision.id, members, planned, given_files, chosen.versions, sources.sources, problems)
@@ -204,6 +215,7 @@ def _jobs(
         "gpus": spec.resources.gpus,
         "timeout_seconds": spec.timeout_seconds,
         "retries": spec.retries,
+        "retry": spec.retry,
         "state": JobState.WAITING,
     }
     rows = [
@@ -216,6 +228,11 @@ def _jobs(
         for member in members
     ]
     return rows, []
+
+
+def _retry(row: Mapping[str, Any], spec: StartSpec) -> dict[str, Any] | None:
+    policy: policies.Policy = row["retry"]
+    return policies.encode(policy.overlaid(spec.retry))
 
 
 def _spec_problems(spec: StartSpec, names: Sequence[str]) -> list[Problem]:

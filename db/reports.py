@@ -12,17 +12,13 @@ from typing import Any
 
 from sqlalchemy import Text, bindparam, func, insert, select, update
 
-from db import arrivals, columns, contracts, feeds, ids, jobs, runs, texts
+from db import arrivals, columns, contracts, feeds, ids, jobs, limits, policies, runs, texts
 from db.attempts import Attempt, Worker
 from db.database import Transaction
 from db.files import File, FileKind, FileState, media_type_of
 from db.jobs import Direction, Job, JobFile
 from db.leases import Supervisor
-from db.states import RETRIED, EndReason, JobState, WorkerPhase
-
-_BACKOFF_SECONDS = (1.0, 60.0)
-"""Before the second attempt, and at most; doubled for every one in between."""
-
+from db.states import EndReason, JobState, WorkerPhase
 
 MOST_WORDS = 2_000
 """Of a backend, for what keeps an attempt from starting."""
@@ -122,8 +118,12 @@ async def ended(
     await session.execute(_ATTEMPT_ENDED, {"attempt": attempt_id, **values})
     await _end_workers(session, head, job, attempt_id, end)
     at = columns.now()
-    if reason in RETRIED and job.attempts <= job.retries and job.state is not JobState.CANCELLING:
-        await _queue_again(session, head, job, at, reason, message)
+    again = None if job.state is JobState.CANCELLING else await _again(session, job, reason, at)
+    if again is not None:
+        told = {"reason": reason, "message": _told(message, again)}
+        await jobs.move(session, head, [(job, JobState.QUEUED)], at, **again, **told)
+        if "memory_bytes" in again:  # it is of another kind
+            await limits.sort(session, [job.run_id])
     else:
         await _end_job(session, head, job, at, reason, message, end)
     await runs.follow(session, head, job.run_id, at)
@@ -224,21 +224,33 @@ async def _end_workers(session: Transaction, head: feeds.Head, job: Job, attempt
     await session.execute(_WORKER_ENDED, rows)
 
 
-async def _queue_again(
-    session: Transaction, head: feeds.Head, job: Job, at: datetime, reason: EndReason, message: str | None
-) -> None:
-    first, most = _BACKOFF_SECONDS
-    delay = timedelta(seconds=min(most, first * 2.0 ** (job.attempts - 1)))
-    await jobs.move(
-        session,
-        head,
-        [(job, JobState.QUEUED)],
-        at,
-        not_before=at + delay,
-        queued_at=at,
-        reason=reason,
-        message=message,
-    )
+_SO_ENDED = select(func.count()).where(
+    Attempt.job_id == bindparam("job"), Attempt.reason == bindparam("why", type_=columns.Choice(EndReason))
+)
+
+
+async def _again(session: Transaction, job: Job, reason: EndReason, at: datetime) -> dict[str, Any] | None:
+    """The columns of a job that is queued for another attempt; None where it has had its last."""
+    if reason not in policies.RULED:
+        return None
+    policy = policies.decode(job.retry)
+    so_ended = await session.scalar(_SO_ENDED, {"job": job.id, "why": reason})
+    if not policy.grants(reason, so_ended, job.attempts, job.retries):
+        return None
+    more = policy.memory(reason, job.memory_bytes)
+    if more is None:
+        return None
+    waited = timedelta(seconds=policy.backoff.seconds(job.attempts))
+    columns_of: dict[str, Any] = {"not_before": at + waited, "queued_at": at}
+    if more:
+        columns_of["memory_bytes"] = more
+    return columns_of
+
+
+def _told(message: str | None, again: Mapping[str, Any]) -> str | None:
+    if "memory_bytes" not in again:
+        return message
+    return f"{message or 'out of memory'}; tried again with {again['memory_bytes'] / (1 << 20):.0f} MiB"
 
 
 async def _end_job(

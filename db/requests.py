@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
+from db import policies
+from db.policies import Rule
 from db.resources import StepResources
 
 
@@ -38,6 +40,7 @@ class Request:
     priority: int = 0
     arguments: Sequence[tuple[str, Mapping[str, Any]]] = ()
     resources: Sequence[StepResources] = ()
+    retry: Sequence[Rule] = ()
     files: Sequence[bytes] = ()
     datasets: Sequence[DatasetUse] = ()
     sources: Sequence[bytes] = ()
@@ -56,6 +59,7 @@ def encode(request: Request) -> dict[str, Any]:
         **request.asked(),
         "arguments": [[step, dict(given)] for step, given in request.arguments],
         "resources": [each.document() for each in request.resources],
+        "retry": policies.documents(request.retry),
         "files": [file.hex() for file in request.files],
         "datasets": [use.document() for use in request.datasets],
         "sources": [source.hex() for source in request.sources],
@@ -69,6 +73,7 @@ def decode(document: Mapping[str, Any]) -> Request:
         **document,
         "arguments": [(step, values) for step, values in document["arguments"]],
         "resources": [StepResources(**each) for each in document.get("resources", ())],
+        "retry": policies.rules_of(document.get("retry", ())),
         "files": [bytes.fromhex(file) for file in document["files"]],
         "datasets": [_use(*use) for use in document.get("datasets", ())],
         "sources": [bytes.fromhex(source) for source in document.get("sources", ())],

@@ -14,12 +14,26 @@ from typing import Any
 
 from sqlalchemy import bindparam, insert, select, update
 
-from db import columns, dataset_uses, errors, ids, jobs, reported, reuse, runs, source_uses, starts, viewers
+from db import (
+    columns,
+    dataset_uses,
+    errors,
+    ids,
+    jobs,
+    policies,
+    reported,
+    reuse,
+    runs,
+    source_uses,
+    starts,
+    viewers,
+)
 from db.backends import Backend
 from db.database import Session, Transaction
 from db.files import File, FileState
 from db.jobs import Direction, Job, JobFile
 from db.plans import StartSpec
+from db.policies import Rule
 from db.requests import DatasetUse
 from db.resources import StepResources
 from db.reuse import Source
@@ -62,6 +76,7 @@ class RerunSpec:
     datasets: Sequence[DatasetUse] | None = None
     sources: Sequence[bytes] | None = None
     resources: Sequence[StepResources] = ()
+    retry: Sequence[Rule] | None = None
     tags: Sequence[tuple[str, str]] | None = None
     fail_fast: bool | None = None
     cache: bool = True
@@ -89,6 +104,7 @@ class RerunSpec:
         said = {
             "sources": None if self.sources is None else [source.hex() for source in self.sources],
             "resources": [each.document() for each in self.resources] or None,
+            "retry": None if self.retry is None else policies.documents(self.retry),
             "cache": None if self.cache else False,
         }
         return [[name, value] for name, value in said.items() if value is not None]
@@ -143,6 +159,7 @@ async def retry(
         "fail_fast",
         "overrides",
         "resources",
+        "retry",
     )
     run = {
         **{name: getattr(old, name) for name in (*taken, "parent_id")},
@@ -207,6 +224,7 @@ async def rerun(session: Transaction, viewer: Viewer, asked: RerunSpec) -> bytes
         revision_id=old.revision_id if asked.revision is Revised.ORIGINAL else None,
         based_on=old.id,
         # Those asked for first, for the same reason.
+        retry=policies.rules_of(old.retry or ()) if asked.retry is None else asked.retry,
         resources=[*asked.resources, *(each for each in before_them if each.step not in said)],
         cache=asked.cache,
         digest=asked.sha256(),

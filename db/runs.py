@@ -50,7 +50,7 @@ _WHERE_LIVE: dict[str, Any] = {
 class Run(Base):
     """One execution. Without `revision_id` it is external: code outside that reports.
 
-    `overrides` are the arguments given at the start, `resources` what steps then asked for.
+    `overrides` are the arguments given at the start, `resources` what steps then asked for, `retry` its rules.
     `edition` counts edits (edits.py). A run with
     `deleted_at` is gone for everybody but the janitor (deletions.py).
 
@@ -101,6 +101,7 @@ class Run(Base):
     based_on: Mapped[bytes | None] = mapped_column(Id)
     overrides: Mapped[list[Any] | None] = mapped_column(Json)
     resources: Mapped[list[Any] | None] = mapped_column(Json)
+    retry: Mapped[list[Any] | None] = mapped_column(Json)
     edition: Mapped[int] = mapped_column(Integer, default=0)
     created_by: Mapped[bytes | None] = mapped_column(Id, ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(Timestamp)

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 from strawberry.scalars import JSON
 
-from db import manifests, modules
+from db import manifests, modules, policies
 from graph import enums, nodes, paging
 from graph.context import Context, Info
 from graph.nodes import Node, key, loads, public
 from graph.paging import Connection
 from graph.scalars import Int64
+from graph.states import EndReason
 
 if TYPE_CHECKING:
     from graph.module_versions import ModuleVersion
@@ -68,6 +69,29 @@ class Resources:
     gpus: int = strawberry.field(description="GPUs.")
 
 
+@strawberry.type(description="How often another attempt follows those that ended for a reason.")
+class RetryRule:
+    """A rule."""
+
+    reason: EndReason = strawberry.field(description="Why they ended.")
+    times: int = strawberry.field(description="How many of them are followed by another.")
+    memory_factor: float = strawberry.field(
+        description="After OUT_OF_MEMORY: so many times the memory for the next."
+    )
+    most_memory_bytes: Int64 | None = strawberry.field(description="No more than this; null for no bound.")
+
+    @classmethod
+    def of(cls, rule: policies.Rule) -> "RetryRule":
+        """A rule as the API shows it."""
+        most = rule.most_memory_bytes
+        return cls(
+            reason=rule.reason,
+            times=rule.times,
+            memory_factor=rule.memory_factor,
+            most_memory_bytes=None if most is None else Int64(most),
+        )
+
+
 @strawberry.type
 class Declared:
     """What a manifest says of a function, installed or not."""
@@ -81,7 +105,8 @@ class Declared:
     resources: Resources = strawberry.field(description="What one worker asks for.")
     workers: int = strawberry.field(description="How many run together.")
     timeout_seconds: float | None = strawberry.field(description="How long an attempt may take.")
-    retries: int = strawberry.field(description="Attempts after the first.")
+    retries: int = strawberry.field(description="Attempts after the first, whatever ended them.")
+    retry: list[RetryRule] = strawberry.field(description="Attempts after certain ends, one rule a reason.")
     environment: JSON = strawberry.field(description="Variables set for it.")
     secrets: list[str] = strawberry.field(description="The project's secrets it is given as variables.")
     creates_files: bool | None = strawberry.field(
@@ -154,6 +179,7 @@ def declared(spec: manifests.Function) -> dict[str, Any]:
         "workers": spec.workers,
         "timeout_seconds": spec.timeout_seconds,
         "retries": spec.retries,
+        "retry": [RetryRule.of(rule) for rule in spec.retry.rules],
         "environment": JSON(dict(spec.environment)),
         "secrets": list(spec.secrets),
         "creates_files": spec.creates_files,

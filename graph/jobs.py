@@ -18,26 +18,11 @@ from graph.metrics import JobMetric, headlines_of_jobs
 from graph.nodes import Node, found, loading, loads, public
 from graph.paging import Connection
 from graph.rows import OfRow
-from graph.states import JobState
+from graph.states import EndReason, JobState
 
 if TYPE_CHECKING:
     from graph.runs import Run
 
-enums.show(
-    states.EndReason,
-    "Why an attempt, and the job with its last one, ended.",
-    COMPLETED="Every worker exited with 0.",
-    EXIT_CODE="A worker exited with another code, or by a signal.",
-    OUT_OF_MEMORY="It was killed for using more memory than there was.",
-    TIMED_OUT="It took longer than its function allows.",
-    PREEMPTED="Its place was taken away.",
-    IMAGE_UNAVAILABLE="Its container image cannot be had.",
-    LAUNCH_REJECTED="Its backend refused to launch it.",
-    BAD_INPUT="What it was to be given is not there or cannot be used.",
-    BAD_OUTPUT="What it left cannot be taken as its outputs.",
-    LOST="Its backend no longer knows it, or who reports it fell silent.",
-    CANCELLED="It was cancelled.",
-)
 enums.show(
     states.WorkerPhase,
     "The phase of a worker.",
@@ -90,7 +75,7 @@ class Attempt(OfRow, Node):
     kind = "attempt"
     row: strawberry.Private[attempts.Attempt]
     number: int = strawberry.field(description="From 1.")
-    reason: states.EndReason | None = strawberry.field(description="Why it ended.")
+    reason: EndReason | None = strawberry.field(description="Why it ended.")
     message: str | None = strawberry.field(description="What the reason leaves open.")
     exit_code: int | None = strawberry.field(description="The one that decided; negative for a signal.")
     created_at: datetime = strawberry.field(description="When its launch was decided.")
@@ -143,7 +128,7 @@ class Job(OfRow, Node):
     )
     position: int = strawberry.field(description="Its place in the run, from 0.")
     state: JobState = strawberry.field(description="Where it is in its life.")
-    reason: states.EndReason | None = strawberry.field(description="Why its last attempt ended.")
+    reason: EndReason | None = strawberry.field(description="Why its last attempt ended.")
     message: str | None = strawberry.field(description="What the reason leaves open.")
     exit_code: int | None = strawberry.field(description="Of its last attempt.")
     arguments: JSON = strawberry.field(description="Every option with its value, frozen at the start.")

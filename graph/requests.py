@@ -6,13 +6,16 @@ import strawberry
 from strawberry.scalars import JSON
 
 from db import requests
+from db.policies import Rule
 from db.resources import StepResources
 from graph import steps
 from graph.context import Context
 from graph.filters import TagInput
+from graph.functions import RetryRule
 from graph.nodes import key, public
 from graph.runs import Tag
 from graph.scalars import Int64
+from graph.states import EndReason
 
 
 @strawberry.input(description="Arguments for one step of a run.")
@@ -38,6 +41,24 @@ class StepResourcesInput:
     def resources(self) -> StepResources:
         """What it means for db."""
         return StepResources(self.step, self.workers, self.cpus, self.memory_bytes, self.gpus)
+
+
+@strawberry.input(description="How often another attempt follows those that ended for a reason.")
+class RetryRuleInput:
+    """A rule."""
+
+    reason: EndReason = strawberry.field(
+        description="PREEMPTED, LOST, IMAGE_UNAVAILABLE, OUT_OF_MEMORY, EXIT_CODE or TIMED_OUT."
+    )
+    times: int = strawberry.field(description="How many of them are followed by another, 0 to 100.")
+    memory_factor: float = strawberry.field(
+        default=1.0, description="After OUT_OF_MEMORY: so many times the memory for the next, 1 to 16."
+    )
+    most_memory_bytes: Int64 | None = strawberry.field(default=None, description="No more than this.")
+
+    def rule(self) -> Rule:
+        """What it means for db."""
+        return Rule(self.reason, self.times, self.memory_factor, self.most_memory_bytes)
 
 
 @strawberry.input(description="A dataset as input of a run: give a dataset or a version.")
@@ -75,6 +96,10 @@ class RequestInput:
     resources: list[StepResourcesInput] = strawberry.field(
         default_factory=list, description="At most one a step; what is not given stays the function's."
     )
+    retry: list[RetryRuleInput] = strawberry.field(
+        default_factory=list,
+        description="At most one a reason, before what its functions say; a page of the documentation has more.",
+    )
     files: list[strawberry.ID] = strawberry.field(default_factory=list, description="Input files, in order.")
     datasets: list[RunDatasetInput] = strawberry.field(
         default_factory=list, description="Their files become inputs after `files`, each once; at most 20."
@@ -102,6 +127,7 @@ def request_of(context: Context, given: RequestInput, *at: str) -> requests.Requ
             for index, one in enumerate(given.arguments)
         ],
         resources=[one.resources() for one in given.resources],
+        retry=[one.rule() for one in given.retry],
         files=[key("file", text, *at, "files", str(index)) for index, text in enumerate(given.files)],
         datasets=[one.use(*at, "datasets", str(index)) for index, one in enumerate(given.datasets)],
         sources=[
@@ -151,6 +177,7 @@ class ScheduledRun:
     priority: int = strawberry.field(description="Higher ones first.")
     arguments: list[StepArguments] = strawberry.field(description="Overrides.")
     resources: list[RequestedResources] = strawberry.field(description="At most one a step.")
+    retry: list[RetryRule] = strawberry.field(description="At most one a reason.")
     files: list[strawberry.ID] = strawberry.field(description="Input files; what arrives comes after them.")
     datasets: list[RequestedDataset] = strawberry.field(description="Their files become inputs too.")
     sources: list[strawberry.ID] = strawberry.field(description="Data sources that jobs read for themselves.")
@@ -168,6 +195,7 @@ class ScheduledRun:
                 StepArguments(step=step, arguments=JSON(dict(given))) for step, given in request.arguments
             ],
             resources=[RequestedResources(**asdict(each)) for each in request.resources],
+            retry=[RetryRule.of(rule) for rule in request.retry],
             files=[public("file", file) for file in request.files],
             datasets=[_dataset(use) for use in request.datasets],
             sources=[public("data_source", source) for source in request.sources],

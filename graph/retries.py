@@ -8,7 +8,7 @@ from graph.context import Info
 from graph.errors import UserError, refusing
 from graph.filters import TagInput
 from graph.nodes import key
-from graph.requests import RunDatasetInput, StepArgumentsInput, StepResourcesInput
+from graph.requests import RetryRuleInput, RunDatasetInput, StepArgumentsInput, StepResourcesInput
 from graph.runs import Run, load_runs
 
 enums.show(
@@ -76,6 +76,9 @@ class RerunRunInput:
     )
     sources: list[strawberry.ID] | None = strawberry.field(
         default=None, description="Data sources that its jobs read for themselves; at most 20."
+    )
+    retry: list[RetryRuleInput] | None = strawberry.field(
+        default=None, description="At most one a reason; in the place of all that the run was given."
     )
     resources: list[StepResourcesInput] = strawberry.field(
         default_factory=list,
@@ -145,6 +148,7 @@ class RetryMutation:
             if input.sources is None
             else [key("data_source", text, "sources", str(at)) for at, text in enumerate(input.sources)],
             resources=[given.resources() for given in input.resources],
+            retry=None if input.retry is None else [one.rule() for one in input.retry],
             tags=None if input.tags is None else [(tag.name, tag.value) for tag in input.tags],
             fail_fast=input.fail_fast,
             cache=input.cache,

@@ -1,9 +1,9 @@
 """The states of runs and jobs as the schema names them: registered once, before anything that shows them."""
 
-from db.states import JobState, RunState
+from db.states import EndReason, JobState, RunState
 from graph import enums
 
-__all__ = ["JobState", "RunState"]
+__all__ = ["EndReason", "JobState", "RunState"]
 
 enums.show(
     RunState,
@@ -28,4 +28,19 @@ enums.show(
     CANCELLED="It was cancelled.",
     SKIPPED="It was never launched: what it needs did not succeed, its condition did not hold, or "
     "the run fails fast.",
+)
+enums.show(
+    EndReason,
+    "Why an attempt, and the job with its last one, ended.",
+    COMPLETED="Every worker exited with 0.",
+    EXIT_CODE="A worker exited with another code, or by a signal.",
+    OUT_OF_MEMORY="It was killed for using more memory than there was.",
+    TIMED_OUT="It took longer than its function allows.",
+    PREEMPTED="Its place was taken away.",
+    IMAGE_UNAVAILABLE="Its container image cannot be had.",
+    LAUNCH_REJECTED="Its backend refused to launch it.",
+    BAD_INPUT="What it was to be given is not there or cannot be used.",
+    BAD_OUTPUT="What it left cannot be taken as its outputs.",
+    LOST="Its backend no longer knows it, or who reports it fell silent.",
+    CANCELLED="It was cancelled.",
 )

@@ -36,6 +36,10 @@ functions:
     command: [python, tell.py]
     options: *options
     retries: 1
+  tell_once:
+    command: [python, tell.py]
+    options: *options
+    retry: {LOST: 0}
 """
 
 JOB = """\

@@ -116,7 +116,7 @@ async def test_a_job_without_its_watcher_is_lost_where_no_retry_is_granted(
 ) -> None:
     async with telling(tmp_path, database_url) as told:
         told.hold("first")
-        run = await told.start()
+        run = await told.start(await told.pipeline(function="tell_once"))
         async with watched(told.client, run) as watcher:
             await until(lambda: watcher.told("first"), "it prints")
             kill_watchers(told)

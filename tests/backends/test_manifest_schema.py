@@ -48,6 +48,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "workers": 2,
         "timeout": "1h30m",
         "retries": 3,
+        "retry": {"LOST": 2, "OUT_OF_MEMORY": {"times": 1, "memory": 2}, "backoff": {"first": "5s"}},
         "network": True,
         "env": {"A": 1},
         "secrets": ["KEY"],

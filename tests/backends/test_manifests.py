@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from backends import manifests
 from backends.manifests import ManifestInvalid
 from db.manifests import Accept, Function, Manifest, Option, OptionType, OutputTag, Resources, TagType
+from db.policies import Backoff, Policy, Rule
+from db.states import EndReason
 
 FULL = """
 name: digits
@@ -41,6 +43,10 @@ functions:
     workers: 4
     timeout: 1h30m
     retries: 2
+    retry:
+      LOST: 0
+      OUT_OF_MEMORY: {times: 3, memory: 1.5, most: 4GiB}
+      backoff: {first: 10s, most: 1h}
     env: {OMP_NUM_THREADS: 1, MODE: fast}
 """
 
@@ -106,6 +112,10 @@ def test_everything_that_can_be_said_is_read(folder: Path) -> None:
                 workers=4,
                 timeout_seconds=5400.0,
                 retries=2,
+                retry=Policy(
+                    (Rule(EndReason.LOST, 0), Rule(EndReason.OUT_OF_MEMORY, 3, 1.5, 4 << 30)),
+                    Backoff(10.0, 3600.0),
+                ),
                 environment={"OMP_NUM_THREADS": "1", "MODE": "fast"},
             ),
         ),
@@ -296,3 +306,25 @@ def test_a_damaged_manifest_is_read_or_refused_never_worse(folder: Path, data: s
     except ManifestInvalid as refused:
         assert refused.problems
         assert all(problem.line >= 1 and problem.rule and problem.message for problem in refused.problems)
+
+
+@pytest.mark.parametrize(
+    ("retry", "path", "rule"),
+    [
+        ("{LOTS: 1}", "LOTS", "unknown-key"),
+        ("{BAD_OUTPUT: 1}", "BAD_OUTPUT", "unknown-key"),
+        ("{LOST: 101}", "LOST", "out-of-bounds"),
+        ("{LOST: often}", "LOST", "not-a-number"),
+        ("{LOST: {times: 1, memory: 2}}", "LOST.memory", "retry"),
+        ("{OUT_OF_MEMORY: {memory: 17}}", "OUT_OF_MEMORY.memory", "retry"),
+        ("{OUT_OF_MEMORY: {memory: 0.5}}", "OUT_OF_MEMORY.memory", "retry"),
+        ("{backoff: {first: 10m, most: 5m}}", "backoff.most", "backoff"),
+        ("{backoff: {first: soon}}", "backoff.first", "not-a-duration"),
+    ],
+)
+def test_a_rule_of_retrying_that_cannot_be_meant_is_told_with_its_place(
+    folder: Path, retry: str, path: str, rule: str
+) -> None:
+    text = f"name: m\nfunctions:\n  f:\n    command: [a]\n    retry: {retry}\n"
+    ((line, _, where, why),) = _problems(folder, text)
+    assert (line, where, why) == (5, f"functions.f.retry.{path}", rule)

@@ -19,7 +19,9 @@ Document = Mapping[str, Any]
 Moment = tuple[int, int]
 Key = tuple[int, str]
 
-RETRIES = {"ml/step": 0, "ml/stubborn": 2, "ml/reader": 0}
+RETRIES = {"ml/step": 0, "ml/stubborn": 2, "ml/reader": 0, "ml/ruled": 1}
+RULES: Mapping[str, Mapping[str, int]] = {"ml/ruled": {"EXIT_CODE": 2, "LOST": 0, "TIMED_OUT": 1}}
+USUALLY = {"PREEMPTED": 5, "LOST": 2, "IMAGE_UNAVAILABLE": 2}
 TAKES_FILES = {"ml/reader"}
 OPTIONS = {"a": 0, "b": 0}
 MAY_END_OTHERWISE = {"EXIT_CODE", "OUT_OF_MEMORY", "PREEMPTED", "LOST"}
@@ -307,9 +309,9 @@ class _Look:
 
     def launched(self, run: Run, does: Any, failure: Moment, cancel: Moment) -> Stand:
         """How its attempts end it, and what a stop makes of it where it is in the queue for one."""
-        granted = RETRIES[self.job.step["function"]]
+        ends: list[str] = []
         metrics: Mapping[str, Sequence[float]] = {}
-        for number, one in enumerate(run.tries.get(self.job.label, ())):
+        for one in run.tries.get(self.job.label, ()):
             metrics = one.metrics
             if one.ended is None:
                 state = "CANCELLING" if cancel != NEVER else "RUNNING" if one.begun else "STARTING"
@@ -319,12 +321,22 @@ class _Look:
                 return Stand("CANCELLED", at, metrics=metrics)
             if one.reason == "COMPLETED":
                 return Stand("SUCCEEDED", at, one.files, metrics, does=does)
-            if one.reason not in MAY_END_OTHERWISE or number >= granted:
+            ends.append(one.reason)
+            if not _again(self.job.step["function"], ends):
                 return Stand("FAILED", at, metrics=metrics)
             if failure < at:
                 return Stand("SKIPPED", at, metrics=metrics)
         stop, stopped = min((failure, "SKIPPED"), (cancel, "CANCELLED"))
         return Stand("QUEUED", does=does) if stop == NEVER else Stand(stopped, stop, metrics=metrics)
+
+
+def _again(function: str, ends: Sequence[str]) -> bool:
+    """Whether another attempt follows those that ended so, in order."""
+    last = ends[-1]
+    ruled = RULES.get(function, {})
+    if last not in ruled and last in MAY_END_OTHERWISE and len(ends) <= RETRIES[function]:
+        return True
+    return ends.count(last) <= {**USUALLY, **ruled}.get(last, 0)
 
 
 def _as_json(tags: tuple[tuple[str, Any], ...]) -> str:

@@ -20,6 +20,7 @@ from db.feeds import Subject
 from db.jobs import Direction
 from db.manifests import Accept, Option, OptionType
 from db.metrics import Chunk
+from db.policies import Policy, Rule
 from db.states import EndReason
 from tests.db import model
 from tests.db.model import ENDS, ONWARD, RETRIES, File, Key, Run, Stand, Try
@@ -31,6 +32,9 @@ FUNCTIONS = tuple(
         address.removeprefix("ml/"),
         options=_OPTIONS,
         retries=granted,
+        retry=Policy(
+            tuple(Rule(EndReason(why), times) for why, times in model.RULES.get(address, {}).items())
+        ),
         accepts=(Accept(),) if address in model.TAKES_FILES else (),
     )
     for address, granted in RETRIES.items()

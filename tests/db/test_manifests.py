@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db import manifests
+from db import manifests, policies
 from db.manifests import Function, Manifest, Option, OptionType
 
 _text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
@@ -48,6 +48,20 @@ _functions = st.builds(
     workers=st.integers(1, 9),
     timeout_seconds=st.none() | st.floats(1, 1e6),
     retries=st.integers(0, 9),
+    retry=st.builds(
+        policies.Policy,
+        st.lists(
+            st.builds(
+                policies.Rule,
+                st.sampled_from(policies.RULED),
+                st.integers(0, 9),
+                st.floats(1, 16),
+                st.none() | st.integers(1, 1 << 40),
+            ),
+            max_size=2,
+        ).map(tuple),
+        st.builds(policies.Backoff, st.floats(0, 9), st.floats(10, 99)),
+    ),
     environment=st.dictionaries(_text, _text, max_size=2),
 )
 manifests_of = st.builds(

@@ -107,7 +107,8 @@ def _is_refused(steps: list[dict[str, Any]]) -> bool:
 
 def _script(data: st.DataObject, key: Key, at: int) -> Try:
     """How an attempt goes: mostly well."""
-    reasons = ["COMPLETED"] * 6 + ["EXIT_CODE"] * 3 + ["LOST", "BAD_OUTPUT", "TIMED_OUT", "OUT_OF_MEMORY"]
+    reasons = ["COMPLETED"] * 6 + ["EXIT_CODE"] * 3 + ["LOST", "LOST", "BAD_OUTPUT", "TIMED_OUT"]
+    reasons += ["OUT_OF_MEMORY", "PREEMPTED", "IMAGE_UNAVAILABLE"]
     names = data.draw(st.lists(st.sampled_from(["own", "own", "same.txt"]), max_size=2, unique=True))
     files = [
         File(

@@ -102,7 +102,7 @@ async def test_a_retried_job_backs_off_and_fails_with_its_last_attempt(database:
         launch = (await world.claim())["a"]
         assert launch.number == number
         await world.begin(launch)
-        await world.end(launch, R.EXIT_CODE if number < 3 else R.LOST)
+        await world.end(launch, R.EXIT_CODE if number < 3 else R.OUT_OF_MEMORY)
         job = (await world.jobs(run_id))["a"]
         assert job.state is (S.QUEUED if delay else S.FAILED)
         if delay:
@@ -110,11 +110,11 @@ async def test_a_retried_job_backs_off_and_fails_with_its_last_attempt(database:
             assert job.not_before - job.queued_at == timedelta(seconds=delay)
             assert await world.claim() == {} and (await world.run(run_id)).state is RunState.RUNNING
             await world.wait_out(run_id)
-    assert [a.reason for a in await world.attempts(run_id)] == [R.EXIT_CODE, R.EXIT_CODE, R.LOST]
+    assert [a.reason for a in await world.attempts(run_id)] == [R.EXIT_CODE, R.EXIT_CODE, R.OUT_OF_MEMORY]
     assert (await world.run(run_id)).state is RunState.FAILED
 
 
-@pytest.mark.parametrize("reason", [R.BAD_OUTPUT, R.TIMED_OUT, R.IMAGE_UNAVAILABLE, R.LAUNCH_REJECTED])
+@pytest.mark.parametrize("reason", [R.BAD_OUTPUT, R.TIMED_OUT, R.LAUNCH_REJECTED])
 async def test_what_would_only_end_the_same_is_not_retried(database: Database, reason: EndReason) -> None:
     world = await World.make(database, function(retries=3))
     run_id = await world.start({"a": ()})

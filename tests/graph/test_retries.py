@@ -55,3 +55,35 @@ async def test_what_cannot_be_retried_says_why(server: Server) -> None:
     ):
         told = await server.change("retryRun", "run { id }", id=id)
         assert [(e["code"], e["path"]) for e in told["errors"]] == [(code, path)]
+
+
+async def test_what_ends_is_tried_again_as_the_run_or_the_function_says(server: Server) -> None:
+    code = "import os; print(os.environ['RUNGRAPH_ATTEMPT']); raise SystemExit(3)"
+    said = {"code": code, "retry": {"EXIT_CODE": 2, "backoff": {"first": 0.01, "most": 0.05}}}
+    version = await server.install({"step": said})
+    query = (
+        "query ($id: ID!) { node(id: $id) { ... on ModuleVersion { functions { retry { reason times } } } } }"
+    )
+    (function,) = (await server.ask(query, id=version["id"]))["functions"]
+    assert function == {"retry": [{"reason": "EXIT_CODE", "times": 2}]}
+    pipeline = await server.draw(f"{version['module']['name']}/step")
+    (job,) = (await server.finish((await server.start(pipeline))["id"]))["jobs"]
+    assert [line["text"] for line in job["logs"]["nodes"]] == ["1", "2", "3"]
+    asked = [{"reason": "EXIT_CODE", "times": 1}]
+    run = await server.start(pipeline, retry=asked)
+    (job,) = (await server.finish(run["id"]))["jobs"]
+    assert [attempt["reason"] for attempt in job["attempts"]] == ["EXIT_CODE", "EXIT_CODE"]
+    again = await server.change("rerunRun", "run { id }", id=run["id"])
+    (job,) = (await server.finish(again["run"]["id"]))["jobs"]
+    assert len(job["attempts"]) == 2
+    never = await server.change("rerunRun", "run { id }", id=run["id"], retry=[{**asked[0], "times": 0}])
+    (job,) = (await server.finish(never["run"]["id"]))["jobs"]
+    assert len(job["attempts"]) == 1
+
+
+async def test_a_rule_that_cannot_be_meant_is_refused_with_its_path(server: Server) -> None:
+    pipeline = await server.pipeline({"step": "pass"})
+    rules = [{"reason": "LOST", "times": 1}, {"reason": "BAD_INPUT", "times": 1}]
+    refused = await server.change("startRun", "run { id }", pipeline=pipeline, retry=rules)
+    (error,) = refused["errors"]
+    assert (error["code"], error["path"]) == ("INVALID", ["input", "retry", "1", "reason"])
