@@ -53,8 +53,9 @@ _HELD_BY_TAG = (
         RunTag.value.label("tag_value"),
         *occupancy.SUMS,
     )
-    .join(RunTag, RunTag.run_id == Job.run_id)
-    .where(occupancy.LAUNCHED, columns.Among(RunTag.name, "names"))
+    # An outer join begins with the launched jobs; of an inner one SQLite begins with all runs that have such a tag.
+    .outerjoin(RunTag, (RunTag.run_id == Job.run_id) & columns.Among(RunTag.name, "names"))
+    .where(occupancy.LAUNCHED)
     .group_by(Job.backend_id, Job.project_id, RunTag.name, RunTag.value)
 )
 _NOW = bindparam("now", type_=columns.Timestamp())

@@ -17,7 +17,6 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     Text,
-    bindparam,
     delete,
     func,
     select,
@@ -212,29 +211,26 @@ async def sort(session: Transaction, runs: Collection[bytes]) -> None:
     What somebody else is changing just now is left: it is not queued any more, or will be sorted by them.
     """
     limited = (await session.execute(_TAGGED)).all()
-    waiting = select(Job).where(Job.run_id.in_(runs), Job.state.in_((JobState.WAITING, JobState.QUEUED)))
-    if session.postgresql:
-        waiting = waiting.with_for_update(skip_locked=True)
-    rows = await session.all(Job, waiting)
+    names = {row.tag_name for row in limited}
     tags: dict[bytes, list[tuple[str, str]]] = {}
-    ordered = select(RunTag).where(RunTag.run_id.in_(runs)).order_by(RunTag.name)
-    for tag in await session.all(RunTag, ordered):
+    wanted = select(RunTag).where(RunTag.run_id.in_(runs), RunTag.name.in_(names)).order_by(RunTag.name)
+    for tag in await session.all(RunTag, wanted):
         tags.setdefault(tag.run_id, []).append((tag.name, tag.value))
-    changed: list[dict[str, Any]] = []
-    for row in rows:
+    alike = select(Job.run_id, Job.kind, *(getattr(Job, name) for name in jobs.ALIKE))
+    moved: dict[tuple[int, int], list[bytes]] = {}
+    for row in (await session.execute(alike.where(Job.run_id.in_(runs), _UNLAUNCHED).distinct())).all():
         matter = _matter(limited, row.project_id, tags.get(row.run_id, ()))
         kind = jobs.kind_of({name: getattr(row, name) for name in jobs.ALIKE}, matter)
         if kind != row.kind:
-            changed.append({"job": row.id, "new": kind})
-    if changed:
-        await session.execute(_SORT, changed)
+            moved.setdefault((row.kind, kind), []).append(row.run_id)
+    for (old, new), some in moved.items():
+        chosen = select(Job.id).where(Job.run_id.in_(some), Job.kind == old, _UNLAUNCHED)
+        if session.postgresql:
+            chosen = chosen.with_for_update(skip_locked=True)
+        await session.execute(update(Job).where(Job.id.in_(chosen)).values(kind=new))
 
 
-_SORT = (
-    update(Job.__table__)  # type: ignore[arg-type]
-    .where(Job.__table__.c.id == bindparam("job"))
-    .values(kind=bindparam("new"))
-)
+_UNLAUNCHED = Job.state.in_((JobState.WAITING, JobState.QUEUED))
 
 
 async def _sort_tagged(session: Transaction, spec: LimitSpec) -> None:

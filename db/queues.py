@@ -90,12 +90,13 @@ _NEXT = (
     .where(queued(Job), Job.kind == bindparam("kind"), Job.not_before.is_(None) | (Job.not_before <= _NOW))
     .order_by(Job.priority.desc(), Job.id)
     .limit(bindparam("most"))
-    .offset(1)
+    .offset(bindparam("before"))
 )
 
 
 async def followers(
-    session: Transaction, given: Mapping[str, Any], kind: int, most: int = _FOLLOWERS
+    session: Transaction, given: Mapping[str, Any], kind: int, before: int = 1, most: int = _FOLLOWERS
 ) -> Sequence[Any]:
-    """What comes after the first of a kind, as far as one claim may want it."""
-    return (await session.execute(_NEXT, {**given, "kind": kind, "most": most})).all()
+    """What comes after the first ones of a kind, as far as one claim may want it."""
+    values = {**given, "kind": kind, "before": before, "most": most}
+    return (await session.execute(_NEXT, values)).all()

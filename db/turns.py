@@ -4,6 +4,7 @@ Under the lock of the backend's row. admission.py decides; here it is told what 
 limits allow.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,15 +27,17 @@ class Turns:
     oversized: list[Any]
     given: dict[str, Any]
 
-    async def choose(self, session: Transaction, most: int, followers: int = 63) -> list[Any]:
-        """What starts now, in the order it is to be launched; the rest of a kind is read when its first does."""
+    async def choose(self, session: Transaction, most: int) -> list[Any]:
+        """What starts now, in the order it is to be launched; more of a kind is read as its first ones do."""
         chosen: list[Any] = []
-        read: set[int] = set()
+        read: Counter[int] = Counter()
         while len(chosen) < most and (row := self.line.next()) is not None:
             chosen.append(row)
-            if self.line.is_exhausted(row.kind) and row.kind not in read:
-                read.add(row.kind)
-                self.line.offer(await queues.followers(session, self.given, row.kind, followers))
+            if self.line.is_exhausted(row.kind) and len(chosen) < most:
+                before = read[row.kind] or 1
+                more = await queues.followers(session, self.given, row.kind, before, min(most, 3 * before))
+                read[row.kind] = before + len(more)
+                self.line.offer(more)
         return chosen
 
     async def keep_places(self, session: Transaction) -> None:

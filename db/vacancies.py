@@ -31,7 +31,7 @@ async def require(session: Transaction, run_id: bytes) -> None:
         turn = None
     if turn is not None:
         # Whatever can never run there ends with the next claim, which is not to wait.
-        chosen = [*turn.oversized, *await turn.choose(session, slots, slots)]
+        chosen = [*turn.oversized, *await turn.choose(session, slots)]
         if any(row.run_id == run_id for row in chosen):
             return
     why = (await waiting.explain(session, [first])).get(first.id)

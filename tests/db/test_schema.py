@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from db import columns, ids, occupancy, queues, schema, tables
+from db import columns, ids, limiting, occupancy, queues, schema, tables
 from db.attempts import Attempt
 from db.database import Database, Session
 from db.jobs import Job
@@ -159,6 +159,8 @@ async def test_a_key_is_unique_in_its_project(database: Database) -> None:
     [
         (queues.HEADS, "ix_jobs_claim"),
         (occupancy._HELD_ON, "ix_jobs_active"),
+        (occupancy._HELD, "ix_jobs_active"),
+        (limiting._HELD_BY_TAG, "ix_jobs_active"),
         (select(Attempt).where(Attempt.backend_id == b"", ~Attempt.removed), "ix_attempts_held"),
         (select(Job).where(Job.run_id == b"").order_by(Job.position), "run_id"),
     ],
@@ -180,7 +182,7 @@ async def test_ids_are_stored_as_sixteen_bytes(database: Database) -> None:
 
 
 async def _plan(session: Session, statement: Any) -> str:
-    given = {"backend": b"", "host": "", "now": columns.now()}
+    given = {"backend": b"", "host": "", "now": columns.now(), "names": ["a"]}
     wanted = statement.params({name: given[name] for name in statement.compile().params if name in given})
     compiled = wanted.compile(dialect=session._connection.dialect, compile_kwargs={"literal_binds": True})
     explain = "EXPLAIN" if session.postgresql else "EXPLAIN QUERY PLAN"
