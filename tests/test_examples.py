@@ -60,6 +60,8 @@ async def running(folder: Path, database_url: str, *kinds: str) -> AsyncIterator
                 stack.push_async_callback(each.close)
             told["RUNGRAPH_CONFIG"] = str(folder / "config.yaml")
             backends = [{"name": each.kind, "kind": each.kind, **each.options} for each in places]
+            for each in places:
+                told |= each.environment()
             (folder / "config.yaml").write_text(json.dumps({"backends": backends}))
         server = await stack.enter_async_context(serving(folder / "home", database_url, **told))
         yield await stack.enter_async_context(server.client())

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -28,18 +27,14 @@ from backends.kubernetes.adapter import Kubernetes
 from backends.kubernetes.cluster import Cluster, Refused
 from backends.kubernetes.options import KubernetesOptions
 from tests.backends.grounds import Ground, eventually
+from tests.conftest import absent
 
 VARIABLE = "RUNGRAPH_TEST_KUBECONFIG"
 
 
 def kubeconfig() -> str:
     """Of the disposable cluster; without one the test is skipped, or fails where CI says that there is one."""
-    found = os.environ.get(VARIABLE)
-    if not found:
-        if "kubernetes" in os.environ.get("RUNGRAPH_TEST_REQUIRE", "").split(","):
-            pytest.fail(f"{VARIABLE} names no cluster")
-        pytest.skip(f"{VARIABLE} names no cluster")
-    return found
+    return os.environ.get(VARIABLE) or absent("kubernetes", f"{VARIABLE} names no cluster")
 
 
 @dataclass
@@ -99,7 +94,7 @@ async def stand(folder: Path, **more: Any) -> AsyncIterator[KubernetesGround]:
     options = KubernetesOptions(owner="tests", kubeconfig=config, namespace=namespace, **more)
     await cluster.json("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
     try:
-        async with _listening(await _own_address(cluster)) as listener:
+        async with _listening(await own_address(cluster)) as listener:
             ground = KubernetesGround(
                 lambda: Kubernetes(folder / f"home-{next(numbers)}", options),
                 source,
@@ -112,11 +107,11 @@ async def stand(folder: Path, **more: Any) -> AsyncIterator[KubernetesGround]:
                 for adapter in ground.opened:
                     await adapter.close()
     finally:
-        await _clear(cluster, namespace)
+        await clear(cluster, namespace)
         await cluster.close()
 
 
-async def _clear(cluster: Cluster, namespace: str) -> None:
+async def clear(cluster: Cluster, namespace: str) -> None:
     """Remove everything, finalizers too, and see that it went."""
     for pod in (await cluster.json("GET", cluster.path("pods")))["items"]:
         path = cluster.path("pods", pod["metadata"]["name"])
@@ -131,7 +126,7 @@ async def _clear(cluster: Cluster, namespace: str) -> None:
     await eventually(gone)
 
 
-async def _own_address(cluster: Cluster) -> str:
+async def own_address(cluster: Cluster) -> str:
     """This machine's address as the cluster's nodes see it."""
     nodes = (await cluster.json("GET", "/api/v1/nodes"))["items"]
     addresses = [each["address"] for each in nodes[0]["status"]["addresses"] if each["type"] == "InternalIP"]

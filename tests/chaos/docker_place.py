@@ -5,14 +5,12 @@ import contextlib
 import json
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from backends import containers
-from backends.base import BackendUnavailable
 from tests.backends import dockerground, enginehouse
-from tests.chaos.places import Place
+from tests.chaos.places import Place, forever
 
 
 class Docker(Place):
@@ -30,7 +28,7 @@ class Docker(Place):
 
     async def open(self) -> None:
         self.engine = await self._stack.enter_async_context(enginehouse.running())
-        self._listening = asyncio.create_task(_forever(self._listen))
+        self._listening = asyncio.create_task(forever(self._listen))
 
     async def close(self) -> None:
         self._listening.cancel()
@@ -66,10 +64,3 @@ class Docker(Place):
             async for line in response.content:
                 labels = json.loads(line)["Actor"]["Attributes"]
                 self._starts[f"{labels[containers.ATTEMPT]}.{labels[containers.RANK]}"] += 1
-
-
-async def _forever(listen: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        with contextlib.suppress(BackendUnavailable, OSError, asyncio.IncompleteReadError):
-            await listen()
-        await asyncio.sleep(0.1)

@@ -209,7 +209,9 @@ async def load(
             home = place.folder / f"home-{number}"
             if opened:
                 copy_keys(opened[0].home, home)
-            opened.append(await stack.enter_async_context(serving(home, database_url, **shared)))
+            opened.append(
+                await stack.enter_async_context(serving(home, database_url, **shared, **place.environment()))
+            )
         clients = [await stack.enter_async_context(each.client()) for each in opened]
         stack.push_async_callback(place.close)
         for each in opened:

@@ -1,14 +1,20 @@
 """Where the jobs of a test of chaos run: how the backend is configured, and what knows whether they ran twice."""
 
+import asyncio
+import contextlib
 import importlib
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from backends.base import BackendUnavailable
 from backends.fake_cluster import Cluster
+from tests.backends.kinds import IN_CONTAINERS
 
 LINES = 40
 
@@ -33,6 +39,10 @@ class Place:
     def arguments(self) -> dict[str, Any]:
         """What the jobs are told beside."""
         return {"effects": str(self.effects)}
+
+    def environment(self) -> dict[str, str]:
+        """What another server of its is told."""
+        return {}
 
     async def open(self) -> None:
         self.effects.mkdir()
@@ -77,6 +87,14 @@ class Fake(Place):
         return [f"attempt {name}" for name in self.cluster.held()]
 
 
+async def forever(listen: Callable[[], Awaitable[None]]) -> None:
+    """Listen again whenever what is listened to has gone away."""
+    while True:
+        with contextlib.suppress(BackendUnavailable, OSError, aiohttp.ClientError):
+            await listen()
+        await asyncio.sleep(0.1)
+
+
 def place(kind: str, folder: Path) -> Place:
     """A place of this kind."""
     match kind:
@@ -89,5 +107,5 @@ def place(kind: str, folder: Path) -> Place:
     return made
 
 
-CONTAINERS = [pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in ("docker",)]
+CONTAINERS = [pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in IN_CONTAINERS]
 KINDS = ["local", "fake", *CONTAINERS]

@@ -1,0 +1,154 @@
+"""What may happen to pods: deleted, evicted, over their memory, without an image; and the API server away."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from backends.kubernetes.cluster import Refused
+from tests.chaos.kubernetes_place import Kubernetes
+from tests.chaos.loads import Figures, load, tried_again
+
+pytestmark = [pytest.mark.chaos, pytest.mark.kubernetes]
+Tell = Callable[[Figures], None]
+AWAY_SECONDS = 30.0
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Kubernetes:
+    return Kubernetes(tmp_path)
+
+
+async def running(place: Kubernetes) -> list[dict[str, Any]]:
+    """The pods whose job runs and that nobody has asked to end."""
+    return [
+        pod
+        for pod in await place.pods()
+        if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+    ]
+
+
+async def disturb(place: Kubernetes, count: int, evict: bool) -> None:
+    """Have so many running pods deleted, or evicted by the API that drains nodes."""
+    done: set[str] = set()
+    while len(done) < count:
+        for pod in [each for each in await running(place) if each["metadata"]["uid"] not in done][:1]:
+            name = pod["metadata"]["name"]
+            path = place.cluster.path("pods", name)
+            with contextlib.suppress(Refused):
+                if evict:
+                    body = {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": name}}
+                    await place.cluster.json("POST", f"{path}/eviction", body=body)
+                else:
+                    await place.cluster.json("DELETE", path)
+                done.add(pod["metadata"]["uid"])
+        await asyncio.sleep(0.3)
+
+
+@pytest.mark.parametrize("evict", [False, True], ids=["deleted", "evicted"])
+async def test_pods_are_taken_away(
+    place: Kubernetes, sqlite_url: str, kills: int, jobs: int, told: Tell, evict: bool
+) -> None:
+    figures = Figures("kubernetes", f"pods {'evicted' if evict else 'deleted'}", kills, jobs)
+    told(figures)
+    async with load(place, sqlite_url, retries=kills) as made:
+        await made.start(jobs, pause=0.2)
+        await disturb(place, kills, evict)
+        await made.judge(figures, tried_again("PREEMPTED"))
+    assert figures.retried >= kills
+
+
+async def test_pods_over_their_memory_end_so(
+    place: Kubernetes, sqlite_url: str, jobs: int, told: Tell
+) -> None:
+    greedy = max(1, jobs // 10)
+    figures = Figures("kubernetes", "over their memory", greedy, jobs)
+    told(figures)
+    async with load(place, sqlite_url) as made:
+        taken = set(await made.start(greedy, memory_bytes=64 << 20, fate="oom"))
+        await made.start(jobs - greedy)
+        await made.judge(
+            figures, lambda run, reasons: reasons == ["OUT_OF_MEMORY" if run in taken else "COMPLETED"]
+        )
+
+
+async def test_an_image_that_cannot_be_had_ends_what_needs_it(
+    place: Kubernetes, sqlite_url: str, told: Tell
+) -> None:
+    figures = Figures("kubernetes", "an image missing", 1, 1)
+    told(figures)
+    missing = {"image": "rungraph.invalid/nothing:here", "image_seconds": 3, "builder": None}
+    place.options |= missing
+    async with load(place, sqlite_url) as made:
+        await made.start(1)
+        await made.judge(figures, lambda _run, reasons: reasons == ["IMAGE_UNAVAILABLE"])
+
+
+async def test_the_api_server_is_away(
+    place: Kubernetes, sqlite_url: str, tmp_path: Path, jobs: int, told: Tell
+) -> None:
+    figures = Figures("kubernetes", f"the API server away {AWAY_SECONDS:.0f} s", 1, jobs)
+    told(figures)
+    async with gate(place, tmp_path) as door, load(place, sqlite_url) as made:
+        await made.start(jobs // 2, pause=0.2)
+        await asyncio.sleep(4)
+        await door.shut()
+        await made.start(jobs - len(made.runs))
+        await asyncio.sleep(AWAY_SECONDS)
+        await door.open()
+        await made.judge(figures)
+
+
+class Door:
+    """The way to the API server, which can be shut: who is connected is cut off, and nobody gets in."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._there = host, port
+        self._port = 0
+        self._through: set[asyncio.StreamWriter] = set()
+
+    async def open(self) -> int:
+        """Let through; the port."""
+        self._server = await asyncio.start_server(self._pass, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+        return self._port
+
+    async def shut(self) -> None:
+        """Let nobody through."""
+        self._server.close()
+        for writer in list(self._through):
+            writer.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection(*self._there)
+        self._through |= {writer, ours}
+        await asyncio.gather(self._copy(reader, ours), self._copy(theirs, writer))
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        self._through.discard(writer)
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def gate(place: Kubernetes, folder: Path) -> AsyncIterator[Door]:
+    """Have the server reach the API server by a door, and the test itself as ever."""
+    config = yaml.safe_load(Path(place.direct).read_text())
+    cluster = config["clusters"][0]["cluster"]
+    host, _, port = cluster["server"].removeprefix("https://").partition(":")
+    door = Door(host, int(port))
+    cluster["server"] = f"https://127.0.0.1:{await door.open()}"
+    (folder / "kubeconfig").write_text(json.dumps(config))
+    place.options["kubeconfig"] = str(folder / "kubeconfig")
+    try:
+        yield door
+    finally:
+        await door.shut()
