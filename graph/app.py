@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backends import manifest_schema
+from backends.restoring import Restorer
 from db import projects
 from db.ingest import Ingest
 from graph import carrying, content, exports, log_text, pages, working
@@ -43,8 +44,10 @@ def create_app(settings: Settings, *, url: str, hosts: frozenset[str] = frozense
             around = app.state.around = await _open(stack, settings, url)
             endpoint = app.state.endpoint = Endpoint(build(), around)
             if settings.jobs_listen:
-                store, client = settings.home / "modules", brought(settings)
-                listener = carrying.listening(settings.jobs_listen, endpoint, around, store, client)
+                restorer = Restorer(around.database, settings.home / "modules", around.blobs)
+                listener = carrying.listening(
+                    settings.jobs_listen, endpoint, around, restorer, brought(settings)
+                )
                 await stack.enter_async_context(listener)
             yield
 

@@ -24,6 +24,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backends.carrying import archive
+from backends.restoring import Restorer
+from backends.sources import SourceInvalid
 from db import carrying
 from db.errors import DomainError, NotFound
 from db.viewers import Kind
@@ -38,7 +40,7 @@ _MOST_BYTES = 16 << 20
 
 @contextlib.asynccontextmanager
 async def listening(
-    address: str, endpoint: Endpoint, around: Surroundings, store: Path, client: Path | None
+    address: str, endpoint: Endpoint, around: Surroundings, restorer: Restorer, client: Path | None
 ) -> AsyncIterator[None]:
     """Listen at host:port until left; an end that says why, where nobody can listen there."""
     host, _, port = address.rpartition(":")
@@ -47,7 +49,7 @@ async def listening(
     except (OSError, OverflowError) as error:
         raise SystemExit(f"rungraph: RUNGRAPH_JOBS_LISTEN: cannot listen on {address}: {error}") from error
     config = uvicorn.Config(
-        _application(endpoint, around, store, client),
+        _application(endpoint, around, restorer, client),
         http="httptools",
         ws="none",
         lifespan="off",
@@ -74,12 +76,15 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _application(endpoint: Endpoint, around: Surroundings, store: Path, client: Path | None) -> Starlette:
+def _application(
+    endpoint: Endpoint, around: Surroundings, restorer: Restorer, client: Path | None
+) -> Starlette:
     async def source(request: Request) -> Response:
         given = await _given(request, around)
-        folder = store / given.digest
-        if not folder.is_dir():
-            return fault(503, ErrorCode.UNAVAILABLE, "the module is not where it should be")
+        try:
+            folder = await restorer.ensure(given.digest)  # it may be another replica that fetched it
+        except SourceInvalid as error:
+            return fault(503, ErrorCode.UNAVAILABLE, str(error))
         return Streamed(archive(folder, client), media_type="application/x-tar")
 
     async def input(request: Request) -> Response:
