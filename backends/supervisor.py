@@ -91,6 +91,8 @@ class Supervisor:
         self._poll_seconds = poll_seconds
         self._scope = Scope(self._adapter.capabilities.scope.value)
         self._opened = False
+        self.term: Term | None = None
+        """The one that is being served; None while it stands by."""
         self._patience = _STAND_BY_SECONDS
         self.backend_id = b""
         self.host = host if self._scope is Scope.HOST else ""
@@ -100,8 +102,8 @@ class Supervisor:
         """Have the backend known, take its lease if it can be had, and begin."""
         async with self._database.begin() as session:
             self.backend_id = await backends.declare(session, self._declared())
-        term = await self._take(again=False)
-        self._task = asyncio.create_task(self._serve(term), name=f"supervisor of {self._name}")
+        self.term = await self._take(again=False)
+        self._task = asyncio.create_task(self._serve(), name=f"supervisor of {self._name}")
 
     async def close(self) -> None:
         """Stop supervising, for another to go on with it; everything launched goes on."""
@@ -109,19 +111,19 @@ class Supervisor:
         await asyncio.wait({self._task})
         await self._adapter.close()
 
-    async def _serve(self, term: Term | None) -> None:
+    async def _serve(self) -> None:
         """Serve terms, one after the other, and stand by in between."""
         while True:
-            if term is not None:
+            if (term := self.term) is not None:
                 try:
                     await self._keep(term.tenure)
                 finally:
+                    self.term = None
                     await self._step_down(term)
             await asyncio.sleep(self._patience)
             try:
-                term = await self._take(again=True)
+                self.term = await self._take(again=True)
             except Exception as error:
-                term = None
                 log.error("it will be tried again", backend=self._name, error=repr(error), exc_info=error)
 
     async def _take(self, *, again: bool) -> Term | None:
