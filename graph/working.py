@@ -66,7 +66,7 @@ async def open_all(stack: AsyncExitStack, settings: Settings, url: str) -> Opene
     credentials = Credentials(database, secret.encode())
     blobs = Blobs(settings.files)
     vault = Vault(keep(settings.home / "secrets.key", make=new_key()))
-    fetcher = Fetcher(database, settings.home / "modules", blobs)
+    fetcher = Fetcher(database, settings.home / "modules", blobs, host)
     await fetcher.recover()
     supervisors = [
         supervise(
