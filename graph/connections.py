@@ -7,6 +7,8 @@ what it held is free then, and whatever makes the answer hears of it. WebSockets
 
 import asyncio
 import fcntl
+import socket
+import struct
 import sys
 import termios
 from contextlib import suppress
@@ -25,6 +27,7 @@ STALLED_SECONDS = 60.0
 """How long a peer may neither send what is missing of a request nor take any of what waits for it."""
 LOOK_SECONDS = 5.0
 """How often each connection is looked at: so much later than told it may be closed."""
+_AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class Connection(wire.Protocol):
@@ -113,4 +116,6 @@ class Connection(wire.Protocol):
 
     def _drop(self, why: str) -> None:
         log.info("connection dropped", why=why, client=self.client and self.client[0])
+        with suppress(OSError):  # else the kernel goes on to offer what it holds
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self.transport.abort()
