@@ -116,6 +116,6 @@ class Connection(wire.Protocol):
 
     def _drop(self, why: str) -> None:
         log.info("connection dropped", why=why, client=self.client and self.client[0])
-        with suppress(OSError):  # else the kernel goes on to offer what it holds
+        if self._untaken():  # else the kernel goes on to offer what it holds
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self.transport.abort()
