@@ -142,7 +142,7 @@ async def _queued(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
     backends = {row.id: row for row in await session.all(Backend, select(Backend))}
     attended = await health.attended(session)
     held = await occupancy.held(session)
-    limited = await _limited(session, rows)
+    limited = await _limited(session, rows, backends)
     taken = {key: occupancy.total(row for row in held if row.backend_id == key) for key in backends}
     told: dict[bytes, Why] = {}
     for job in rows:
@@ -163,7 +163,9 @@ async def _queued(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
     return told
 
 
-async def _limited(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
+async def _limited(
+    session: Session, rows: Sequence[Job], backends: Mapping[bytes, Backend]
+) -> dict[bytes, Why]:
     """The first limit that has no room for each job, where there is one."""
     on: dict[bytes, list[Job]] = {}
     for row in rows:
@@ -179,7 +181,8 @@ async def _limited(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
                     continue
                 limit = limited.limits[room.owner]
                 code = Code.QUOTA if limit.tag_name is None else Code.LIMIT
-                whose = _whose(limit, projects)
+                on_it = "" if limit.backend_id is None else f" on {backends[limit.backend_id].name}"
+                whose = _whose(limit, projects) + on_it
                 words = (
                     f"{row.step} waits: {whose} may have {admission.stated(room.whole)} at once; it {short}"
                 )

@@ -99,8 +99,10 @@ async def test_a_job_that_a_limit_holds_back_names_it(database: Database) -> Non
     assert await _why(world, run_id) == said
     async with database.begin() as session:
         await limits.remove(session, world.viewer, limit_id)
-        quota = LimitSpec(project_id=world.project_id, slots=0, gpus=4)
+        quota = LimitSpec(project_id=world.project_id, backend_id=world.backend.id, slots=0, gpus=4)
         quota_id = await limits.put(session, world.viewer, quota)
     why = await _job(world, run_id)
-    words = "a waits: project default may have 0 workers, 4 GPUs at once; it asks for 1 workers, 0 free"
+    words = (
+        "a waits: project default on local may have 0 workers, 4 GPUs at once; it asks for 1 workers, 0 free"
+    )
     assert why == Why(Code.QUOTA, words, quota_id)
