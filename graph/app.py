@@ -58,6 +58,7 @@ def create_app(settings: Settings, *, url: str, hosts: frozenset[str] = frozense
 def _routes() -> list[BaseRoute]:
     routes: list[BaseRoute] = [
         Route("/", pages.home),
+        Route("/graphql", _Graphql()),  # of what leads here by way of /graphql/
         WebSocketRoute("/graphql", _Graphql()),
         Route("/files/{id}", content.content, methods=["GET", "HEAD", "PUT"]),
         Route("/metrics.{format}", exports.metrics, methods=["GET", "HEAD"]),

@@ -306,3 +306,8 @@ async def test_health_and_schema_are_there_for_everybody(server: Server) -> None
     assert (await server.http.get("/health")).json() == {"status": "ok"}
     assert "type Query" in (await server.http.get("/schema.graphql")).text
     assert (await server.http.get("/nothing")).status_code == 404
+
+
+async def test_a_slash_too_many_leads_to_the_endpoint(server: Server) -> None:
+    answer = await server.http.post("/graphql/", json={"query": "{ server { version } }"})
+    assert answer.status_code == 307 and answer.headers["location"].endswith("/graphql")
