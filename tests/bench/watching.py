@@ -7,9 +7,12 @@ server's whole process, the writing included; `alone` is what that takes with on
 
 import asyncio
 import contextlib
+import os
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import orjson
 import psutil
@@ -65,6 +68,14 @@ async def rows() -> list[Row]:
     found: list[Row] = []
     async with serving() as server:
         job, run = await server.running_job()
+        durable = await asyncio.to_thread(_durable, server.home)
+        work = (
+            "a write made durable on this disk, of which each point on the way to the watchers waits for one"
+        )
+        found += [
+            Row(f"{work}: p{percent}", p(durable, percent) * 1e3, "ms", None, None, "")
+            for percent in (50, 99)
+        ]
         _, alone, _ = await _watched(server, job, run, 1)
         for watchers, p50, p99 in SIZES:
             bare, bare_cost, _ = await _bare(watchers)
@@ -82,6 +93,19 @@ async def rows() -> list[Row]:
                 Row(f"{label}: of a core", share, "cores", 1, None, ""),
             ]
     return found
+
+
+def _durable(folder: Path) -> list[float]:
+    """Seconds that fdatasync takes for as much as a commit of a point writes."""
+    took: list[float] = []
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        for _ in range(100):
+            file.write(bytes(12 << 10))
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append(time.perf_counter() - began)
+            time.sleep(1 / RATE)
+    return took
 
 
 async def _watched(server: Server, job: str, run: str, watchers: int) -> tuple[list[float], float, float]:
