@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import orjson
@@ -22,9 +22,12 @@ from tests.bench.rows import Row, p
 from tests.bench.server import Server, limiting, serving
 
 RATE = 50
-SECONDS = 6
+SECONDS, ROUNDS = 2, 3
+"""A turn of the server or of the bare one, and how many each has: whatever else the machine does, both meet it."""
+SETTLE_SECONDS = 0.2
 SIZES = ((100, 3, 10), (1000, None, 50))
 """Watchers, and the goals for the delay's p50 and p99 in milliseconds."""
+_LIMITED = "the same over bare WebSockets"
 
 
 class Listeners:
@@ -63,8 +66,31 @@ async def listening(
         await process.wait()
 
 
+class Side:
+    """One of the two that are compared: what it is told, and what that has cost."""
+
+    def __init__(
+        self, listeners: Listeners, write: Callable[[], Awaitable[None]], used: Callable[[], float]
+    ) -> None:
+        self.listeners = listeners
+        self.points = 0
+        self.cost = 0.0
+        self._write = write
+        self._used = used
+
+    async def play(self) -> None:
+        """Write at the rate for a while; the cost is that until all has come."""
+        before, began = self._used(), time.perf_counter()
+        for number in range(RATE * SECONDS):
+            await self._write()
+            await asyncio.sleep(max(0.0, began + (number + 1) / RATE - time.perf_counter()))
+        await asyncio.sleep(SETTLE_SECONDS)
+        self.points += RATE * SECONDS
+        self.cost += self._used() - before
+
+
 async def rows() -> list[Row]:
-    """Delays and cost, of the server and of bare WebSockets."""
+    """Delays and cost, of the server and of bare WebSockets, in turns."""
     found: list[Row] = []
     async with serving() as server:
         job, run = await server.running_job()
@@ -76,23 +102,41 @@ async def rows() -> list[Row]:
             Row(f"{work}: p{percent}", p(durable, percent) * 1e3, "ms", None, None, "")
             for percent in (50, 99)
         ]
-        _, alone, _ = await _watched(server, job, run, 1)
-        for watchers, p50, p99 in SIZES:
-            bare, bare_cost, _ = await _bare(watchers)
-            delays, cost, share = await _watched(server, job, run, watchers)
-            label, limited = (
-                f"{RATE} points/s to one run, {watchers:,} watchers",
-                "the same over bare WebSockets",
-            )
-            pushing = cost - alone / watchers
-            found += [
-                Row(f"{label}: delay p50", p(delays, 50) * 1e3, "ms", p50, p(bare, 50) * 1e3, limited),
-                Row(f"{label}: delay p99", p(delays, 99) * 1e3, "ms", p99, p(bare, 99) * 1e3, limited),
-                Row(f"{label}: CPU s per 1,000 deliveries", cost, "s", bare_cost * 1.5, bare_cost, limited),
-                Row("    of which not for writing and one watcher", pushing, "s", None, bare_cost, limited),
-                Row(f"{label}: of a core", share, "cores", 1, None, ""),
-            ]
+        async with _watched(server, job, run, 1) as alone:
+            await alone.play()
+        for watchers, *goals in SIZES:
+            async with _watched(server, job, run, watchers) as ours, _bare(watchers) as bare:
+                for _ in range(ROUNDS):
+                    await bare.play()
+                    await ours.play()
+                found += _delays(
+                    watchers, goals, await ours.listeners.delays(), await bare.listeners.delays()
+                )
+            found += _costs(watchers, *(side.cost / side.points for side in (ours, bare, alone)))
     return found
+
+
+def _delays(watchers: int, goals: Sequence[float | None], ours: list[float], bare: list[float]) -> list[Row]:
+    label = _label(watchers)
+    return [
+        Row(f"{label}: delay p{at}", p(ours, at) * 1e3, "ms", goal, p(bare, at) * 1e3, _LIMITED)
+        for at, goal in zip((50, 99), goals, strict=True)
+    ]
+
+
+def _costs(watchers: int, ours: float, bare: float, alone: float) -> list[Row]:
+    """Of CPU seconds that each point has cost, with so many watchers, bare, and with one."""
+    label, deliveries = _label(watchers), watchers / 1000
+    each, limit, pushing = ours / deliveries, bare / deliveries, (ours - alone) / deliveries
+    return [
+        Row(f"{label}: CPU s per 1,000 deliveries", each, "s", limit * 1.5, limit, _LIMITED),
+        Row("    of which not for writing and one watcher", pushing, "s", None, limit, _LIMITED),
+        Row(f"{label}: of a core", ours * RATE, "cores", 1, None, ""),
+    ]
+
+
+def _label(watchers: int) -> str:
+    return f"{RATE} points/s to one run, {watchers:,} watchers"
 
 
 def _durable(folder: Path) -> list[float]:
@@ -108,7 +152,8 @@ def _durable(folder: Path) -> list[float]:
     return took
 
 
-async def _watched(server: Server, job: str, run: str, watchers: int) -> tuple[list[float], float, float]:
+@contextlib.asynccontextmanager
+async def _watched(server: Server, job: str, run: str, watchers: int) -> AsyncIterator[Side]:
     wire = await server.wire()
 
     async def write() -> None:
@@ -120,10 +165,11 @@ async def _watched(server: Server, job: str, run: str, watchers: int) -> tuple[l
     with contextlib.closing(wire):
         async with listening(watchers, f"{server.url}/graphql", server.token, run) as listeners:
             await asyncio.sleep(0.5)
-            return await _measured(listeners, write, server.cpu_seconds)
+            yield Side(listeners, write, server.cpu_seconds)
 
 
-async def _bare(watchers: int) -> tuple[list[float], float, float]:
+@contextlib.asynccontextmanager
+async def _bare(watchers: int) -> AsyncIterator[Side]:
     """The same messages by a server that does nothing else, at the same rate, to as many sockets."""
     async with limiting() as bare:
         wire = await bare.wire("/push")
@@ -133,21 +179,7 @@ async def _bare(watchers: int) -> tuple[list[float], float, float]:
 
         with contextlib.closing(wire):
             async with listening(watchers, f"{bare.url}/listen") as listeners:
-                return await _measured(listeners, write, lambda: sum(bare.process.cpu_times()[:2]))
-
-
-async def _measured(
-    listeners: Listeners, write: Callable[[], Awaitable[None]], used: Callable[[], float]
-) -> tuple[list[float], float, float]:
-    """The delays, the CPU seconds per 1,000 deliveries, and the share of a core that the rate takes."""
-    before, began = used(), time.perf_counter()
-    for number in range(RATE * SECONDS):
-        await write()
-        await asyncio.sleep(max(0.0, began + (number + 1) / RATE - time.perf_counter()))
-    await asyncio.sleep(1)
-    cost = used() - before
-    delays = await listeners.delays()
-    return delays, cost / len(delays) * 1000, cost / SECONDS
+                yield Side(listeners, write, lambda: sum(bare.process.cpu_times()[:2]))
 
 
 async def soak(minutes: float) -> list[Row]:
