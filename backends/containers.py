@@ -99,12 +99,13 @@ def worker(
         runs = {"Entrypoint": [spec.command[0]], "Cmd": list(spec.command[1:]), "WorkingDir": SOURCE}
     if options.user is not None:
         runs["User"] = options.user
+    variables = environment(spec, rank, connected=is_connected(spec, options))
     alone = spec.workers == 1
     endpoint = {} if alone else {names.network: {"Aliases": [host(rank)]}}
     return {
         **runs,
         "Image": image,
-        "Env": [f"{name}={value}" for name, value in environment(spec, rank).items()],
+        "Env": [f"{name}={value}" for name, value in variables.items()],
         "Labels": {**marks, RANK: str(rank)},
         "HostConfig": _limits(names, spec, rank, options),
         "NetworkingConfig": {"EndpointsConfig": endpoint},
@@ -155,7 +156,7 @@ def _volume(name: str, path: str, marks: Mapping[str, str], read_only: bool) -> 
     return {"Type": "volume", "Source": name, "Target": path, "ReadOnly": read_only, **made}
 
 
-def environment(spec: base.JobSpec, rank: int) -> dict[str, str]:
+def environment(spec: base.JobSpec, rank: int, *, connected: bool) -> dict[str, str]:
     """Its variables, beside the image's own."""
     return {
         "PYTHONUNBUFFERED": "1",
@@ -163,6 +164,7 @@ def environment(spec: base.JobSpec, rank: int) -> dict[str, str]:
         "RUNGRAPH_INPUT": INPUT,
         "RUNGRAPH_OUTPUT": OUTPUT,
         "RUNGRAPH_SPOOL": SPOOL,
+        **({} if connected else {"RUNGRAPH_OFFLINE": "1"}),
         **(_gang(spec.workers, rank) if spec.workers > 1 else {}),
         **spec.environment,
     }

@@ -159,7 +159,7 @@ class Reporter:
             return True
         self._drained(deadline)
         self.sender.hurry()
-        while self.sender.pending() and time.monotonic() < deadline:
+        while self.sender.pending() and not self.target.offline and time.monotonic() < deadline:
             time.sleep(0.005)
         return not self.sender.pending() and not self.sender.refused and not self._lost
 
@@ -181,7 +181,7 @@ class Reporter:
     def _tell_rest(self) -> bool:
         left = sum(map(len, list(self.sender.spools)))
         unsaid = self.sender.ending is not None and not self.sender.finished
-        if not self.sender.refused and (left or unsaid):
+        if not self.sender.refused and not self.target.offline and (left or unsaid):
             if self.target.create is not None and self._owns:
                 self.sender.keep()
             self._tell("left", f"{left} batches have not reached {self.target.url}: they wait in {self.target.folder}"
@@ -235,7 +235,8 @@ class Reporter:
     def _send(self) -> None:
         """The second thread: from the spools to the server."""
         self._adopt()
-        self.sender.work(lambda: self._kept)
+        if not self.target.offline:
+            self.sender.work(lambda: self._kept)
 
     def _adopt(self) -> None:
         """Take over what processes of this run left that have ended, before it or among its children."""

@@ -47,6 +47,8 @@ class Target(NamedTuple):
     """None: nothing waits for a sign of life, because the job is launched by the server."""
     create: dict[str, Any] | None = None
     """The input of createRun, where the run is made here; `token` is then that of a person."""
+    offline: bool = False
+    """There is no network to it: what is kept in the folder is sent by whoever launched us."""
 
 
 class Sender:

@@ -61,7 +61,7 @@ def reporter(
 
 def shared(url: str, token: str | None, folder: str, rank: int) -> Run:
     """The run that a Run of another process was, reported to by this one for itself."""
-    target = Target(url, token, Path(folder), rank)
+    target = Target(url, token, Path(folder), rank, offline=_is_offline())
     with _once:
         if target not in _shared:
             _shared[target] = Silence() if token is None else Reporter(target, owns=False)
@@ -100,7 +100,7 @@ def _from_environment(strict: bool) -> Reporter:
         return Reporter(Target(url, token, _spools() / folder_of_token(url, token), 0, beat), strict=strict)
     attempt = os.environ.get("RUNGRAPH_ATTEMPT", "1")
     own = f"{job}-{attempt}-{rank}"
-    return Reporter(Target(url, token, _spools() / own, rank), strict=strict)
+    return Reporter(Target(url, token, _spools() / own, rank, offline=_is_offline()), strict=strict)
 
 
 def _spools() -> Path:
@@ -118,6 +118,10 @@ def _spools() -> Path:
             log.debug("rungraph: %s cannot be used", home)
     owner = os.getuid() if hasattr(os, "getuid") else 0
     return Path(tempfile.gettempdir()) / f"rungraph-spool-{owner}"
+
+
+def _is_offline() -> bool:
+    return bool(os.environ.get("RUNGRAPH_OFFLINE"))
 
 
 def _rank() -> int:
