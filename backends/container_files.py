@@ -13,6 +13,7 @@ import secrets
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -23,6 +24,9 @@ _IN_MEMORY = 8 << 20
 _CHUNK = 1 << 20
 _AHEAD = 8
 """Chunks that have come and are not unpacked yet."""
+_PAUSE_SECONDS = 0.005
+_UNPACKERS = ThreadPoolExecutor(4, thread_name_prefix="unpack")
+"""Threads of their own: they wait for the network, and the loop's common ones are for what is short."""
 MOST_ENTRIES = 1_000_000
 _PATIENCE_SECONDS = 600.0
 
@@ -110,34 +114,38 @@ def staged(target: Path, fresh: Path) -> Iterator[Path]:
 async def unpack(chunks: AsyncIterator[bytes], into: Path) -> None:
     """Unpack an archive of one folder as it comes, without the folder's own name."""
     pipe = _Pipe()
-    unpacking = asyncio.create_task(asyncio.to_thread(_unpack, pipe, into))
+    unpacking = asyncio.get_running_loop().run_in_executor(_UNPACKERS, _unpack, pipe, into)
     try:
         async for chunk in chunks:
+            while pipe.is_full and not unpacking.done():  # noqa: ASYNC110
+                await asyncio.sleep(_PAUSE_SECONDS)
             if unpacking.done():
                 break
-            await asyncio.to_thread(pipe.put, chunk)
+            pipe.put(chunk)
         pipe.close_writing()
         await unpacking
     except BaseException:
         pipe.fail()
         await asyncio.wait({unpacking})
-        unpacking.exception()
+        if not unpacking.cancelled():
+            unpacking.exception()  # what went wrong first is what is raised
         raise
 
 
 class _Pipe(io.RawIOBase):
-    """What comes in the event loop, read by a thread; a few chunks ahead of it at most."""
+    """What comes in the event loop, read by a thread; the loop waits where it is full, never a thread for a thread."""
 
     def __init__(self) -> None:
-        self._chunks: queue.Queue[bytes | None] = queue.Queue(_AHEAD)
+        self._chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._rest = memoryview(b"")
         self._broken = False
 
+    @property
+    def is_full(self) -> bool:
+        return self._chunks.qsize() >= _AHEAD
+
     def put(self, chunk: bytes) -> None:
-        while not self._broken:
-            with contextlib.suppress(queue.Full):
-                return self._chunks.put(chunk, timeout=1.0)
-        return None
+        self._chunks.put(chunk)
 
     def close_writing(self) -> None:
         self._chunks.put(None)
@@ -145,8 +153,7 @@ class _Pipe(io.RawIOBase):
     def fail(self) -> None:
         """Nothing more will come; whoever reads is told."""
         self._broken = True
-        with contextlib.suppress(queue.Full):
-            self._chunks.put_nowait(None)
+        self._chunks.put(None)
 
     def readable(self) -> bool:
         return True
@@ -167,14 +174,11 @@ class _Pipe(io.RawIOBase):
 
 
 def _unpack(pipe: _Pipe, into: Path) -> None:
-    try:
-        with tarfile.open(fileobj=io.BufferedReader(pipe, _CHUNK), mode="r|") as tar:
-            for number, member in enumerate(tar):
-                if number > MOST_ENTRIES:
-                    raise ValueError(f"more than {MOST_ENTRIES} files")
-                _take(tar, member, into)
-    finally:
-        pipe._broken = True  # nobody reads any more
+    with tarfile.open(fileobj=io.BufferedReader(pipe, _CHUNK), mode="r|") as tar:
+        for number, member in enumerate(tar):
+            if number > MOST_ENTRIES:
+                raise ValueError(f"more than {MOST_ENTRIES} files")
+            _take(tar, member, into)
 
 
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:

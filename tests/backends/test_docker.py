@@ -14,7 +14,7 @@ from backends.docker import Docker
 from backends.docker_options import DockerOptions
 from backends.docker_options import adapter as configured
 from tests.backends import dockerground, enginehouse
-from tests.backends.grounds import FOREVER, Ground, Witness, eventually, lines, pieces
+from tests.backends.grounds import DEADLINE_SECONDS, FOREVER, Ground, Witness, eventually, lines, pieces
 
 pytestmark = pytest.mark.docker
 
@@ -256,6 +256,18 @@ open('kept', 'w').write('kept'); os.link('kept', 'again')
     assert (folder / "again").read_text() == "kept"
     fresh = await opened(ground)
     assert await fresh.outputs(handle) == folder
+
+
+async def test_many_ends_at_once_do_not_wait_for_one_another(ground: Ground, adapter: Docker) -> None:
+    code = "import os\nopen('/mnt/output/large', 'wb').write(b'x' * (9 << 20))"
+    async with Witness(adapter) as witness:
+        handles = [await adapter.launch(ground.job(code)) for _ in range(12)]
+        for handle in handles:
+            await witness.ended(handle)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        folders = await asyncio.gather(*(adapter.outputs(handle) for handle in handles))
+        await asyncio.gather(*(adapter.spool(handle) for handle in handles))
+    assert {(folder / "large").stat().st_size for folder in folders} == {9 << 20}
 
 
 async def test_what_a_process_could_not_send_is_fetched_from_every_worker(
