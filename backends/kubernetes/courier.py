@@ -14,6 +14,7 @@ import json
 import os
 import select
 import signal
+import socket
 import stat
 import tarfile
 import threading
@@ -279,12 +280,28 @@ def carry() -> None:
         carrier.go({})
     threading.Thread(target=carrier.read, daemon=True).start()
     Answers.carrier = carrier
-    server = ThreadingHTTPServer(("", told["port"]), Answers)
-    server.daemon_threads = True
+    server = _server(told["port"])
     threading.Thread(target=server.serve_forever, daemon=True).start()
     carrier.mind()
     time.sleep(0.2)  # for the answer that says so
     os._exit(0)
+
+
+class _Both(ThreadingHTTPServer):
+    """Answers IPv6 and IPv4: what a pod's address is, the cluster decides."""
+
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+def _server(port: int) -> ThreadingHTTPServer:
+    try:
+        return _Both(("::", port), Answers)
+    except OSError:  # a kernel without IPv6
+        return ThreadingHTTPServer(("", port), Answers)
 
 
 def _left(name: str) -> str | None:

@@ -43,6 +43,8 @@ CANNOT_START = {
 }
 NODE_SECONDS = 60.0
 """After a deletion's grace, until a node that says nothing is taken for lost."""
+FETCH_SECONDS = 20.0
+"""Until it is told that a job has not got its files yet."""
 DRAIN_SECONDS = 20.0
 """For the courier to say the last of a job that has ended."""
 
@@ -204,7 +206,7 @@ def _stuck(pod: Pod, main: Mapping[str, Any], patience: Patience, now: datetime)
     return None
 
 
-def waits(pod: Pod) -> str | None:
+def waits(pod: Pod, now: datetime | None = None) -> str | None:
     """Why a pod that should run does not, in the cluster's words; None when nothing keeps it."""
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
@@ -213,6 +215,10 @@ def waits(pod: Pod) -> str | None:
         waiting = (container(pod, name).get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in IMAGE_PERHAPS | CANNOT_START:
             return f"{_image(pod, name)}: {waiting.get('message') or waiting['reason']}"
+    fetching = (container(pod, "fetch").get("state") or {}).get("running") or {}
+    since = moment(fetching.get("startedAt"))
+    if since is not None and ((now or datetime.now(UTC)) - since).total_seconds() > FETCH_SECONDS:
+        return "it fetches its files still; or pods do not reach the server at the `url` of the backend"
     return None
 
 

@@ -82,16 +82,16 @@ class KubernetesGround(Ground):
 
 
 @contextlib.asynccontextmanager
-async def stand(folder: Path, **more: Any) -> AsyncIterator[KubernetesGround]:
+async def stand(folder: Path, *, config: str | None = None, **more: Any) -> AsyncIterator[KubernetesGround]:
     """A namespace of its own, gone at the end with all that is in it."""
-    config = kubeconfig()
+    whole = kubeconfig()
     namespace = f"rungraph-test-{secrets.token_hex(4)}"
-    cluster = Cluster(config, None, namespace)
+    cluster = Cluster(whole, None, namespace)
     await cluster.open()
     source = folder / "source"
     source.mkdir()
     numbers = itertools.count()
-    options = KubernetesOptions(owner="tests", kubeconfig=config, namespace=namespace, **more)
+    options = KubernetesOptions(owner="tests", kubeconfig=config or whole, namespace=namespace, **more)
     await cluster.json("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
     try:
         async with _listening(await own_address(cluster)) as listener:

@@ -11,7 +11,9 @@ import pytest
 from backends import base
 from backends.base import Ended, EndReason, Stream, WorkerStarted
 from backends.kubernetes import pods
-from tests.backends import kubernetesground
+from backends.kubernetes.adapter import Kubernetes
+from backends.kubernetes.options import KubernetesOptions
+from tests.backends import kubernetesground, relays, roles
 from tests.backends.grounds import FOREVER, Witness, eventually, lines, pieces
 from tests.backends.kubernetesground import KubernetesGround
 
@@ -216,6 +218,49 @@ async def test_what_a_job_uses_is_kept_beside_what_it_prints(tmp_path: Path) -> 
             await witness.ended(handle)
     assert seen["system/memory_bytes"] > 1 << 20
     assert set(seen) >= {"system/cpu_cores", "system/memory_bytes"}
+
+
+async def test_what_is_printed_while_the_api_server_is_away_is_read_when_it_is_back(tmp_path: Path) -> None:
+    code = "import time\nfor n in range(60): print(n, flush=True); time.sleep(0.1)\n"
+    async with (
+        relays.relay(kubernetesground.kubeconfig(), tmp_path) as relay,
+        kubernetesground.stand(tmp_path, config=relay.config) as ground,
+    ):
+        adapter = await ground.open()
+        with pytest.raises(base.BackendUnavailable):
+            async with Witness(adapter) as witness:
+                handle = await adapter.launch(ground.job(code))
+                await witness.sees(base.HasOutput, handle)
+                first = await adapter.read(handle, 0, 0)
+                await relay.cut()
+                await witness.ended(handle)
+        with pytest.raises(base.BackendUnavailable):
+            await adapter.capacity()
+        await asyncio.sleep(2)
+        await relay.mend()
+        async with Witness(adapter, handle) as witness:
+            assert (await witness.ended(handle)).reason is EndReason.COMPLETED
+        assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"%d" % n for n in range(60)]
+        again = await adapter.read(handle, 0, 0)
+        assert again.pieces[: len(first.pieces)] == first.pieces
+
+
+async def test_the_rights_that_are_documented_are_enough(ground: KubernetesGround, tmp_path: Path) -> None:
+    config = await roles.granted(ground.cluster, kubernetesground.kubeconfig(), tmp_path)
+    options = KubernetesOptions("tests", kubeconfig=config, namespace=ground.cluster.namespace, service=True)
+    adapter = Kubernetes(tmp_path / "restricted", options)
+    ground.opened.append(adapter)
+    await adapter.open()
+    assert await adapter.capacity() is None, "nodes are the cluster's"
+    code = "import os; print(os.environ['RUNGRAPH_HOSTS'])"
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job(code, workers=2))
+        assert (await witness.ended(handle)).reason is EndReason.COMPLETED
+    hosts = ",".join(f"worker-{n}.{handle['name']}.{ground.cluster.namespace}.svc" for n in range(2))
+    assert lines(await pieces(adapter, handle), Stream.STDOUT) == [hosts.encode()]
+    await adapter.remove(handle)
+    await nothing_is_left(ground)
+    assert await adapter.held() == []
 
 
 async def nothing_is_left(ground: KubernetesGround) -> None:

@@ -156,3 +156,13 @@ def test_the_first_worker_that_failed_by_itself_decides() -> None:
     assert ends.deciding([won, stopped, failed, withdrawn]) == 2
     assert ends.deciding([withdrawn, won]) == 0
     assert ends.deciding([won, WorkerEnd(EndReason.COMPLETED, 0, None, 60)]) == 1
+
+
+def test_what_keeps_a_pod_from_starting_is_told_in_the_clusters_words() -> None:
+    scheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
+    assert ends.waits(pod(conditions=[scheduled]), NOW) == "0/3 nodes are available"
+    assert ends.waits(pod(waiting("ErrImagePull")), NOW) == "job:1: ErrImagePull it is"
+    assert ends.waits(pod(waiting("ContainerCreating")), NOW) is None
+    slow = ends.waits(pod(fetch={"running": {"startedAt": at(-30)}}), NOW)
+    assert slow is not None and "`url`" in slow
+    assert ends.waits(pod(fetch={"running": {"startedAt": at(-3)}}), NOW) is None
