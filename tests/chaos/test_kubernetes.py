@@ -86,7 +86,7 @@ async def test_an_image_that_cannot_be_had_ends_what_needs_it(
     place.options |= missing
     async with load(place, sqlite_url) as made:
         await made.start(1)
-        await made.judge(figures, lambda _run, reasons: reasons == ["IMAGE_UNAVAILABLE"])
+        await made.judge(figures, lambda _run, reasons: reasons == ["IMAGE_UNAVAILABLE"] * 3)
 
 
 async def test_the_api_server_is_away(
