@@ -8,6 +8,7 @@ import asyncio
 import sys
 
 from tests.bench import (
+    containers,
     draining,
     ingest,
     launching,
@@ -23,6 +24,7 @@ from tests.bench import (
 from tests.bench.rows import show
 
 BENCHES = {
+    "containers": containers.rows,
     "draining": draining.rows,
     "ingest": ingest.rows,
     "launching": launching.rows,

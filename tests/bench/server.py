@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,7 +264,9 @@ async def limiting() -> AsyncIterator[Limit]:
 
 
 @asynccontextmanager
-async def serving(*, prepared: bool = True, config: str = "") -> AsyncIterator[Server]:
+async def serving(
+    *, prepared: bool = True, config: str = "", environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Server]:
     """A server on a free port with a home and a database of its own, gone afterwards with all its jobs.
 
     `config` is the text of its RUNGRAPH_CONFIG, if it is to have one.
@@ -275,6 +277,7 @@ async def serving(*, prepared: bool = True, config: str = "") -> AsyncIterator[S
             await asyncio.to_thread(asyncio.run, schema.upgrade(database))
         home = Path(tempfile.mkdtemp(prefix="rungraph-bench-"))
         server = Server(home, free_port(), database)
+        server.environment |= environment or {}
         if config:
             (home / "config.yaml").write_text(config)
             server.environment["RUNGRAPH_CONFIG"] = str(home / "config.yaml")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.docker_place import Docker
-from tests.chaos.loads import Figures, load, tried_again
+from tests.chaos.loads import SECONDS, Figures, load, tried_again
 
 pytestmark = [pytest.mark.chaos, pytest.mark.docker]
 Tell = Callable[[Figures], None]
@@ -38,12 +38,20 @@ async def test_the_engine_is_started_anew_under_running_containers(
     told(figures)
     async with load(place, sqlite_url, retries=restarts) as made:
         for _ in range(restarts):
-            await made.start(jobs // restarts, pause=0.2)
-            await asyncio.sleep(4)
+            count = len(await made.start(jobs // restarts, pause=1.0))
+            # One that an engine dies while starting, the next may start a second time beside the first.
+            await runs(place, count)
             process = await asyncio.create_subprocess_shell(restart)
             assert await process.wait() == 0
         await made.start(jobs - len(made.runs))
         await made.judge(figures, tried_again("LOST"))
+
+
+async def runs(place: Docker, count: int) -> None:
+    """Wait until so many workers run."""
+    async with asyncio.timeout(SECONDS):
+        while sum(each["State"] == "running" for each in await place.workers()) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
 
 
 async def test_containers_are_removed_by_somebody_else(
