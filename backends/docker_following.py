@@ -19,7 +19,7 @@ from backends.container_usage import Looks
 from backends.containers import ATTEMPT, OWNER, RANK, REFUSAL
 from backends.docker_logs import Logs
 from backends.docker_native import Native, unavailable
-from backends.docker_verdicts import State, ended, read, rejected
+from backends.docker_verdicts import TAKEN_ALONG, State, ended, read, rejected
 from backends.engines import reachable
 
 LIST_SECONDS = 20.0
@@ -205,6 +205,9 @@ class Following:
             each.doubts = False
             self._spawn(self._look_later(name))
         elif is_broken or all(state.has_ended for state in states):
+            if any(state.exit_code in TAKEN_ALONG for state in states):
+                # An engine that goes down ends what runs while it still answers those it knows.
+                await self._native.engine.knock()
             for rank in each.states:
                 self._logs.end(name, rank)
             self._forget(name)

@@ -10,7 +10,7 @@ from backends.container_logs import moment_us
 from backends.docker_native import Native
 
 _SIGNALLED = 128
-_TAKEN_ALONG = (255, _SIGNALLED + signal.SIGKILL, _SIGNALLED + signal.SIGTERM)
+TAKEN_ALONG = (255, _SIGNALLED + signal.SIGKILL, _SIGNALLED + signal.SIGTERM)
 """How a container ends that an engine takes along: asked, forced, or found dead by the next one."""
 
 
@@ -107,7 +107,7 @@ def _why(state: State, native: Native, alone: bool) -> tuple[base.EndReason, str
     code = state.exit_code
     if state.starved:
         return base.EndReason.OUT_OF_MEMORY, "the kernel ended it for want of memory within its limit"
-    if code in _TAKEN_ALONG and native.is_another_life(state.labels):
+    if code in TAKEN_ALONG and native.is_another_life(state.labels):
         return base.EndReason.LOST, "the Docker engine was started anew while it ran"
     words = None if alone and code <= _SIGNALLED else f"exited with {_described(code)}"
     return base.EndReason.EXIT_CODE, words

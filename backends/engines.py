@@ -47,6 +47,14 @@ class Engine:
             self._docker.connector._limit = 0
         await self.json("GET", "_ping")
 
+    async def knock(self) -> None:
+        """Raise BackendUnavailable where nobody new is let in: it is away, or going down."""
+        stranger = Engine(self._url)
+        try:
+            await stranger.open()
+        finally:
+            await stranger.close()
+
     async def close(self) -> None:
         if self._docker is not None:
             docker, self._docker = self._docker, None
