@@ -18,8 +18,8 @@ from db.database import Database
 log = structlog.get_logger(__name__)
 
 _EVERY_SECONDS = 15.0
-_LATEST_SECONDS = 30.0
-"""After which a backend that says nothing counts as away."""
+_LATEST_SECONDS = 10.0
+"""After which a backend that says nothing counts as away; less than a lease lasts, as a term begins with a look."""
 
 Amounts = Mapping[str, float] | None
 
@@ -60,6 +60,10 @@ class Answering:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._news.wait()
+
+    async def begin(self) -> None:
+        """Look once: before that nobody knows what a backend has whose configuration leaves it to the backend."""
+        await self._look()
 
     async def _look(self) -> float:
         """Record what was met, or else what the backend says now; how long to wait for the next look."""

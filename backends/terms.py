@@ -60,10 +60,11 @@ class Term:
     async def open(self, held: Sequence[Attempt]) -> None:
         """Adopt what the backend still holds, and begin."""
         self._spawn(self._around.recorder.run())
-        self._spawn(_insist(self._answering.run))
         known = await self._adopt(held)
         self._spawn(self._watch(known))
         self._spawn(self._sweep())
+        await _insist(self._answering.begin)
+        self._spawn(_insist(self._answering.run))
         self._errands.open()
 
     async def close(self) -> None:

@@ -140,7 +140,8 @@ def bounds(backend: Backend) -> dict[str, float]:
 def device_indices(backend: Backend) -> list[int]:
     """The GPUs that may be given to jobs, by index."""
     known = [device["index"] for device in backend.devices or ()]
-    return known[: backend.gpus] if len(known) >= backend.gpus else list(range(backend.gpus))
+    count = max(backend.gpus, int(capacity(backend)["gpus"]))
+    return known[:count] if len(known) >= count else list(range(count))
 
 
 async def list_all(session: Session) -> list[Backend]:

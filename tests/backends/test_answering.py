@@ -11,6 +11,7 @@ from backends.tenure import Tenure
 from db import backends
 from db.backends import Backend
 from db.database import Database
+from db.resources import StepResources
 from tests.backends.grounds import eventually
 from tests.db.world import World
 
@@ -87,3 +88,20 @@ async def test_an_error_that_somebody_met_is_recorded_and_the_backend_asked(data
         told.away(base.BackendUnavailable("the launch was not answered", retry_in_seconds=0.0))
         await _until(world, last_error="the launch was not answered", unavailable_since=None)
         assert adapter.asked
+
+
+async def test_one_look_says_what_a_backend_has_before_anything_is_claimed(database: Database) -> None:
+    world, adapter = await World.make(database, config={"caps": []}), Scripted()
+    run_id = await world.start({"a": ()}, resources=[StepResources("a", gpus=4)])
+    adapter.answer = base.Capacity(gpus=8)
+    told = Answering(
+        database,
+        Tenure(world.supervisor, Tenure.asking()),
+        world.backend.id,
+        "local",
+        cast("base.Backend", adapter),
+        every_seconds=60.0,
+    )
+    await told.begin()
+    assert list(await world.claim()) == ["a"]
+    assert (await world.jobs(run_id))["a"].message is None
