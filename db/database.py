@@ -211,6 +211,8 @@ class Database:
         Raises LimitExceeded when they take more than `seconds`.
         """
         async with self._scanner.connect() as connection, connection.begin():
+            if connection.dialect.name == "postgresql":  # whoever is read to may be slow
+                await connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             if seconds is None:
                 yield Session(connection)
                 return
@@ -367,6 +369,14 @@ async def _begin_patiently(connection: Connection | AsyncConnection) -> None:
         await asyncio.sleep(random.uniform(0.001, 0.02))
 
 
+_LIMITS = {
+    "statement_timeout": "60000",
+    "lock_timeout": "20000",
+    # A process that is paused in the middle of a transaction keeps its locks from everybody no longer than this.
+    "idle_in_transaction_session_timeout": "10000",
+}
+
+
 def _postgresql(url: URL, size: int) -> AsyncEngine:
     engine = create_async_engine(
         url.set(drivername="postgresql+asyncpg"),
@@ -374,7 +384,7 @@ def _postgresql(url: URL, size: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=30,
         isolation_level="READ COMMITTED",
-        connect_args={"server_settings": {"statement_timeout": "60000", "lock_timeout": "20000"}},
+        connect_args={"server_settings": _LIMITS},
     )
     event.listen(engine.sync_engine, "checkout", _require_open)
     return engine
