@@ -12,8 +12,8 @@ RUN ./build.sh /opt/node
 FROM python:3.11-slim AS environment
 RUN python -m venv /opt/rungraph
 WORKDIR /src
-COPY requirements.txt ./
-RUN /opt/rungraph/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.txt
+COPY requirements-image.txt ./
+RUN /opt/rungraph/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-image.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY client client
 COPY db db

@@ -70,6 +70,8 @@ explorer: $(EXPLORER) ## the explorer page, into graph/static
 
 requirements: $(SERVER) ## pin the requirements anew; UPGRADE=1 takes newer versions where they fit
 	$(COMPILE) $(if $(UPGRADE),--upgrade) $(PROJECTS) --extra cli -o requirements.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) $(PROJECTS) --extra cli --extra docker --extra kubernetes --extra redis \
+		-c requirements.txt -o requirements-image.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group test -c requirements.txt -o requirements-test.txt
 	echo torch | $(COMPILE) $(if $(UPGRADE),--upgrade) --group adapters -c requirements.txt -c requirements-test.txt \
 		--excludes /dev/stdin -o requirements-adapters.txt

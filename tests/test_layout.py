@@ -202,7 +202,7 @@ def test_an_aggregate_has_one_stem_in_every_layer() -> None:
 
 def test_locks_name_no_place_to_fetch_from() -> None:
     pinned = [path for path in files() if re.fullmatch(r"requirements.*\.txt", path.name)]
-    assert len(pinned) == 4
+    assert len(pinned) == 5
     for path in pinned:
         text = (ROOT / path).read_text()
         assert "--hash=sha256:" in text
