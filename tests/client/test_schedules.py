@@ -136,6 +136,7 @@ def test_a_schedule_asks_for_whatever_a_start_can(
         "name": "by night",
         "priority": -3,
         "arguments": [],
+        "retry": [],
         "tags": [],
     }
 
