@@ -18,12 +18,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from typing import Any, TypeVar, cast
 
 import structlog
-from sqlalchemy import Connection, Engine, Executable, Pool, event, make_url
-from sqlalchemy.engine import URL, CursorResult
+from sqlalchemy import Connection, Engine, Executable, Pool, make_url
+from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import errors, feeds, rows, sqlite
+from db import errors, feeds, postgresql, rows, sqlite
 from db.bus import Bus
 from db.lanes import Lanes
 from db.rows import Columns, Query
@@ -179,7 +179,7 @@ class Database:
             self._single = self._reader
         else:
             self._writing = None
-            self._writer = _postgresql(self.url, pool_size)
+            self._writer = postgresql.pooled(self.url, pool_size)
             self._reader = self._scanner = self._writer.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
@@ -212,7 +212,7 @@ class Database:
         """
         async with self._scanner.connect() as connection, connection.begin():
             if connection.dialect.name == "postgresql":  # whoever is read to may be slow
-                await connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+                await postgresql.unlimited(connection)
             if seconds is None:
                 yield Session(connection)
                 return
@@ -367,30 +367,3 @@ async def _begin_patiently(connection: Connection | AsyncConnection) -> None:
             if asyncio.get_running_loop().time() > deadline:
                 raise errors.Unavailable("the database is held by another process") from error
         await asyncio.sleep(random.uniform(0.001, 0.02))
-
-
-_LIMITS = {
-    "statement_timeout": "60000",
-    "lock_timeout": "20000",
-    # A process that is paused in the middle of a transaction keeps its locks from everybody no longer than this.
-    "idle_in_transaction_session_timeout": "10000",
-}
-
-
-def _postgresql(url: URL, size: int) -> AsyncEngine:
-    engine = create_async_engine(
-        url.set(drivername="postgresql+asyncpg"),
-        pool_size=size,
-        max_overflow=0,
-        pool_timeout=30,
-        isolation_level="READ COMMITTED",
-        connect_args={"server_settings": _LIMITS},
-    )
-    event.listen(engine.sync_engine, "checkout", _require_open)
-    return engine
-
-
-def _require_open(connection: Any, _record: Any, _proxy: Any) -> None:
-    """A connection that the server has closed meanwhile is not handed out: the pool makes another."""
-    if connection.driver_connection.is_closed():
-        raise DisconnectionError

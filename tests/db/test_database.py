@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from db import columns, errors, ids, projects
 from db import database as databases
+from db import postgresql as connections
 from db.bus import Bus
 from db.database import Database, Session, Transaction
 from db.projects import Project
@@ -218,3 +219,28 @@ async def test_slow_commits_leave_the_loop_alone_and_fast_ones_come_back(
     async with sqlite.begin() as session:
         await _add(session, "in the loop")
     assert places == [True]
+
+
+async def test_who_stands_still_between_preparing_a_statement_and_running_it_keeps_nobody_waiting(
+    postgresql: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_WHOLE_MS", 200)
+    paused = Database(postgresql.url.render_as_string(hide_password=False), bus=Bus("memory://"))
+    try:
+        async with postgresql.begin() as session:
+            await _add(session, "a")
+        with pytest.raises(DBAPIError) as ended:
+            async with paused.begin() as session:
+                await session.execute(update(Project).values(name="b"))
+                await (await session.driver()).prepare("SELECT 1")
+                async with asyncio.timeout(10.0), postgresql.begin() as other:
+                    await other.execute(update(Project).values(name="c"))
+                await session.execute(text("SELECT 1"))
+        assert databases.is_lost(ended.value)
+        async with paused.scan() as scan:
+            await asyncio.sleep(0.4)
+            assert await scan.scalar(select(Project.name)) == "c"
+        async with paused.begin() as session:
+            assert await _count(session) == 1
+    finally:
+        await paused.close()
