@@ -29,6 +29,7 @@ from backends.sources import SourceInvalid
 from db import carrying
 from db.errors import DomainError, NotFound
 from db.viewers import Kind
+from graph.connections import Connection
 from graph.content import STATUS, Streamed
 from graph.encoding import fault
 from graph.errors import ErrorCode
@@ -50,7 +51,7 @@ async def listening(
         raise SystemExit(f"rungraph: RUNGRAPH_JOBS_LISTEN: cannot listen on {address}: {error}") from error
     config = uvicorn.Config(
         _application(endpoint, around, restorer, client),
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,

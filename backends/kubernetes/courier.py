@@ -33,6 +33,7 @@ FOLDERS = {name: f"/mnt/{name}" for name in ("output", "spool")}
 
 CHUNK = 1 << 20
 TOLD_BYTES = 4 << 20  # of output in one answer
+BODY_BYTES = 1 << 20  # of a request: peers and usage are far less
 SPARE_SECONDS = 5.0  # between the job's last moment and the pod's, to hand out the rest
 CODE_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 55.0
@@ -194,9 +195,14 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         carrier = self.carrier
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = self.headers.get("Content-Length") or "0"
+        # Before a byte of the body is read: whoever reaches the pod may ask, and memory here is short.
         if not self._known():
             return
+        if not length.isdigit() or int(length) > BODY_BYTES:
+            self._refuse(413)
+            return
+        body = self.rfile.read(int(length))
         given = json.loads(body or b"{}")
         if self.path == "/go":
             carrier.go(given)
@@ -219,8 +225,12 @@ class Answers(BaseHTTPRequestHandler):
     def _known(self) -> bool:
         if hmac.compare_digest(self.headers.get("X-Rungraph-Key", ""), self.carrier.told["key"]):
             return True
-        self.send_error(403)
+        self._refuse(403)
         return False
+
+    def _refuse(self, status: int) -> None:
+        self.close_connection = True  # what it sends on is nobody's request
+        self.send_error(status)
 
     def _say(self, body: bytes) -> None:
         self.send_response(200)
