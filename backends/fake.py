@@ -176,7 +176,7 @@ class Fake:
     async def remove(self, handle: base.Handle) -> None:
         self._cluster.reach()
         self._launched.pop(handle["name"], None)
-        self._cluster.remove(handle["name"])
+        await asyncio.to_thread(self._cluster.remove, handle["name"])
 
     async def held(self) -> Sequence[base.Handle]:
         self._cluster.reach()

@@ -88,7 +88,7 @@ class Minder:
                 await self._record_end(ended)
             else:
                 await self._news.wait()
-        await forget(self._around, self.launch.attempt_id, self.handle)
+        await forget(self._around, self.launch.attempt_id, self.launch.feed_id, self.handle)
 
     def hear(self) -> None:
         """There may be output."""
@@ -358,7 +358,7 @@ class Minder:
         )
 
 
-async def forget(around: Surroundings, attempt_id: bytes, handle: Handle | None) -> None:
+async def forget(around: Surroundings, attempt_id: bytes, feed_id: int, handle: Handle | None) -> None:
     """Have the backend let go of an ended attempt, and record that it has; not of somebody else's."""
     async with around.database.read() as session:
         if not await attempts.is_over(session, attempt_id, around.supervisor.id, around.supervisor.epoch):
@@ -366,5 +366,4 @@ async def forget(around: Surroundings, attempt_id: bytes, handle: Handle | None)
     if handle:
         await around.tenure.sure()
         await around.adapter.remove(handle)
-    async with around.tenure.writing(around.database) as session:
-        await attempts.mark_removed(session, attempt_id)
+    await around.recorder.record(feed_id, lambda session: attempts.mark_removed(session, attempt_id))

@@ -93,7 +93,7 @@ class Term:
             described = {row.attempt_id: row for row in await claims.describe(session, [a.id for a in alive])}
         for attempt in held:
             if attempt.ended_at is not None:
-                self._spawn(_insist(forget, self._around, attempt.id, attempt.handle))
+                self._spawn(_insist(forget, self._around, attempt.id, attempt.feed_id, attempt.handle))
         for attempt in alive:
             self._mind(described[attempt.id], attempt.handle)
             if attempt.started_at is not None:

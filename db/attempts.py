@@ -18,6 +18,7 @@ from sqlalchemy import (
     Integer,
     Text,
     UniqueConstraint,
+    bindparam,
     select,
     text,
     update,
@@ -135,21 +136,29 @@ async def remaining(session: Session, backend_id: bytes) -> set[str]:
     return {native_name(row.job_id, row.number) for row in (await session.execute(statement)).all()}
 
 
+# Each attempt comes by these two: building a statement costs as much as running it.
+_IS_OVER = select(Attempt.id).where(
+    Attempt.id == bindparam("attempt"),
+    Attempt.ended_at.is_not(None),
+    Attempt.supervisor_id == bindparam("supervisor"),
+    Attempt.epoch == bindparam("holder"),
+)
+_MARK_REMOVED = (
+    update(Attempt)
+    .where(Attempt.id == bindparam("attempt"), Attempt.ended_at.is_not(None))
+    .values(removed=True)
+)
+
+
 async def is_over(session: Session, attempt_id: bytes, supervisor_id: bytes, epoch: int) -> bool:
     """Whether an attempt of this supervisor has ended, so that its backend may let go of it."""
-    statement = select(Attempt.id).where(
-        Attempt.id == attempt_id,
-        Attempt.ended_at.is_not(None),
-        Attempt.supervisor_id == supervisor_id,
-        Attempt.epoch == epoch,
-    )
-    return await session.scalar(statement) is not None
+    held = {"attempt": attempt_id, "supervisor": supervisor_id, "holder": epoch}
+    return await session.scalar(_IS_OVER, held) is not None
 
 
 async def mark_removed(session: Transaction, attempt_id: bytes) -> None:
     """Record that the backend holds nothing of an ended attempt any more."""
-    ended = (Attempt.id == attempt_id) & Attempt.ended_at.is_not(None)
-    await session.execute(update(Attempt).where(ended).values(removed=True))
+    await session.execute(_MARK_REMOVED, {"attempt": attempt_id})
 
 
 async def find(session: Session, attempt_id: bytes) -> Attempt | None:
