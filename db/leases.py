@@ -41,8 +41,12 @@ _RAISE_FREE = _RAISE.where(_RAN_OUT)
 _OURS = (Supervisor.id == bindparam("supervisor")) & (Supervisor.epoch == bindparam("held"))
 _RENEW = update(Supervisor).where(_OURS).values(expires_at=columns.clock(LEASE))
 _RELEASE = update(Supervisor).where(_OURS).values(expires_at=columns.clock())
-# Whoever takes the lease waits for this transaction's end; those who hold do not wait for one another.
-_HOLD = select(Supervisor.id).where(_OURS).with_for_update(read=True)
+# Whoever takes the lease waits for this transaction's end; those who hold do not wait for one another, nor does
+# renewing for them: transactions that overlap without a gap would keep it waiting until the lease has run out.
+_HOLD = select(Supervisor.id).where(_OURS).with_for_update(read=True, key_share=True)
+_TAKE = select(Supervisor.id).where(Supervisor.name == bindparam("lease")).with_for_update()
+_TAKE_OWN = _TAKE.where(_RAN_OUT | (Supervisor.holder == bindparam("by")))
+_TAKE_FREE = _TAKE.where(_RAN_OUT)
 _IDLE_MS = 5_000
 _LIMITED = func.set_config("idle_in_transaction_session_timeout", str(_IDLE_MS), True)
 """PostgreSQL ends a transaction that stands still for so long: a paused process would keep others from the lease."""
@@ -59,8 +63,11 @@ async def take(session: Transaction, name: str, holder: str, *, again: bool = Fa
     once = columns.insert_once(session.postgresql, Supervisor, ("name",))
     values = {"id": ids.new(), "name": name, "holder": "", "epoch": 0, "expires_at": columns.moment(0)}
     await session.execute(once, values)
-    statement = _RAISE_FREE if again else _RAISE_OWN
-    return await session.find(Supervisor, statement, {"lease": name, "by": holder})
+    locked, raised = (_TAKE_FREE, _RAISE_FREE) if again else (_TAKE_OWN, _RAISE_OWN)
+    by = {"lease": name, "by": holder}
+    if await session.scalar(locked, by) is None:
+        return None
+    return await session.find(Supervisor, raised, by)
 
 
 async def renew(session: Transaction, lease: Supervisor) -> bool:

@@ -163,6 +163,22 @@ async def test_a_holder_that_stands_still_while_it_writes_loses_that_transaction
     assert is_lost(ended.value)
 
 
+async def test_a_lease_is_renewed_while_transactions_hold_it_and_taken_when_they_end(
+    postgresql: Database,
+) -> None:
+    lease = await _take(postgresql, "engine", "a")
+    assert lease is not None
+    async with postgresql.begin() as session:
+        assert await leases.hold(session, lease)
+        async with asyncio.timeout(5.0), postgresql.begin() as other:
+            assert await leases.renew(other, lease)
+        await _run_out(postgresql, "engine")
+        taking = asyncio.create_task(_take(postgresql, "engine", "b"))
+        await until_somebody_waits(postgresql)
+        assert not taking.done()
+    assert await taking is not None
+
+
 async def test_a_former_holder_claims_nothing_and_the_next_one_adopts_what_it_had(database: Database) -> None:
     world = await World.make(database)
     run_id = await world.start({"a": (), "b": ()})
