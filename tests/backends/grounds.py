@@ -115,9 +115,9 @@ class Witness:
         return await self.sees(Ended, handle)
 
 
-async def eventually(what: Callable[[], Awaitable[T]]) -> T:
+async def eventually(what: Callable[[], Awaitable[T]], *, seconds: float = DEADLINE_SECONDS) -> T:
     """The first true answer; for what has no event to wait on."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
+    async with asyncio.timeout(seconds):
         while not (found := await what()):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     return found
