@@ -1,19 +1,23 @@
 """Files on their way into a container and out of it, as archives; what comes out is believed of nothing.
 
 In: input files, the module and the client, in one archive for the holder's volumes. Out: a folder, unpacked as it
-comes, regular files and folders alone: a job made it, and what a link in it leads to is not the job's to show.
+comes, regular files alone, and no deeper than anybody looks: a job made it, and what a link in it leads to is not
+the job's to show.
 """
 
 import asyncio
 import contextlib
+import errno
+import hashlib
 import io
 import os
 import queue
 import secrets
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -28,6 +32,13 @@ _PAUSE_SECONDS = 0.005
 _UNPACKERS = ThreadPoolExecutor(4, thread_name_prefix="unpack")
 """Threads of their own: they wait for the network, and the loop's common ones are for what is short."""
 MOST_ENTRIES = 1_000_000
+MOST_BYTES = 1 << 40
+OUTPUT_DEPTH, SPOOL_DEPTH = 1, 2
+"""Files of an output folder; files in a spool's folders."""
+_ITS_OWN = frozenset(
+    {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMLINK, errno.EINVAL, errno.EILSEQ}
+)
+"""What goes wrong with an entry for what a job, or two of its workers, called it."""
 _PATIENCE_SECONDS = 600.0
 
 
@@ -111,17 +122,24 @@ def staged(target: Path, fresh: Path) -> Iterator[Path]:
         folders.discard(new)
 
 
-async def unpack(chunks: AsyncIterator[bytes], into: Path) -> None:
-    """Unpack an archive of one folder as it comes, without the folder's own name."""
+async def unpack(
+    chunks: AsyncGenerator[bytes], into: Path, *, depth: int = OUTPUT_DEPTH, last: str | None = None
+) -> None:
+    """Unpack an archive of one folder as it comes, without the folder's own name, no deeper than `depth`.
+
+    What lies there already stays; entries that cannot be made, or go beyond the bounds, are left out. `last` names
+    the entry that says that the archive is whole. Raises BackendUnavailable for one that broke off, and OSError.
+    """
     pipe = _Pipe()
-    unpacking = asyncio.get_running_loop().run_in_executor(_UNPACKERS, _unpack, pipe, into)
+    unpacking = asyncio.get_running_loop().run_in_executor(_UNPACKERS, _unpack, pipe, into, depth, last)
     try:
-        async for chunk in chunks:
-            while pipe.is_full and not unpacking.done():  # noqa: ASYNC110
-                await asyncio.sleep(_PAUSE_SECONDS)
-            if unpacking.done():
-                break
-            pipe.put(chunk)
+        async with contextlib.aclosing(chunks):
+            async for chunk in chunks:
+                while pipe.is_full and not unpacking.done():  # noqa: ASYNC110
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                if unpacking.done():
+                    break
+                pipe.put(chunk)
         pipe.close_writing()
         await unpacking
     except BaseException:
@@ -173,30 +191,78 @@ class _Pipe(io.RawIOBase):
         return size
 
 
-def _unpack(pipe: _Pipe, into: Path) -> None:
-    with tarfile.open(fileobj=io.BufferedReader(pipe, _CHUNK), mode="r|") as tar:
-        for number, member in enumerate(tar):
-            if number > MOST_ENTRIES:
-                raise ValueError(f"more than {MOST_ENTRIES} files")
-            _take(tar, member, into)
+def _unpack(pipe: _Pipe, into: Path, depth: int, last: str | None) -> None:
+    with (
+        tempfile.TemporaryDirectory(dir=into.parent, prefix=f"{into.name}.") as deeper,
+        _whole(),
+        tarfile.open(fileobj=io.BufferedReader(pipe, _CHUNK), mode="r|") as tar,
+    ):
+        place = _Place(into, depth, Path(deeper))
+        entries = size = 0
+        while (member := tar.next()) is not None:
+            tar.members = []  # type: ignore[attr-defined]  # it would remember them all
+            if member.name == last:
+                return
+            entries, size = entries + 1, size + member.size
+            if entries > MOST_ENTRIES or size > MOST_BYTES:
+                return
+            with _single():
+                _take(tar, member, place)
+        if last is not None:
+            raise tarfile.ReadError(f"it has no entry {last!r}")
 
 
-def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:
-    """One entry, if it is a file or folder that lies inside."""
-    parts = PurePosixPath(member.name).parts[1:]
-    if not parts or ".." in parts or member.name.startswith("/") or "\0" in member.name:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where entries go: what lies too deep to be taken is kept aside meanwhile, as later links may be to it."""
+
+    into: Path
+    depth: int
+    deeper: Path
+
+    def path(self, name: str) -> Path | None:
+        """Where a file of this name goes; None if that is not inside."""
+        parts = PurePosixPath(name).parts[1:]
+        if not parts or ".." in parts or name.startswith("/") or "\0" in name:
+            return None
+        if len(parts) > self.depth:
+            inside = "/".join(parts).encode(errors="surrogateescape")
+            return self.deeper / hashlib.sha256(inside).hexdigest()
+        return self.into.joinpath(*parts)
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """An archive that cannot be read was hurt on its way: no job writes one."""
+    try:
+        yield
+    except (tarfile.TarError, EOFError) as error:
+        raise base.BackendUnavailable(
+            f"a folder broke off on its way: {error}", retry_in_seconds=1.0
+        ) from error
+
+
+@contextlib.contextmanager
+def _single() -> Iterator[None]:
+    """What a job can do to one entry costs that entry; a disk of ours that is full costs all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _ITS_OWN:
+            raise
+
+
+def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, place: _Place) -> None:
+    """One entry, if it is a file; links to elsewhere are never made, so that nothing is written through one."""
+    path = place.path(member.name)
+    if path is None:
         return
-    path = into.joinpath(*parts)
-    if member.isdir():
-        path.mkdir(parents=True, exist_ok=True)
-    elif member.islnk():
-        original = into.joinpath(*PurePosixPath(member.linkname).parts[1:])
-        if ".." not in PurePosixPath(member.linkname).parts and original.is_file():
+    if member.islnk():
+        original = place.path(member.linkname)
+        if original is not None and original.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.hardlink_to(original)
-    elif member.isreg():
-        content = tar.extractfile(member)
-        assert content is not None
+    elif member.isreg() and (content := tar.extractfile(member)) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as copy:
             while chunk := content.read(_CHUNK):

@@ -154,7 +154,9 @@ class Docker:
                 for rank in range(handle["workers"]):
                     worker = self._native.names(handle["name"]).worker(rank)
                     with contextlib.suppress(_Gone):
-                        await container_files.unpack(self._archive(worker, containers.SPOOL), new)
+                        await container_files.unpack(
+                            self._archive(worker, containers.SPOOL), new, depth=container_files.SPOOL_DEPTH
+                        )
         return target
 
     async def stop(self, handle: base.Handle, grace_seconds: float) -> None:
@@ -233,7 +235,7 @@ class Docker:
     def _staged(self, target: Path) -> contextlib.AbstractContextManager[Path]:
         return container_files.staged(target, self._home / "new")
 
-    async def _archive(self, container: str, path: str) -> AsyncIterator[bytes]:
+    async def _archive(self, container: str, path: str) -> AsyncGenerator[bytes]:
         """A folder of a container, as it comes."""
         asked = self._native.engine.stream("GET", f"containers/{container}/archive", {"path": path})
         try:

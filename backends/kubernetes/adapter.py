@@ -106,11 +106,15 @@ class Kubernetes:
             if spec.workers > 1 and self._options.service:
                 await self._make("services", pods.service(spec, self._options, uid))
             made = [pods.pod(spec, self._options, image, uid, rank) for rank in range(spec.workers)]
-            try:
-                await asyncio.gather(*(self._make("pods", pod) for pod in made))
-            except base.LaunchRejected:
-                await self.remove(handle)
-                raise
+            # All are waited for: what is made after the removal would stay.
+            results = await asyncio.gather(*(self._make("pods", pod) for pod in made), return_exceptions=True)
+            failures = [each for each in results if each is not None]
+            for failure in failures:
+                if isinstance(failure, base.LaunchRejected):
+                    await self.remove(handle)
+                    raise failure
+            if failures:
+                raise failures[0]
             # From here on a pod that is not there is one that is gone.
             note = {"metadata": {"annotations": {pods.LAUNCHED: "true"}}}
             await self._refusable(self._cluster.patch(self._cluster.path("secrets", spec.name), note))

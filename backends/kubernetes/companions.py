@@ -1,15 +1,12 @@
 """What is asked of a pod's courier, through the API server's proxy: news, output, folders, and a job's end."""
 
-import asyncio
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from backends.base import BackendUnavailable
-from backends.kubernetes import staging
+from backends import container_files
 from backends.kubernetes.cluster import PATIENCE, Cluster, reachable
 from backends.kubernetes.ends import State
 
@@ -17,6 +14,8 @@ WAIT_SECONDS = 50
 NOT_THERE = (400, 404)
 """What the API server's proxy says of a pod without an address yet, and of one that is gone."""
 _LONG = aiohttp.ClientTimeout(total=WAIT_SECONDS + 20.0, sock_connect=10.0)
+_WHOLE = "complete"
+"""The last entry of a folder's archive."""
 _ENDLESS = aiohttp.ClientTimeout(sock_connect=10.0, sock_read=120.0)
 
 
@@ -42,23 +41,9 @@ class Companion:
             with reachable():
                 return await response.read()
 
-    async def folder(self, name: str, into: Path) -> None:
+    async def folder(self, name: str, into: Path, depth: int) -> None:
         """Copy one of the job's folders into one of ours; what is there already stays. Raises BackendUnavailable."""
-        asked = self._cluster.stream(
-            "GET", f"{self._path}/folder/{name}", headers=self._headers, timeout=_ENDLESS
-        )
-        reading, writing = os.pipe()
-        unpacking = asyncio.create_task(asyncio.to_thread(staging.unpack, reading, into))
-        try:
-            async with asked as response:
-                with reachable():
-                    async for chunk in response.content.iter_chunked(1 << 20):
-                        await asyncio.to_thread(_write, writing, chunk)
-        finally:
-            os.close(writing)
-            whole = await unpacking
-        if not whole:
-            raise BackendUnavailable(f"the folder {name} broke off on its way", retry_in_seconds=1.0)
+        await container_files.unpack(self._archive(name), into, depth=depth, last=_WHOLE)
 
     async def go(self, peers: Mapping[str, str]) -> None:
         """Let the job begin, with these variables."""
@@ -87,12 +72,12 @@ class Companion:
             method, f"{self._path}/{what}", headers=self._headers, timeout=timeout, **more
         )
 
-
-def _write(file: int, data: bytes) -> None:
-    """All of it; what is not taken any more is not needed."""
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(file, view) :]
-    except BrokenPipeError:
-        return
+    async def _archive(self, name: str) -> AsyncGenerator[bytes]:
+        """A folder of the job's, as it comes."""
+        asked = self._cluster.stream(
+            "GET", f"{self._path}/folder/{name}", headers=self._headers, timeout=_ENDLESS
+        )
+        async with asked as response:
+            with reachable():
+                async for chunk in response.content.iter_chunked(1 << 20):
+                    yield chunk

@@ -229,7 +229,10 @@ class Following:
 
         async def take() -> None:
             nonlocal taken
-            taken = await self._hands.stage(each.handle)
+            try:
+                taken = await self._hands.stage(each.handle)
+            except OSError as error:  # a full disk of ours: others' ends may find room
+                raise BackendUnavailable(f"its outputs cannot be kept here: {error}") from error
 
         await insist(take)
         if taken:

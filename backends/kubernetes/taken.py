@@ -1,5 +1,7 @@
 """What attempts left, taken out of their pods onto this host: whole under the attempt's name, or not there.
 
+Of workers that make files of one name, the lowest rank's counts.
+
 <home>/staged/<attempt>/   output and spool, of all its workers
 <home>/new/                folders being filled; one rename makes a taken one of them
 <home>/nothing/            what is given of attempts whose pods are gone
@@ -12,12 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from backends import base, folders
+from backends import base, container_files, folders
 from backends.kubernetes import ends
 from backends.kubernetes.cluster import Refused
 from backends.kubernetes.companions import NOT_THERE, Companion
 
-_FOLDERS = ("output", "spool")
+_FOLDERS = {"output": container_files.OUTPUT_DEPTH, "spool": container_files.SPOOL_DEPTH}
 
 
 class Taken:
@@ -76,8 +78,8 @@ class Taken:
     async def _take(self, handle: base.Handle, rank: int, into: Path) -> bool:
         try:
             companion = await self._companion(handle, rank)
-            for folder in _FOLDERS:
-                await companion.folder(folder, into / folder)
+            for folder, depth in _FOLDERS.items():
+                await companion.folder(folder, into / folder, depth)
         except Refused as error:
             if error.status in NOT_THERE:
                 return False

@@ -248,12 +248,12 @@ async def test_links_in_an_output_folder_lead_nowhere(ground: Ground, adapter: D
 import os
 os.chdir('/mnt/output')
 os.symlink('/etc/passwd', 'stolen'); os.mkfifo('pipe'); os.mkdir('deep'); open('deep/file', 'w').write('x')
-open('kept', 'w').write('kept'); os.link('kept', 'again')
+open('kept', 'w').write('kept'); os.link('kept', 'again'); os.link('deep/file', 'up')
 """
     _, _, handle = await run(adapter, ground.job(code))
     folder = await adapter.outputs(handle)
-    assert sorted(path.name for path in folder.rglob("*")) == ["again", "deep", "file", "kept", "ran"]
-    assert (folder / "again").read_text() == "kept"
+    assert sorted(path.name for path in folder.rglob("*")) == ["again", "kept", "ran", "up"]
+    assert ((folder / "again").read_text(), (folder / "up").read_text()) == ("kept", "x")
     fresh = await opened(ground)
     assert await fresh.outputs(handle) == folder
 

@@ -1,0 +1,225 @@
+"""What attempts left, taken out of pods, against an API server that passes requests on to real couriers' answers."""
+
+import asyncio
+import contextlib
+import io
+import socket
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+import yaml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from backends import base
+from backends.base import Ended, EndReason
+from backends.kubernetes import courier, ends, listing
+from backends.kubernetes.adapter import Kubernetes
+from backends.kubernetes.cluster import Cluster
+from backends.kubernetes.companions import Companion
+from backends.kubernetes.followed import Hands
+from backends.kubernetes.following import Following
+from backends.kubernetes.options import KubernetesOptions
+from backends.kubernetes.taken import Taken
+
+DEADLINE_SECONDS = 30
+
+
+class _Kept(io.BytesIO):
+    def finish(self) -> None:
+        """It has come whole."""
+
+
+class Pods:
+    """Folders of pods, <root>/<pod>/<output or spool>, and what is made of pods and taken away."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.made: set[str] = set()
+        self.refused = asyncio.Event()
+
+    async def folder(self, request: Request) -> Response:
+        pod, name = request.path_params["pod"].partition(":")[0], request.path_params["name"]
+        kept = _Kept()
+        courier._pack(str(self.root / pod / name), kept)  # type: ignore[arg-type]
+        return Response(kept.getvalue())
+
+    async def make(self, request: Request) -> Response:
+        """The pod of rank 1 is refused, before that of rank 0 is made."""
+        name = (await request.json())["metadata"]["name"]
+        if name.endswith("-1"):
+            self.refused.set()
+            return JSONResponse({"message": "denied"}, 422)
+        await self.refused.wait()
+        await asyncio.sleep(0.2)
+        self.made.add(name)
+        return JSONResponse({"metadata": {"name": name}}, 201)
+
+    async def take_away(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self.made.discard(request.path_params["pod"])
+        return JSONResponse({"metadata": {}})
+
+    async def secret(self, request: Request) -> Response:
+        return JSONResponse({"metadata": {"uid": "u", "name": "x"}})
+
+    def app(self) -> Starlette:
+        above = "/api/v1/namespaces/ns"
+        return Starlette(
+            routes=[
+                Route("/version", self.secret),
+                Route(above + "/secrets", self.secret, methods=["POST"]),
+                Route(above + "/secrets/{name}", self.secret, methods=["PATCH", "DELETE"]),
+                Route(above + "/pods", self.make, methods=["POST"]),
+                Route(above + "/pods/{pod}", self.take_away, methods=["PATCH", "DELETE"]),
+                Route(above + "/pods/{pod}/proxy/folder/{name}", self.folder),
+            ]
+        )
+
+
+@contextlib.asynccontextmanager
+async def served(app: Starlette, folder: Path) -> AsyncIterator[str]:
+    """The path of a kubeconfig."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        config = {
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{sock.getsockname()[1]}"}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+        }
+        path = folder / "kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        yield str(path)
+        server.should_exit = True
+        await serving
+
+
+@pytest.fixture
+async def pods(tmp_path: Path) -> Pods:
+    return Pods(tmp_path / "pods")
+
+
+@pytest.fixture
+async def config(pods: Pods, tmp_path: Path) -> AsyncIterator[str]:
+    async with served(pods.app(), tmp_path) as path:
+        yield path
+
+
+@pytest.fixture
+async def taken(config: str, tmp_path: Path) -> AsyncIterator[Taken]:
+    cluster = Cluster(config, None, "ns")
+    await cluster.open()
+
+    async def companion(handle: base.Handle, rank: int) -> Companion:
+        return Companion(cluster, f"{handle['name']}-{rank}", 41571, "key")
+
+    async def pod(handle: base.Handle, rank: int) -> Mapping[str, Any] | None:
+        return None
+
+    found = Taken(tmp_path / "home", companion, pod)
+    found.open()
+    yield found
+    await cluster.close()
+
+
+def left(pods: Pods, pod: str, **files: bytes) -> Path:
+    for folder in ("output", "spool"):
+        (pods.root / pod / folder).mkdir(parents=True)
+    for name, content in files.items():
+        (pods.root / pod / "output" / name).write_bytes(content)
+    return pods.root / pod
+
+
+def handle_of(name: str, workers: int = 1) -> base.Handle:
+    return {"name": name, "uid": "u", "workers": workers}
+
+
+async def test_many_transfers_at_once_finish_with_few_threads(pods: Pods, taken: Taken) -> None:
+    names = [f"job-{number}" for number in range(8)]
+    for name in names:
+        left(pods, f"{name}-0", large=b"x" * (9 << 20))
+    few = ThreadPoolExecutor(2)
+    asyncio.get_running_loop().set_default_executor(few)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        folders = await asyncio.gather(*(taken.folder(handle_of(name), "output") for name in names))
+    assert {(folder / "large").stat().st_size for folder in folders} == {9 << 20}
+
+
+async def test_no_workers_link_leads_another_workers_file_out(
+    pods: Pods, taken: Taken, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    first, second = left(pods, "gang-0"), left(pods, "gang-1", b=b"1")
+    for folder in ("output", "spool"):
+        (first / folder / "a").symlink_to(outside)
+        (second / folder / "a").mkdir()
+        (second / folder / "a" / "evil").write_text("x")
+    handle = handle_of("gang", 2)
+    output, spool = await taken.folder(handle, "output"), await taken.folder(handle, "spool")
+    assert list(outside.iterdir()) == []
+    assert [path.name for path in output.rglob("*")] == ["b"]
+    assert sorted(path.relative_to(spool).as_posix() for path in spool.rglob("*")) == ["a", "a/evil"]
+
+
+async def test_an_end_whose_outputs_cannot_be_kept_is_no_others() -> None:
+    tries: list[str] = []
+
+    async def stage(handle: base.Handle) -> bool:
+        tries.append(handle["name"])
+        if handle["name"] == "full" and tries.count("full") < 3:
+            raise OSError(28, "No space left on device")
+        return True
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError("nothing else is done")
+
+    over = {"terminated": {"exitCode": 0, "finishedAt": datetime.now(UTC).isoformat()}}
+    listed = tuple(
+        {
+            "metadata": {"name": f"{name}-0", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {},
+            "status": {"containerStatuses": [{"name": each, "state": over} for each in ("courier", "main")]},
+        }
+        for name in ("full", "other")
+    )
+
+    async def changes() -> AsyncIterator[listing.Listed | listing.Changed]:
+        yield listing.Listed(listed)
+        await asyncio.Event().wait()
+
+    following = Following(Hands(nothing, stage, nothing, ends.Patience(60), 60, lambda *_: ""))
+    for name in ("full", "other"):
+        following.add(handle_of(name))
+    ended: list[tuple[str, EndReason]] = []
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        async for observation in following.observations(changes()):
+            if isinstance(observation, Ended):
+                ended.append((observation.name, observation.reason))
+            if len(ended) == 2:
+                break
+    following.close()
+    assert ended == [("other", EndReason.COMPLETED), ("full", EndReason.COMPLETED)]
+    assert tries.count("full") == 3
+
+
+async def test_no_pod_of_a_gang_that_is_refused_is_made_after_its_removal(
+    pods: Pods, config: str, tmp_path: Path
+) -> None:
+    adapter = Kubernetes(tmp_path / "home", KubernetesOptions(owner="me", kubeconfig=config, namespace="ns"))
+    await adapter.open()
+    spec = base.JobSpec("job-0", ("x",), tmp_path, prepared="", input_document=b"{}", workers=2)
+    with pytest.raises(base.LaunchRejected, match="denied"):
+        await adapter.launch(spec)
+    await asyncio.sleep(0.5)
+    assert pods.made == set()
+    await adapter.close()
