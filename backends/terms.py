@@ -149,7 +149,7 @@ class Term:
         """Now and then, remove what is nobody's."""
         around = self._around
         while True:
-            await _insist(orphans.remove, around.database, around.adapter, self._backend_id)
+            await _insist(orphans.remove, around.database, around.adapter)
             await asyncio.sleep(orphans.EVERY_SECONDS)
 
     async def _step(self) -> float | None:

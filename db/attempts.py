@@ -128,11 +128,9 @@ async def held(session: Session, supervisor_id: bytes, epoch: int) -> list[Attem
     return await session.all(Attempt, statement.order_by(Attempt.id))
 
 
-async def remaining(session: Session, backend_id: bytes) -> set[str]:
-    """What the attempts are called that a backend may still hold."""
-    statement = select(Attempt.job_id, Attempt.number).where(
-        Attempt.backend_id == backend_id, ~Attempt.removed
-    )
+async def remaining(session: Session) -> set[str]:
+    """What the attempts are called that some backend may still hold."""
+    statement = select(Attempt.job_id, Attempt.number).where(~Attempt.removed)
     return {native_name(row.job_id, row.number) for row in (await session.execute(statement)).all()}
 
 
