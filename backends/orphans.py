@@ -3,8 +3,8 @@
 A launch that was under way while its supervisor lost the lease, or the handle of one that was never recorded,
 leaves containers that no end would remove. An attempt is recorded before it is launched, so that what a backend
 tells first and the database does not know after is nobody's. Whichever backend it was launched on: several may
-share an engine, or a namespace, and an owner, and each is told what the others hold. Of this machine's folders, which outlive a change of
-database, nothing is removed so.
+share an engine, or a namespace, and an owner, and each is told what the others hold. Of this machine's folders,
+which outlive a change of database, nothing is removed so.
 """
 
 import structlog
