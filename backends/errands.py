@@ -37,6 +37,8 @@ class Errands:
         self._step = step
         self._poll_seconds = poll_seconds
         self._woken = asyncio.Event()
+        self._silence: Callable[[], None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
         """Begin, with what a former server left undone."""
@@ -44,10 +46,12 @@ class Errands:
         self._task = asyncio.create_task(self._run(), name=self._name)
 
     async def close(self) -> None:
-        """Stop; what was not finished is begun again next time."""
-        self._silence()
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        """Stop, if it was begun; what was not finished is begun again next time."""
+        if self._silence is not None:
+            self._silence()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     @property
     def _name(self) -> str:

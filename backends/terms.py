@@ -68,7 +68,7 @@ class Term:
         self._errands.open()
 
     async def close(self) -> None:
-        """Stop supervising; everything launched goes on."""
+        """Stop supervising, however far `open` has come; everything launched goes on."""
         await self._errands.close()
         for task in self._tasks:
             task.cancel()

@@ -78,6 +78,12 @@ async def test_a_step_that_failed_is_taken_again(database: Database, monkeypatch
         await working.close()
 
 
+async def test_what_was_never_begun_can_be_ended(database: Database) -> None:
+    step = Counted(lambda _: None)
+    await Errands(database, step).close()
+    assert step.count == 0
+
+
 async def test_what_goes_on_is_not_begun_again_until_it_ended() -> None:
     ongoing, gate, begun = Ongoing(), asyncio.Event(), 0
 
