@@ -28,7 +28,6 @@ from db.states import EndReason
 
 log = structlog.get_logger(__name__)
 
-_RETRY_SECONDS = 1.0
 _MOST_USED = 1_000
 """Looks at a worker's usage that wait to be stored."""
 _FREE_BYTES = 8 << 20

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from backends import sources
 from backends.base import Backend, BackendUnavailable, PreparationFailed, PrepareSpec
 from backends.errands import Ongoing
@@ -23,6 +25,8 @@ from db.database import Database
 from db.preparations import Preparation
 from db.viewers import SUPERVISOR
 from db.wanted import Place
+
+log = structlog.get_logger(__name__)
 
 
 class Preparer:
@@ -98,7 +102,12 @@ class Preparer:
         if digest is not None:
             await asyncio.to_thread(sources.discard, self._store, digest)
         if prepared is not None:
-            await self._adapter.discard(prepared)
+            try:
+                await self._adapter.discard(prepared)
+            except BackendUnavailable as error:
+                # What makes images may be away while jobs run on: they have not to wait for it.
+                log.warning("what a module left is freed later", prepared=prepared, error=str(error))
+                return
         async with self._tenure.writing(self._database) as session:
             await removals.freed(session, [preparation.id])
 
