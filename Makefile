@@ -17,9 +17,10 @@ TOOLS := $(VENV)/tools.stamp
 # which of its builds fits, for which accelerator and of what size, is for the machine to say.
 ADAPTERS := $(VENV)/adapters
 TORCH := torch==2.13.0
-# How much chaos.
+# How much chaos, and where: CHAOS="chaos and not kubernetes", say.
 KILLS ?= 50
 JOBS ?= 100
+CHAOS ?= chaos
 EXPLORER := graph/static/index.html
 EXPLORER_SOURCES := $(shell find graph/explorer -name node_modules -prune -o -type f -print)
 
@@ -48,7 +49,7 @@ test-kubernetes: $(TOOLS) ## the tests with the disposable cluster that RUNGRAPH
 	$(BIN)/pytest -m "kubernetes and not chaos" -n 2
 
 chaos: $(TOOLS) ## servers and what they stand on are killed KILLS times while JOBS jobs run; prints a table
-	$(BIN)/pytest -m chaos -n 0 tests/chaos --kills $(KILLS) --jobs $(JOBS)
+	$(BIN)/pytest -m "$(CHAOS)" -n 0 tests/chaos --kills $(KILLS) --jobs $(JOBS)
 
 test-adapters: $(ADAPTERS)/stamp ## the adapters with the real training libraries, which it installs (1.4 GB)
 	RUNGRAPH_TEST_REQUIRE=adapters $(ADAPTERS)/bin/python -m pytest -n 2 tests/client/adapters
