@@ -22,7 +22,7 @@ FLAGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 REFUSED = r"Failed to load resource: the server responded with a status of 40[13]"
-CUT = r"WebSocket connection to .* failed"
+CUT = r"WebSocket connection to .* failed|Could not create web worker|undefined$|Event$"  # its socket, its scripts
 SIGN_IN = "You are not signed in: open the one-time link that `rungraph link` prints."
 
 MANIFEST = """\
