@@ -44,15 +44,26 @@ def create_app(settings: Settings, *, url: str, hosts: frozenset[str] = frozense
             around = app.state.around = await _open(stack, settings, url)
             endpoint = app.state.endpoint = Endpoint(build(), around)
             if settings.jobs_listen:
-                restorer = Restorer(around.database, settings.home / "modules", around.blobs)
-                listener = carrying.listening(
-                    settings.jobs_listen, endpoint, around, restorer, brought(settings)
-                )
-                await stack.enter_async_context(listener)
+                await _listen(stack, settings, endpoint, around)
             yield
 
     middleware = [Middleware(Guard, hosts=hosts), Middleware(_Straight)]
     return Starlette(routes=_routes(), lifespan=lifespan, middleware=middleware)
+
+
+async def open_alone(stack: AsyncExitStack, settings: Settings, url: str) -> None:
+    """Open all of a server but its API: what works by itself, and the listener for jobs elsewhere if it has one."""
+    around = await _open(stack, settings, url)
+    if settings.jobs_listen:
+        await _listen(stack, settings, Endpoint(build(), around), around)
+
+
+async def _listen(
+    stack: AsyncExitStack, settings: Settings, endpoint: Endpoint, around: Surroundings
+) -> None:
+    restorer = Restorer(around.database, settings.home / "modules", around.blobs)
+    door = carrying.listening(settings.jobs_listen, endpoint, around, restorer, brought(settings))
+    await stack.enter_async_context(door)
 
 
 def _routes() -> list[BaseRoute]:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from db import schema
 from graph import working
-from graph.app import create_app
+from graph.app import create_app, open_alone
 from graph.connections import Connection
 from graph.frames import Protocol
 from graph.settings import Settings
@@ -79,7 +79,7 @@ def supervise() -> None:
     working.close_home(settings.home)
     if not settings.public_url:
         raise SystemExit(
-            "rungraph: RUNGRAPH_PUBLIC_URL must say where jobs reach a server: this one serves nothing"
+            "rungraph: RUNGRAPH_PUBLIC_URL must say where jobs reach a server: this one has no API"
         )
     with _lock(settings):
         uvloop.run(_supervise(settings))
@@ -90,7 +90,7 @@ async def _supervise(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     async with AsyncExitStack() as stack:
-        await working.open_all(stack, settings, settings.public_url)
+        await open_alone(stack, settings, settings.public_url)
         structlog.get_logger(__name__).info("supervising", home=str(settings.home))
         await ended.wait()
 

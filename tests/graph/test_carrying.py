@@ -14,8 +14,11 @@ import pytest
 import pytest_asyncio
 
 from graph.settings import Settings
+from tests.conftest import SQLITE_FIRST
 from tests.graph.conftest import Serve
 from tests.graph.serving import Server
+from tests.processes import Alone
+from tests.test_replicas import copy_keys
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -25,12 +28,18 @@ pathlib.Path({told!r}).write_text(os.environ['RUNGRAPH_TOKEN'])
 print('up', flush=True)
 while not pathlib.Path({told!r} + '.go').exists(): time.sleep(0.02)
 """
+LOG = """mutation { logMetrics(input: {
+  producer: "p", number: 1, series: [{name: "loss", steps: [1], values: [0.5]}]}) { errors { message } } }"""
+
+
+def _free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def door(serve: Serve, tmp_path: Path) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = _free_address()
     async with (
         serve(jobs_listen=address) as server,
         httpx.AsyncClient(base_url=f"http://{address}") as client,
@@ -75,6 +84,40 @@ async def test_a_job_fetches_what_it_is_given_while_it_runs(
     told.with_name("token.go").touch()
     await server.finish(run["id"])
     assert (await client.get("/attempt/source.tar", headers=headers)).status_code == 401
+
+
+@SQLITE_FIRST
+async def test_a_supervisor_without_the_api_listens_too(
+    serve: Serve, database_url: str, tmp_path: Path
+) -> None:
+    address, told, home = _free_address(), tmp_path / "token", tmp_path / "alone"
+    async with serve(files_url=tmp_path / "contents") as server:
+        copy_keys(server.home, home)
+        run, token = await _running(server, told)
+        alone = Alone(
+            home,
+            database_url,
+            RUNGRAPH_PUBLIC_URL=server.url,
+            RUNGRAPH_FILES_URL=str(tmp_path / "contents"),
+            RUNGRAPH_JOBS_LISTEN=address,
+        )
+        headers = {"Authorization": f"Bearer {token}"}
+        try:
+            await alone.again()
+            async with httpx.AsyncClient(base_url=f"http://{address}", headers=headers) as client:
+                source = await client.get("/attempt/source.tar")
+                with tarfile.open(fileobj=io.BytesIO(source.content)) as tar:
+                    assert {"source/rungraph.yaml", "client/rungraph/log.py"} <= {*tar.getnames()}
+                assert (await client.get("/attempt/inputs/données.bin")).content == b"0123456789" * 1000
+                answer = await client.post("/graphql", json={"query": LOG})
+                assert answer.json() == {"data": {"logMetrics": {"errors": []}}}
+                client.headers["Authorization"] = server.bearer
+                assert (await client.post("/graphql", json={"query": LOG})).status_code == 401
+        finally:
+            assert alone.stop() == 0, alone.told()
+        told.with_name("token.go").touch()
+        await server.until(run["id"], "PointsAdded")
+        await server.finish(run["id"])
 
 
 async def test_no_other_token_opens_anything(door: tuple[Server, httpx.AsyncClient]) -> None:
