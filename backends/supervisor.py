@@ -109,6 +109,11 @@ class Supervisor:
         """Stop supervising, for another to go on with it; everything launched goes on."""
         self._task.cancel()
         await asyncio.wait({self._task})
+        if (
+            term := self.term
+        ) is not None:  # it was never served: a task that ends before it began does nothing
+            self.term = None
+            await self._step_down(term)
         await self._adapter.close()
 
     async def _serve(self) -> None:

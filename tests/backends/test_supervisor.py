@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from backends import supervisor, tenure
+from backends import base, supervisor, tenure
 from backends.blobs import Blobs
 from backends.configured import Caps
 from backends.fake import Fake
@@ -58,8 +58,18 @@ async def cut(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 @asynccontextmanager
 async def supervising(database: Database, folder: Path, name: str) -> AsyncIterator[Supervisor]:
     """A replica's supervisor of the cluster, at work or standing by."""
-    configuration = Configuration(NAME, "fake", Fake(folder / "cluster"), Caps(8, 8.0, GIB, 0))
-    made = Supervisor(
+    made = supervisor_of(database, folder, name, Fake(folder / "cluster"))
+    await made.open()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def supervisor_of(database: Database, folder: Path, name: str, adapter: base.Backend) -> Supervisor:
+    """A replica's supervisor of a backend."""
+    configuration = Configuration(NAME, "fake", adapter, Caps(8, 8.0, GIB, 0))
+    return Supervisor(
         database,
         configuration,
         host=name,
@@ -68,11 +78,6 @@ async def supervising(database: Database, folder: Path, name: str) -> AsyncItera
         environment=lambda _: {},
         poll_seconds=0.05,
     )
-    await made.open()
-    try:
-        yield made
-    finally:
-        await made.close()
 
 
 async def world_of(database: Database, folder: Path) -> World:
@@ -181,3 +186,38 @@ async def test_a_supervisor_that_is_cut_off_from_the_database_lets_go_and_comes_
 
 async def _is_standing_by(made: Supervisor) -> bool:
     return made.term is None
+
+
+async def test_a_supervisor_that_ends_before_it_has_served_leaves_its_lease(cut: Cut, tmp_path: Path) -> None:
+    await world_of(cut, tmp_path)
+    async with supervising(cut, tmp_path, "a"):
+        assert (await lease_of(cut)).holder == "a"
+    async with cut.read() as session:
+        assert await leases.is_free(session, NAME)
+    assert {task for task in asyncio.all_tasks() if "Term" in repr(task)} == set()
+
+
+class Silent(Fake):
+    """A cluster that says nothing when asked what it has."""
+
+    def __init__(self, cluster: Path) -> None:
+        super().__init__(cluster)
+        self.asked = asyncio.Event()
+
+    async def capacity(self) -> base.Capacity | None:
+        self.asked.set()
+        await asyncio.Event().wait()
+        return None
+
+
+async def test_a_supervisor_that_ends_while_it_takes_a_lease_leaves_it(cut: Cut, tmp_path: Path) -> None:
+    await world_of(cut, tmp_path)
+    silent = Silent(tmp_path / "cluster")
+    standing_by = supervisor_of(cut, tmp_path, "b", silent)
+    async with supervising(cut, tmp_path, "a"):
+        await standing_by.open()
+    async with asyncio.timeout(30):
+        await silent.asked.wait()
+        await standing_by.close()
+    async with cut.read() as session:
+        assert await leases.is_free(session, NAME)
