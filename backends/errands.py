@@ -91,7 +91,7 @@ class Ongoing:
 
     def begin(self, key: bytes, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Begin, unless it goes on already."""
-        if key in self._tasks:
+        if (before := self._tasks.get(key)) is not None and not before.done():
             return
         task = asyncio.create_task(work())
         self._tasks[key] = task
@@ -117,6 +117,7 @@ class Ongoing:
             await asyncio.wait(self._tasks.values())
 
     def _ended(self, key: bytes, task: "asyncio.Task[None]") -> None:
-        del self._tasks[key]
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
         if not task.cancelled() and (error := task.exception()):
             log.error("it will be tried again", work=key.hex(), error=repr(error), exc_info=error)

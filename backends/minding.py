@@ -2,24 +2,29 @@
 
 One `Minder` a launched attempt. Output is stored before the end is, the end with the outputs' files, and
 only then is the backend asked to forget it; every step can be repeated after a crash. What another
-supervisor has taken over is dropped: the guarded writes change nothing.
+supervisor has taken over is dropped: the guarded writes change nothing. wishes.py has what is asked of it meanwhile.
 """
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from contextlib import suppress
+from functools import partial
 
 import structlog
 
 from backends import base, gathering, leftovers, printed, turning
 from backends.base import BackendUnavailable, Handle, LaunchRejected
+from backends.clocks import Clock
+from backends.errands import Ongoing
+from backends.seldom import Seldom
 from backends.sources import SourceInvalid
 from backends.surroundings import Surroundings
 from backends.turning import Pace, Turn
+from backends.wishes import Wishes
 from db import attempts, columns, contracts, ids, lines, outputs, reports
+from db.attempts import Attempt
 from db.claims import Launch
 from db.database import Transaction
 from db.points import Column
@@ -34,31 +39,18 @@ _FREE_BYTES = 8 << 20
 """Of output that is stored, between two times that the backend may free it."""
 
 
-@dataclass(slots=True)
-class Clock:
-    """How long an attempt has run: since its process exists, and not while it stands still."""
-
-    started_at: datetime | None = None
-    suspended_at: datetime | None = None
-    suspended_seconds: float = 0.0
-
-    def ran(self, now: datetime) -> timedelta:
-        """Until now; nothing before it has started."""
-        if self.started_at is None:
-            return timedelta()
-        return (self.suspended_at or now) - self.started_at - timedelta(seconds=self.suspended_seconds)
-
-
 class Minder:
     """Minds one attempt."""
 
-    def __init__(self, around: Surroundings, launch: Launch, handle: Handle | None) -> None:
+    def __init__(
+        self, around: Surroundings, launch: Launch, telling: Ongoing, adopted: Attempt | None = None
+    ) -> None:
         self.launch = launch
-        self.handle = handle
-        self.stopped = False
-        self.clock = Clock()
-        self._still = None if handle else False
-        """Whether the backend has been told to have it stand still; unknown of what was adopted."""
+        self.handle: Handle | None = adopted.handle if adopted else None
+        self.clock = Clock(launch.timeout_seconds, adopted.started_at if adopted else None)
+        self._wishes = Wishes(around, launch.name, adopted=bool(self.handle))
+        self._telling = telling
+        self._seldom = Seldom()
         self._around = around
         self._offsets: dict[int, int] = {}
         self._freed: dict[int, int] = {}
@@ -75,7 +67,7 @@ class Minder:
         Whatever it raises, it may be called again, and goes on where it was.
         """
         while self.handle is None:
-            await self._launch()
+            await (self._withdraw() if self._wishes.unwanted.is_set() else self._launch())
         while not self._recorded:
             if self._ended is None and (early := self._pace.wait(time.monotonic())):
                 await asyncio.sleep(early)
@@ -101,12 +93,13 @@ class Minder:
     def end(self, observation: base.Ended) -> None:
         """The backend says that it is over."""
         self._ended = observation
+        self.clock.struck = True
+        self._wishes.end()
         self._news.set()
 
     async def start(self, observation: base.WorkerStarted) -> None:
         """The backend says that a worker's process exists."""
         at = columns.moment(observation.at_us)
-        self.clock.started_at = at
         await self._around.recorder.record(
             self.launch.feed_id,
             lambda session: reports.started(
@@ -134,55 +127,37 @@ class Minder:
             ),
         )
 
-    def overdue(self) -> bool:
-        """Whether it has run longer than its function allows, not counting when it stood still."""
-        allowed = self.launch.timeout_seconds
-        return allowed is not None and self.clock.ran(columns.now()) > timedelta(seconds=allowed)
+    def wish(self, attempt: Attempt) -> None:
+        """It is to be as the database says; its backend is told meanwhile. A repeat does no harm."""
+        self.clock.suspended_at = attempt.suspended_at
+        self.clock.suspended_seconds = attempt.suspended_seconds
+        self._wishes.stand(still=attempt.suspended_at is not None)
+        if attempt.stop_reason is not None:
+            self._wishes.stop(attempt.stop_grace_seconds or 0.0)
+        self._tell()
 
-    async def stand(self, suspended_at: datetime | None, suspended_seconds: float) -> None:
-        """Have it stand still since a moment, or go on, as the database says; a repeat does no harm."""
-        self.clock.suspended_at, self.clock.suspended_seconds = suspended_at, suspended_seconds
-        still, adapter = suspended_at is not None, self._around.adapter
-        if still is self._still or not self.handle or not adapter.capabilities.suspends:
-            return
-        await self._around.tenure.sure()
-        try:
-            await (adapter.suspend if still else adapter.resume)(self.handle)
-        except BackendUnavailable as error:
-            log.warning("neither suspended nor resumed yet", attempt=self.launch.name, error=str(error))
-            self._around.away(error)
-            return
-        self._still = still
+    def stop(self, grace_seconds: float) -> None:
+        """It is to end; its backend is told meanwhile."""
+        self._wishes.stop(grace_seconds)
+        self._tell()
 
-    async def stop(self, grace_seconds: float) -> None:
-        """Ask the backend to end it; a repeat does no harm."""
-        if not self.handle or self.stopped:
-            return
-        await self._around.tenure.sure()
-        try:
-            await self._around.adapter.stop(self.handle, grace_seconds)
-        except BackendUnavailable as error:
-            log.warning("not stopped yet", attempt=self.launch.name, error=str(error))
-            self._around.away(error)
-            return
-        self.stopped = True
+    def _tell(self) -> None:
+        if self.handle and self._wishes.are_open:
+            self._telling.begin(self.launch.attempt_id, partial(self._wishes.tell, self.handle))
 
     async def _launch(self) -> None:
         around = self._around
         try:
             spec = self._spec()
-            await self._have_source()
+            if not await self._have_source():
+                return
             await around.tenure.sure()
             handle = await around.adapter.launch(spec)
         except LaunchRejected as error:
-            now = columns.microseconds(columns.now())
-            self.handle = {}
-            self._ended = base.Ended(self.launch.name, error.end, None, {}, error.reason, now)
+            self._never(error.end, error.reason)
             return
         except BackendUnavailable as error:
-            log.warning("not launched yet", attempt=self.launch.name, error=str(error))
-            around.away(error)
-            await asyncio.sleep(error.retry_in_seconds)
+            await self._put_off(error, "not launched yet")
             return
         await around.recorder.record(
             self.launch.feed_id,
@@ -191,12 +166,57 @@ class Minder:
         # Not before it is recorded: the next supervisor must find whatever we store or leave behind.
         self.handle = handle
         self._offsets = dict.fromkeys(range(self.launch.workers), 0)
+        self._tell()
 
-    async def _have_source(self) -> None:
+    async def _withdraw(self) -> None:
+        """End what is not wanted any more before anybody knows that it was launched, once nothing of it is there.
+
+        It may be: of a launch whose answer was lost, with a connection or with the supervisor before us.
+        """
+        adapter = self._around.adapter
+        await self._around.tenure.sure()
         try:
-            await self._around.restorer.ensure(self.launch.digest)
+            for handle in await adapter.held():
+                if handle["name"] == self.launch.name:
+                    await adapter.remove(handle)
+        except BackendUnavailable as error:
+            await self._put_off(error, "not known yet whether it was launched")
+            return
+        self._never(base.EndReason.LOST, "stopped before it was launched")
+
+    def _never(self, reason: base.EndReason, why: str) -> None:
+        """There is nothing of it on the backend."""
+        self.handle = {}
+        self.end(base.Ended(self.launch.name, reason, None, {}, why, columns.microseconds(columns.now())))
+
+    async def _put_off(self, error: BackendUnavailable, what: str) -> None:
+        """Try again later, or as soon as it is not wanted any more."""
+        self._around.away(error)
+        if self._seldom.says(str(error)):
+            log.warning(what, attempt=self.launch.name, error=str(error))
+        if self._wishes.unwanted.is_set():
+            await asyncio.sleep(error.retry_in_seconds)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(error.retry_in_seconds):
+                await self._wishes.unwanted.wait()
+
+    async def _have_source(self) -> bool:
+        """Have its module on this host; False where it is not wanted any more before it is there."""
+        if (self._around.store / self.launch.digest).is_dir():
+            return True
+        fetching = asyncio.ensure_future(self._around.restorer.ensure(self.launch.digest))
+        unwanted = asyncio.ensure_future(self._wishes.unwanted.wait())
+        try:
+            await asyncio.wait({fetching, unwanted}, return_when=asyncio.FIRST_COMPLETED)
+            if fetching.done():
+                fetching.result()
+            return fetching.done()
         except SourceInvalid as error:
             raise LaunchRejected(str(error)) from error
+        finally:
+            fetching.cancel()
+            unwanted.cancel()
 
     def _spec(self) -> base.JobSpec:
         launch, around = self.launch, self._around

@@ -15,12 +15,13 @@ import structlog
 
 from backends import base, orphans
 from backends.answering import Answering
-from backends.errands import Errands
+from backends.clocks import Deadlines
+from backends.errands import Errands, Ongoing
 from backends.minding import Minder, forget
 from backends.preparing import Preparer
 from backends.surroundings import Surroundings
 from backends.tenure import Lost
-from db import attempts, claims, columns, reports
+from db import attempts, claims, columns, queues, reports
 from db.attempts import Attempt
 from db.claims import Launch
 
@@ -31,8 +32,6 @@ log = structlog.get_logger(__name__)
 _TIMEOUT_GRACE_SECONDS = 10.0
 _AGAIN_SECONDS = 1.0
 """Between two tries of what failed."""
-_MOST_LATE_SECONDS = 0.5
-"""How late a timeout is found while something runs."""
 
 
 class Term:
@@ -55,6 +54,8 @@ class Term:
         self._answering = answering
         self._errands = Errands(around.database, self._step, poll_seconds=poll_seconds)
         self._minders: dict[str, Minder] = {}
+        self._telling = Ongoing()
+        self._deadlines = Deadlines()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self, held: Sequence[Attempt]) -> None:
@@ -65,6 +66,7 @@ class Term:
         self._spawn(self._sweep())
         await _insist(self._answering.begin)
         self._spawn(_insist(self._answering.run))
+        self._spawn(_insist(self._deadlines.watch, self._minders.values, self._time_out))
         self._errands.open()
 
     async def close(self) -> None:
@@ -74,6 +76,7 @@ class Term:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self._telling.close()
         await self._preparer.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -95,15 +98,19 @@ class Term:
             if attempt.ended_at is not None:
                 self._spawn(_insist(forget, self._around, attempt.id, attempt.feed_id, attempt.handle))
         for attempt in alive:
-            self._mind(described[attempt.id], attempt.handle)
-            if attempt.started_at is not None:
-                self._minders[described[attempt.id].name].clock.started_at = attempt.started_at
+            self._mind(described[attempt.id], attempt)
         return [attempt.handle for attempt in alive if attempt.handle is not None]
 
-    def _mind(self, launch: Launch, handle: base.Handle | None) -> None:
-        minder = Minder(self._around, launch, handle)
+    def _mind(self, launch: Launch, adopted: Attempt | None = None) -> None:
+        minder = Minder(self._around, launch, self._telling, adopted)
         self._minders[launch.name] = minder
+        if adopted is not None:
+            self._wish(minder, adopted)
         self._spawn(self._run(minder))
+
+    def _wish(self, minder: Minder, attempt: Attempt) -> None:
+        minder.wish(attempt)
+        self._deadlines.heed(minder.clock)
 
     async def _run(self, minder: Minder) -> None:
         await _insist(minder.run)
@@ -134,6 +141,8 @@ class Term:
             case base.Used():
                 minder.use(observation)
             case base.WorkerStarted():
+                minder.clock.started_at = columns.moment(observation.at_us)
+                self._deadlines.heed(minder.clock)
                 self._spawn(_insist(minder.start, observation))
                 minder.hear()
             case base.Waiting():
@@ -153,12 +162,10 @@ class Term:
             await asyncio.sleep(orphans.EVERY_SECONDS)
 
     async def _step(self) -> float | None:
-        """Do what is to be done; answers when next, as no hint announces a timeout or a retry."""
+        """Do what is to be done; answers when next, as no hint announces that a retry is due."""
         await self._preparer.step()
         await self._claim()
-        await self._hold()
-        await self._time_out()
-        return _MOST_LATE_SECONDS if self._minders else None
+        return await self._hold()
 
     async def _claim(self) -> None:
         while True:
@@ -169,39 +176,41 @@ class Term:
             async with self._around.database.read() as session:
                 launches = await claims.describe(session, claimed)
             for launch in launches:
-                self._mind(launch, None)
+                self._mind(launch)
 
-    async def _hold(self) -> None:
-        """Mind what was claimed though we were not told; stop what is to be stopped, or to stand still."""
+    async def _hold(self) -> float | None:
+        """Mind what was claimed though we were not told, and what is to be stopped, or to stand still.
+
+        Answers in how many seconds a job is due to be tried again.
+        """
         minded = {minder.launch.attempt_id: minder for minder in self._minders.values()}
         async with self._around.database.read() as session:
             held = await attempts.held(session, self._around.supervisor.id, self._around.supervisor.epoch)
             # A claim was committed and its answer lost: launching is harmless, for it adopts.
-            lost = [attempt.id for attempt in held if attempt.id not in minded]
+            lost = {attempt.id: attempt for attempt in held if attempt.id not in minded}
             launches = await claims.describe(session, lost)
+            due = await queues.next_due(session, self._backend_id, columns.now())
         for launch in launches:
-            self._mind(launch, None)
+            self._mind(launch, lost[launch.attempt_id])
         for attempt in held:
-            if attempt.id not in minded:
-                continue
-            if attempt.stop_reason is None:
-                await minded[attempt.id].stand(attempt.suspended_at, attempt.suspended_seconds)
-            else:
-                await minded[attempt.id].stop(attempt.stop_grace_seconds or 0.0)
+            if attempt.id in minded:
+                self._wish(minded[attempt.id], attempt)
+        return None if due is None else max(0.0, (due - columns.now()).total_seconds())
 
-    async def _time_out(self) -> None:
-        for minder in tuple(self._minders.values()):
-            if minder.overdue() and not minder.stopped:
-                launch = minder.launch
-                async with self._around.tenure.writing(self._around.database) as session:
-                    await reports.time_out(
-                        session,
-                        self._around.supervisor,
-                        launch.attempt_id,
-                        launch.feed_id,
-                        _TIMEOUT_GRACE_SECONDS,
-                    )
-                await minder.stop(_TIMEOUT_GRACE_SECONDS)
+    async def _time_out(self, minder: Minder) -> None:
+        """Stop what has taken too long, unless it is stopped already."""
+        launch = minder.launch
+        async with self._around.tenure.writing(self._around.database) as session:
+            asked = await reports.time_out(
+                session,
+                self._around.supervisor,
+                launch.attempt_id,
+                launch.feed_id,
+                _TIMEOUT_GRACE_SECONDS,
+            )
+        minder.clock.struck = True
+        if asked:
+            minder.stop(_TIMEOUT_GRACE_SECONDS)
 
 
 async def _insist(work: Callable[P, Awaitable[None]], *arguments: P.args, **named: P.kwargs) -> None:

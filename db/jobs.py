@@ -81,6 +81,13 @@ class Job(Base):
             postgresql_where=text("state = 'QUEUED' AND NOT suspended"),
         ),
         Index(
+            "ix_jobs_due",
+            "backend_id",
+            "not_before",
+            sqlite_where=text("state = 'QUEUED' AND not_before IS NOT NULL"),
+            postgresql_where=text("state = 'QUEUED' AND not_before IS NOT NULL"),
+        ),
+        Index(
             "ix_jobs_active",
             "backend_id",
             sqlite_where=text("state IN ('STARTING', 'RUNNING', 'CANCELLING')"),

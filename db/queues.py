@@ -6,13 +6,14 @@ thousand jobs alike cost what one does, and hide nothing that came after them.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Text, bindparam, func, join, literal_column, select
 from sqlalchemy.orm import aliased
 
 from db import columns
-from db.database import Transaction
+from db.database import Session, Transaction
 from db.jobs import Job
 from db.preparations import Preparation
 from db.states import PreparationState
@@ -100,3 +101,12 @@ async def followers(
     """What comes after the first ones of a kind, as far as one claim may want it."""
     values = {**given, "kind": kind, "before": before, "most": most}
     return (await session.execute(_NEXT, values)).all()
+
+
+_NEXT_DUE = select(func.min(Job.not_before)).where(queued(Job), Job.not_before > _NOW)
+
+
+async def next_due(session: Session, backend_id: bytes, now: datetime) -> datetime | None:
+    """When the next job of a backend may be tried again; None where none waits for its time."""
+    found: datetime | None = await session.scalar(_NEXT_DUE, {"backend": backend_id, "now": now})
+    return found

@@ -51,7 +51,7 @@ _MOST_NAMED = 5
 """Steps in one message."""
 
 _SUSPENDED = Why(Code.SUSPENDED, "it is suspended, until it is resumed")
-_BUSY = (JobState.RUNNING, JobState.CANCELLING)
+_IN_ORDER = (JobState.STARTING, JobState.CANCELLING, JobState.QUEUED)
 
 
 async def of_runs(session: Session, runs: Collection[bytes]) -> dict[bytes, Why]:
@@ -63,7 +63,7 @@ async def of_runs(session: Session, runs: Collection[bytes]) -> dict[bytes, Why]
     told = dict.fromkeys((await session.execute(still)).scalars(), _SUSPENDED)
     found = (
         select(Job.run_id, Job.state, func.min(Job.position).label("position"))
-        .where(Job.run_id.in_(runs), Job.state.in_((JobState.QUEUED, JobState.STARTING, *_BUSY)))
+        .where(Job.run_id.in_(runs), Job.state.in_((JobState.RUNNING, *_IN_ORDER)))
         .group_by(Job.run_id, Job.state)
     )
     first: dict[bytes, dict[JobState, int]] = {}
@@ -71,8 +71,8 @@ async def of_runs(session: Session, runs: Collection[bytes]) -> dict[bytes, Why]
         first.setdefault(row.run_id, {})[row.state] = row.position
     wanted: dict[bytes, int] = {}
     for run_id, positions in first.items():
-        if run_id not in told and positions.keys().isdisjoint(_BUSY):
-            wanted[run_id] = positions.get(JobState.STARTING, positions.get(JobState.QUEUED, 0))
+        if run_id not in told and JobState.RUNNING not in positions:
+            wanted[run_id] = next(positions[state] for state in _IN_ORDER if state in positions)
     if not wanted:
         return told
     chosen = select(Job).where(Job.run_id.in_(wanted), Job.position.in_(set(wanted.values())))
@@ -97,6 +97,8 @@ async def explain(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
         told |= await _needs(session, waiting)
     if starting := by_state.get(JobState.STARTING):
         told |= await _starting(session, starting)
+    if cancelling := by_state.get(JobState.CANCELLING):
+        told |= await _unreachable(session, cancelling)
     if queued := by_state.get(JobState.QUEUED):
         told |= await _queued(session, queued)
     return told
@@ -125,15 +127,24 @@ def _named(names: Sequence[str]) -> str:
 
 
 async def _starting(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
-    """What the backends' own words are for what keeps launched jobs from starting."""
+    """What keeps launched jobs from starting: their backend is away, or else its own words."""
     by_job = {row.id: row for row in rows}
     said = select(Attempt.job_id, Attempt.waiting).where(
         Attempt.job_id.in_(by_job), Attempt.ended_at.is_(None), Attempt.waiting.is_not(None)
     )
-    return {
+    told = {
         row.job_id: Why(Code.SCHEDULER, f"{by_job[row.job_id].step}: {row.waiting}")
         for row in (await session.execute(said)).all()
     }
+    return told | await _unreachable(session, rows)
+
+
+async def _unreachable(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:
+    """Which of these jobs have to wait until somebody reaches their backend."""
+    backends = {row.id: row for row in await session.all(Backend, select(Backend))}
+    attended = await health.attended(session)
+    found = {row.id: _away(row, backends[row.backend_id], attended) for row in rows if row.backend_id}
+    return {key: why for key, why in found.items() if why is not None}
 
 
 async def _queued(session: Session, rows: Sequence[Job]) -> dict[bytes, Why]:

@@ -19,10 +19,10 @@ from sqlalchemy import select
 
 from backends import errands, terms
 from backends.blobs import Blobs
+from backends.clocks import Clock
 from backends.configured import Caps
 from backends.janitor import Janitor
 from backends.local import Local
-from backends.minding import Clock
 from backends.supervisor import Configuration, Supervisor
 from db import columns, logs, metrics
 from db.bus import Bus
