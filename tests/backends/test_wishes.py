@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ async def supervising(
         await world.database.bus.close()
 
 
-async def world_of(database: Database, folder: Path, *command: str, **values: object) -> World:
+async def world_of(database: Database, folder: Path, *command: str, **values: Any) -> World:
     """A world whose one function is this script."""
     world = await World.make(database)
     version = await world.install(function(command=command or LONG, **values))
