@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import stat
+import sys
 import tarfile
 import threading
 import time
@@ -36,6 +37,8 @@ TOLD_BYTES = 4 << 20  # of output in one answer
 BODY_BYTES = 1 << 20  # of a request: peers and usage are far less
 SPARE_SECONDS = 5.0  # between the job's last moment and the pod's, to hand out the rest
 CODE_SECONDS = 1.0
+SIGNALLED = (128 + signal.SIGTERM, 128 + signal.SIGKILL)
+SIGNAL_SECONDS = 0.3  # for the signal that the node, ending everything, sends us as well
 LONGEST_WAIT_SECONDS = 55.0
 STDOUT, STDERR, USAGE = 1, 2, 3
 
@@ -52,17 +55,18 @@ class Carrier:
         self.rejected: str | None = None
         self.exit_code: int | None = None
         self.size = 0
+        self.leaving = False
+        self.asked = False
         self.released = threading.Event()
         self._going = threading.Event()
         self._kill_at = float("inf")
-        self._asked = False
-        self._journal = os.open(JOURNAL, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
+        self._journal = _new(JOURNAL)
         # Held open for reading too, so that writing to it never waits for a job that is not there yet.
         self._control = os.open(os.path.join(BOX, "control"), os.O_RDWR)
 
     def state(self) -> dict[str, Any]:
         """What the server asks for."""
-        names = ("version", "started_us", "ended_us", "exit_code", "rejected", "size")
+        names = ("version", "started_us", "ended_us", "exit_code", "rejected", "size", "leaving", "asked")
         return {name: getattr(self, name) for name in names}
 
     def wait(self, known: float, seconds: float) -> dict[str, Any]:
@@ -108,8 +112,10 @@ class Carrier:
                     poll.unregister(pipe)
                     os.close(pipe)
                     del pipes[pipe]
-        at_us = attempts.now_us()
-        self._tell(exit_code=_code(), ended_us=at_us)
+        at_us, code = attempts.now_us(), _code()
+        if code in SIGNALLED and not self.asked:
+            time.sleep(SIGNAL_SECONDS)
+        self._tell(exit_code=code, ended_us=at_us)
 
     def use(self, lines: list[str]) -> None:
         """Keep what the server has seen the job use."""
@@ -118,9 +124,9 @@ class Carrier:
     def stop(self, grace_seconds: float) -> None:
         """SIGTERM at the first call; SIGKILL when the shortest grace is over."""
         with self.changed:
-            if not self._asked:
+            if not self.asked:
                 os.write(self._control, b"TERM\n")
-            self._asked = True
+            self.asked = True
             self._kill_at = min(self._kill_at, time.monotonic() + grace_seconds)
             self.changed.notify_all()
 
@@ -132,7 +138,11 @@ class Carrier:
                 self._kill_at = float("inf")
 
     def leave(self) -> None:
-        """The pod is being deleted: have the job ended in time, and hand out what is left for as long as there is."""
+        """The pod is to end: have the job ended in time, and hand out what is left for as long as there is.
+
+        Its deletion is the usual reason; where it is not, what ends pods is the end of the node, or of its engine.
+        """
+        self.leaving = True
         if self.started_us is None:
             self.released.set()
         else:
@@ -312,6 +322,14 @@ def _server(port: int) -> ThreadingHTTPServer:
         return _Both(("::", port), Answers)
     except OSError:  # a kernel without IPv6
         return ThreadingHTTPServer(("", port), Answers)
+
+
+def _new(path: str) -> int:
+    """A file that only the first of this pod's couriers finds absent: a second has not heard what the first has."""
+    try:
+        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o600)
+    except FileExistsError:
+        sys.exit("it was started a second time")
 
 
 def _left(name: str) -> str | None:

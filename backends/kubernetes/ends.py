@@ -47,6 +47,12 @@ FETCH_SECONDS = 20.0
 """Until it is told that a job has not got its files yet."""
 DRAIN_SECONDS = 20.0
 """For the courier to say the last of a job that has ended."""
+DOUBT_SECONDS = 3.0
+"""Until an end by a signal is the job's own: a node that ends all that runs is seen by what else ends then."""
+STARTED_AGAIN = "its container was started a second time"
+"""What start.sh says instead of running a job that may have run."""
+_TAKEN_ALONG = (-9, -15, 255)
+"""How a container ends that its engine takes along: forced, asked, or found dead by the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,10 @@ class State:
     ended_us: int | None = None
     exit_code: int | None = None
     rejected: str | None = None
+    leaving: bool = False
+    """Whether the courier was told by its node to end."""
+    asked: bool = False
+    """Whether we have had it end the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +137,15 @@ def _ended(
         return WorkerEnd(why, code, _words(pod), at_us)
     if over.get("reason") in ("ContainerCannotRun", "StartError"):
         return WorkerEnd(EndReason.LAUNCH_REJECTED, None, str(over.get("message") or over["reason"]), at_us)
+    if over.get("message") == STARTED_AGAIN:
+        return WorkerEnd(EndReason.LOST, None, STARTED_AGAIN, at_us)
     if _was_deleted_under(pod, finished):
         return WorkerEnd(EndReason.PREEMPTED, code, _words(pod), at_us)
+    if code in _TAKEN_ALONG and not (state is not None and state.asked):
+        if _is_leaving(pod, state):
+            return WorkerEnd(EndReason.LOST, code, "its node, or the engine there, ended all that ran", at_us)
+        if not gone and (now - finished).total_seconds() < DOUBT_SECONDS:
+            return None
     message = f"killed by signal {-code}" if code < 0 else f"exited with {code}"
     return WorkerEnd(EndReason.EXIT_CODE, code, message, at_us)
 
@@ -154,6 +171,12 @@ def _was_deleted_under(pod: Pod, finished: datetime) -> bool:
         return False
     grace = float(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
     return finished.timestamp() >= deleted.timestamp() - grace - 1.0
+
+
+def _is_leaving(pod: Pod, state: State | None) -> bool:
+    """Whether the courier ends as well, which nobody has released yet and nobody has deleted."""
+    ended = "terminated" in (container(pod, "courier").get("state") or {})
+    return ended or (state is not None and state.leaving)
 
 
 def _failed_courier(pod: Pod) -> WorkerEnd | None:

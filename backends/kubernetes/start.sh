@@ -2,7 +2,15 @@
 # Before this stand, for each attempt, its variables and its command: `export NAME='value'` and `set -- 'command' …`.
 box=/rungraph/box
 child=
-trap 'asked=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
+early=
+trap 'asked=1; if [ -n "$child" ]; then kill -TERM "$child" 2>/dev/null; else early=1; fi' TERM
+
+# An engine that dies while it starts a container may start it again, or the node make another in the same pod, beside
+# the first or after it. What may have run does not run twice: the pod's own volume keeps the mark of the first.
+(set -C && : >"$box/begun") 2>/dev/null || {
+    printf '%s' "its container was started a second time" >/dev/termination-log
+    exit 125
+}
 
 export RUNGRAPH_INPUT=/mnt/input RUNGRAPH_OUTPUT=/mnt/output RUNGRAPH_SPOOL=/mnt/spool
 export PYTHONUNBUFFERED=1 PYTHONPATH="/mnt/client${PYTHONPATH:+:$PYTHONPATH}"
@@ -27,9 +35,14 @@ set +f
 exec 3>"$box/stdout" 4>"$box/stderr"
 [ -n "$found" ] || exit 127
 . "$box/peers.sh"
+[ -z "$early" ] || {
+    echo 143 >"$box/exit"
+    exit 143
+}
 
 (exec "$@") </dev/null >&3 2>&4 3>&- 4>&- &
 child=$!
+[ -z "$early" ] || kill -TERM "$child" # it came between the two
 exec 3>&- 4>&-
 (while read -r signal; do kill -"$signal" "$child"; done) <"$box/control" >/dev/null 2>&1 &
 

@@ -67,8 +67,11 @@ def read(given: Mapping[str, Any], state: State | None = DRAINED, *, gone: bool 
     [
         (pod(over(0)), EndReason.COMPLETED, 0),
         (pod(over(5)), EndReason.EXIT_CODE, 5),
-        (pod(over(143)), EndReason.EXIT_CODE, -15),
-        (pod(over(255)), EndReason.EXIT_CODE, 255),
+        (pod(over(143, seconds=-9)), EndReason.EXIT_CODE, -15),
+        (pod(over(255, seconds=-9)), EndReason.EXIT_CODE, 255),
+        (pod(over(137), over(137)), EndReason.LOST, -9),
+        (pod(over(255), over(255)), EndReason.LOST, 255),
+        (pod(over(5), over(137)), EndReason.EXIT_CODE, 5),
         (pod(over(137, "OOMKilled")), EndReason.OUT_OF_MEMORY, -9),
         (pod(over(1, "OOMKilled")), EndReason.OUT_OF_MEMORY, 1),
         (pod(over(0, "OOMKilled")), EndReason.COMPLETED, 0),
@@ -131,6 +134,22 @@ def test_an_end_is_not_told_before_all_that_was_printed_is_kept() -> None:
     assert read(pod(over(5), over(137)), None) is not None
     late = read(pod(over(5, seconds=-60)), State(1, 10, started_us=1))
     assert late is not None
+
+
+def test_who_sent_a_signal_is_waited_for() -> None:
+    ended = pod(over(143))
+    assert read(ended) is None
+    asked = read(ended, State(3, 10, started_us=1, ended_us=2, exit_code=143, asked=True))
+    assert asked is not None and asked.reason is EndReason.EXIT_CODE
+    taken = read(ended, State(3, 10, started_us=1, ended_us=2, exit_code=143, leaving=True))
+    assert taken is not None and (taken.reason, taken.exit_code) == (EndReason.LOST, -15)
+
+
+def test_a_container_that_is_started_again_is_lost() -> None:
+    again = over(125)
+    again["terminated"]["message"] = ends.STARTED_AGAIN
+    found = read(pod(again, over(137)), None)
+    assert found is not None and (found.reason, found.exit_code) == (EndReason.LOST, None)
 
 
 def test_success_and_the_end_of_a_deleted_pod_are_known_to_the_courier_first() -> None:

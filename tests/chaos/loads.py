@@ -1,6 +1,7 @@
 """Many small runs on one backend, and what must be known of each when all is over, whatever happened meanwhile.
 
-Each run is one job that prints numbered points and numbered lines for a few seconds. At the end every one of them
+Each run is one job that prints numbered points and numbered lines for a few seconds; one whose fate is to be held
+goes on only when it is tried again, so that what is to hit it cannot come too late. At the end every one of them
 is there, once and in order, however often a server was killed; no job ran twice, and nothing of any is left.
 """
 
@@ -9,7 +10,7 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,8 @@ if given["options"]["fate"] == "oom":
         taken.append(b"x" * (1 << 22))
         time.sleep(0.01)
 for number in range(%d):
+    if given["options"]["fate"] == "held" and given["attempt"] == 1 and number == 10:
+        time.sleep(3600)
     print(json.dumps({"metric": {"count": number}, "step": number}), flush=True)
     print("out", number, flush=True)
     time.sleep(given["options"]["pause"])
@@ -92,6 +95,17 @@ def at_once(_run: str, reasons: list[str]) -> bool:
 def tried_again(reason: str) -> Callable[[str, list[str]], bool]:
     """Whether an attempt that ended so was followed by another, and the last one was COMPLETED."""
     return lambda _run, reasons: reasons[-1:] == ["COMPLETED"] and set(reasons[:-1]) <= {reason}
+
+
+def hit(held: Set[str], others: Set[str], reason: str) -> Callable[[str, list[str]], bool]:
+    """Whether what was held ended so and was tried again, of the others only what was hit, and that only perhaps."""
+
+    def fits(run: str, reasons: list[str]) -> bool:
+        if run in held:
+            return reasons == [reason, "COMPLETED"]
+        return at_once(run, reasons) or (run in others and tried_again(reason)(run, reasons))
+
+    return fits
 
 
 @dataclass
