@@ -6,6 +6,7 @@ made, filled, the workers are made, and only then started; a worker that is ther
 
     engine                                   ours
     created                                  being launched
+    created in another life of the engine    LOST: it may have begun to run, and does not begin again
     created, with an error                   LAUNCH_REJECTED, in the engine's words
     running, paused                          running
     exited 0                                 COMPLETED

@@ -196,7 +196,8 @@ class Following:
         if len(states) == len(each.states):
             self._tell_starts(name, each)
         running = [rank for rank, state in each.states.items() if state is not None and state.runs]
-        is_broken = len(states) < len(each.states) or any(state.failed for state in states)
+        forgotten = any(state.is_forgotten(self._native) for state in states)
+        is_broken = forgotten or len(states) < len(each.states) or any(state.failed for state in states)
         if running:
             if is_broken and not each.is_ending:
                 each.is_ending = True
@@ -205,8 +206,8 @@ class Following:
             each.doubts = False
             self._spawn(self._look_later(name))
         elif is_broken or all(state.has_ended for state in states):
-            if any(state.exit_code in TAKEN_ALONG for state in states):
-                # An engine that goes down ends what runs while it still answers those it knows.
+            if any(state.was_refused or state.exit_code in TAKEN_ALONG for state in states):
+                # An engine that goes down ends what runs, and starts nothing, while it still answers those it knows.
                 await self._native.engine.knock()
             for rank in each.states:
                 self._logs.end(name, rank)

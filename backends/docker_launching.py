@@ -1,7 +1,8 @@
 """What a launch takes on a Docker engine, each step harmless when it is repeated. Part of `docker.py`.
 
 The holder is made and filled, the workers are made, and only then started. Whoever finds the holder made by
-another waits a little for the workers; one that crashed in between is healed by doing again what it did.
+another waits a little for the workers; one that crashed in between is healed by doing again what it did. Only what
+was to be started in another life of the engine is never started again: it may have run.
 """
 
 import asyncio
@@ -41,26 +42,32 @@ class Launcher:
         """Have the attempt started, whatever of it is there."""
         names = self._native.names(spec.name)
         made = await self._native.workers(spec.name)
+        is_ours = False
         if not _is_complete(made, spec.workers):
-            await self._make(spec, names)
+            is_ours = await self._make(spec, names)
             made = await self._native.workers(spec.name)
-        for rank, found in sorted(made.items()):
-            if found["State"] == "created" and REFUSAL not in found["Labels"]:
+        waiting = {rank: found for rank, found in sorted(made.items()) if found["State"] == "created"}
+        if waiting and not is_ours:
+            await self._native.learn_life()
+        for rank, found in waiting.items():
+            # An engine that dies while it starts a container forgets that it has: whoever watches calls it LOST.
+            is_forgotten = not is_ours and self._native.is_another_life(found["Labels"])
+            if REFUSAL not in found["Labels"] and not is_forgotten:
                 await self._start(names.worker(rank))
 
     def forget(self, image: str) -> None:
         """An image may be gone."""
         self._inspected.pop(image, None)
 
-    async def _make(self, spec: base.JobSpec, names: Names) -> None:
-        """Make all that an attempt consists of, but start nothing."""
+    async def _make(self, spec: base.JobSpec, names: Names) -> bool:
+        """Make all that an attempt consists of, but start nothing; False when another launcher has made it."""
         image, inspected = await self._image(spec.prepared)
         marks = containers.labels(self._native.owner, spec)
         holder = containers.holder(names, image, marks, self._instance)
         if not await self._create(names.holder, holder) and await self._is_made_by_another(spec, names):
-            return
+            return False
         with await asyncio.to_thread(container_files.given, spec) as archive:
-            await self._put(names.holder, archive)
+            await asyncio.gather(self._put(names.holder, archive), self._native.learn_life())
         marks = {**marks, STARTED: self._native.life}
         refusal = await self._refusal(spec, names, image, inspected)
         if refusal is not None:
@@ -70,6 +77,7 @@ class Launcher:
         for rank in range(1 if refusal else spec.workers):
             worker = containers.worker(names, image, spec, rank, marks, self._options)
             await self._create(names.worker(rank), worker)
+        return True
 
     async def _is_made_by_another(self, spec: base.JobSpec, names: Names) -> bool:
         """Whether somebody else is at it, and gets there while we look."""

@@ -45,6 +45,10 @@ class State:
         """The engine could not start it, and never will."""
         return self.status == "created" and bool(self.error)
 
+    def is_forgotten(self, native: Native) -> bool:
+        """Whether the engine ended before it had started, or while: it may have run, and does not begin again."""
+        return self.status == "created" and native.is_another_life(self.labels)
+
     @property
     def was_killed(self) -> bool:
         """By somebody, and not by the kernel for its memory."""
@@ -87,10 +91,15 @@ def ended(name: str, states: Mapping[int, State | None], native: Native) -> base
     """How an attempt ended, none of whose workers runs any more."""
     there = {rank: state for rank, state in states.items() if state is not None}
     at_us = max(max(state.finished_us, state.created_us) for state in there.values())
-    if refused := [state for state in there.values() if state.was_refused]:
-        return rejected(name, refused[0].error, at_us)
     codes = {rank: state.exit_code for rank, state in there.items() if state.has_ended}
     alone = len(states) == 1
+    if forgotten := [rank for rank, state in there.items() if state.is_forgotten(native)]:
+        words = (
+            f"{'' if alone else f'rank {forgotten[0]}: '}the Docker engine was started anew while it began"
+        )
+        return base.Ended(name, base.EndReason.LOST, None, codes, words, at_us)
+    if refused := [state for state in there.values() if state.was_refused]:
+        return rejected(name, refused[0].error, at_us)
     if missing := [rank for rank in states if rank not in there or not there[rank].has_ended]:
         words = f"{'' if alone else f'rank {missing[0]}: '}its container was removed"
         return base.Ended(name, base.EndReason.LOST, None, codes, words, at_us)

@@ -183,6 +183,29 @@ async def test_what_another_life_of_the_engine_took_along_is_lost(
     assert ended.message == "the Docker engine was started anew while it ran"
 
 
+async def test_what_another_life_of_the_engine_was_to_start_is_lost_and_never_runs(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, job = await opened(ground), ground.job("print('again')")
+
+    async def away(*_: Any) -> None:
+        raise base.BackendUnavailable("the engine died")
+
+    monkeypatch.setattr(broken._launcher, "_start", away)
+    with pytest.raises(base.BackendUnavailable):
+        await broken.launch(job)
+
+    async def another(self: Any) -> None:
+        self.life = "another life"
+
+    monkeypatch.setattr(type(broken._native), "learn_life", another)
+    fresh = await opened(ground)
+    ended, said, handle = await run(fresh, job)
+    assert (ended.reason, said, ended.exit_code) == (EndReason.LOST, [], None)
+    assert ended.message == "the Docker engine was started anew while it began"
+    assert not (await fresh.outputs(handle) / "ran").exists()
+
+
 async def test_an_image_that_is_gone_is_told_as_such(ground: Ground, adapter: Docker) -> None:
     with pytest.raises(base.LaunchRejected) as refused:
         await adapter.launch(ground.job("pass", prepared="sha256:" + "0" * 64))
