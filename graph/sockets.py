@@ -7,6 +7,7 @@ a peer that has said nothing for long, not even a pong to a ping, is taken for g
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -22,7 +23,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 from graph.context import Context
 from graph.encoding import UNAUTHENTICATED, encode
 from graph.frames import Push, framed, push_of
-from graph.topics import Answer
+from graph.topics import Answer, Tell
 
 if TYPE_CHECKING:
     from graph.http import Endpoint
@@ -99,13 +100,16 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             return
         head, push = b'{"id":%s,"type":"next","payload":' % orjson.dumps(operation.id), self.websocket.push
 
-        async def tell(answer: Answer) -> None:
-            if not push(framed(head, answer.data, b"}")):
+        def now(answer: Answer) -> bool:
+            return push(_frame(head, answer))
+
+        async def send(answer: Answer) -> None:
+            if not now(answer):
                 await self.websocket.send(b"".join((head, answer.data, b"}")).decode())
 
         asked = (operation.query, operation.variables, operation.operation_name)
         try:
-            if not await self.view.watch(*asked, self.context, tell):
+            if not await self.view.watch(*asked, self.context, Tell(send, now)):
                 await super().run_operation(operation)
                 return
         except WebSocketDisconnected:
@@ -149,3 +153,9 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             await operation.send_operation_message(message)  # type: ignore[arg-type]
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
         await self.close_unauthorized()
+
+
+@lru_cache(maxsize=4)
+def _frame(head: bytes, answer: Answer) -> bytes:
+    """What tells an answer; who watches under one id, as most clients number theirs, is sent the same bytes."""
+    return framed(head, answer.data, b"}")

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from graph.context import Context
 from graph.encoding import UNAUTHENTICATED, encode
-from graph.topics import Answer
+from graph.topics import Answer, Tell
 
 if TYPE_CHECKING:
     from graph.http import Endpoint
@@ -95,7 +95,7 @@ class Stream:
         course.resume = self._resume
         arguments = (asked["query"], asked.get("variables"), asked.get("operationName"), self._context)
         try:
-            if await self._endpoint.watch(*arguments, self._tell, resume=self._resume):
+            if await self._endpoint.watch(*arguments, Tell(self._tell), resume=self._resume):
                 return
             async with aclosing(await self._endpoint.stream(*arguments)) as results:
                 async for result in results:

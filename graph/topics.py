@@ -1,10 +1,11 @@
 """One shared subscription: its last answers, and the push of each to all who watch.
 
 The topic's own task sends every answer straight into the transport of each watcher that has caught up: a
-thousand watchers are a thousand sends, not a thousand tasks to wake. A send that cannot be done at once,
-because the peer does not read, is left to the watcher's own task; that watcher is pushed nothing more until it
-has caught up, from the window or, further behind, by itself (sharing.py). So one that never reads costs what
-its connection buffers, and holds nobody up.
+thousand watchers are a thousand sends, not a thousand tasks to wake. It does so before whoever wrote is
+answered, for as long as a turn of the loop may take. A send that cannot be done at once, because the peer does
+not read, is left to the watcher's own task; that watcher is pushed nothing more until it has caught up, from
+the window or, further behind, by itself (sharing.py). So one that never reads costs what its connection
+buffers, and holds nobody up.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import types
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -24,8 +26,8 @@ WINDOW_ANSWERS = 1000
 WINDOW_BYTES = 4 << 20
 FEW = 16
 """Answers that a watcher holds on to while it is told them."""
-_TURN_SECONDS = 0.005
-"""How long a push keeps the loop from others."""
+_TURN_SECONDS = 0.002
+"""How long pushes keep the loop from others."""
 
 
 class Answer:
@@ -42,7 +44,16 @@ class Answer:
         return b"id: %d\nevent: next\ndata: %s\n\n" % (self.at // 2, self.data)
 
 
-Tell = Callable[[Answer], Coroutine[Any, Any, None]]
+def _not_now(_answer: Answer) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """How a watcher is told: by `send`, however long the peer takes; by `now`, unless that says that it cannot be."""
+
+    send: Callable[[Answer], Coroutine[Any, Any, None]]
+    now: Callable[[Answer], bool] = _not_now
 
 
 class Watcher:
@@ -55,7 +66,7 @@ class Watcher:
 
     async def tell(self, answer: Answer) -> None:
         """Send an answer, however long the peer takes."""
-        await self._tell(answer)
+        await self._tell.send(answer)
         self.cursor = max(self.cursor, answer.at)
 
     def push(self, answer: Answer) -> None:
@@ -65,8 +76,11 @@ class Watcher:
         if answer.first <= self.cursor:
             self.leave()  # it has seen a part of this
             return
-        telling = self._tell(answer)
         try:
+            if self._tell.now(answer):
+                self.cursor = answer.at
+                return
+            telling = self._tell.send(answer)
             awaited = telling.send(None)
         except StopIteration:
             self.cursor = answer.at
@@ -96,7 +110,8 @@ class Topic:
         self._live: dict[Watcher, None] = {}
         self._window: deque[Answer] = deque()
         self._bytes = 0
-        self._turn = 0.0
+        self._turn: float | None = None
+        """When the first push of this turn of the loop began."""
         self._task = asyncio.create_task(self._run(answers), name="topic")
 
     def stop(self) -> None:
@@ -161,12 +176,22 @@ class Topic:
             self._bytes -= len(dropped.data)
 
     async def _push(self, answer: Answer) -> None:
+        began = self._begin_turn()
         for watcher in tuple(self._live):
             if watcher in self._live:
                 watcher.push(answer)
-            if time.perf_counter() - self._turn > _TURN_SECONDS:
+            if time.perf_counter() - began > _TURN_SECONDS:
                 await asyncio.sleep(0)
-                self._turn = time.perf_counter()
+                began = self._begin_turn()
+
+    def _begin_turn(self) -> float:
+        if self._turn is None:
+            self._turn = time.perf_counter()
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        return self._turn
+
+    def _end_turn(self) -> None:
+        self._turn = None
 
 
 @types.coroutine
