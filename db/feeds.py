@@ -55,6 +55,8 @@ class Subject(enum.Enum):
 class Feed(Base):
     """The head of a feed. Everything up to `floor` is no longer kept; once `ended` nothing follows.
 
+    Up to `points_floor` points are no longer told, as picks stand for them. Lines that are gone need no floor: a gap
+    stands under their last number (logs.py).
     `settled` says that what hangs below it lies as it is to lie for good (compaction.py).
     """
 
@@ -75,6 +77,7 @@ class Feed(Base):
     project_id: Mapped[bytes] = mapped_column(Id, ForeignKey("projects.id"))
     seq: Mapped[int] = mapped_column(BigInteger, default=0)
     floor: Mapped[int] = mapped_column(BigInteger, default=0)
+    points_floor: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     ended: Mapped[bool] = mapped_column(Boolean, default=False)
     settled: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
 
@@ -219,7 +222,7 @@ async def unsettle(session: "Transaction", head: Head) -> None:
     await session.execute(update(Feed).where(Feed.id == head.id).values(settled=False))
 
 
-_HEAD = select(Feed.id, Feed.seq, Feed.floor, Feed.ended).where(Feed.id == bindparam("id"))
+_HEAD = select(Feed.id, Feed.seq, Feed.floor, Feed.points_floor, Feed.ended).where(Feed.id == bindparam("id"))
 _EVENTS = (
     select(Event)
     .where(Event.feed_id == bindparam("id"), Event.seq > bindparam("after"))
@@ -229,7 +232,7 @@ _EVENTS = (
 
 
 async def head(session: "Session", feed_id: int) -> Feed | None:
-    """Where a feed stands: id, seq, floor, ended."""
+    """Where a feed stands: id, seq, floor, points_floor, ended."""
     return await session.find(Feed, _HEAD, {"id": feed_id})
 
 

@@ -2,8 +2,8 @@
 
 After that small picks stand for the points (summaries.py), of every 64 the extremes and the last, and a gap for
 the lines of each worker. What is under way is never touched, nor what ended later than that, by the database's
-clock. Of a run that is aged, everything of its feed up to now is no longer told: `floor`, so that who resumes
-before it learns that there is a gap. Then what is not needed any more is deleted in pieces; readers do not look
+clock. Who follows a run from before is told: of points up to the feed's `points_floor` that there is a gap, of
+lines by the gaps, and of states everything. Then what is not needed any more is deleted in pieces; readers do not look
 at it. Whatever dies in between, the next one goes on: what is to be done is asked of what is there.
 """
 
@@ -131,7 +131,7 @@ async def thin(session: Transaction, run: Aged) -> bool:
     whole = (Series.run_id == run.id) & (Series.thinned < Series.points)
     await session.execute(update(Series).where(whole).values(thinned))
     await _begin_behind(session, head)
-    await _raise_floor(session, head)
+    await session.execute(update(Feed).where(Feed.id == head.id).values(points_floor=head.seq))
     return True
 
 
@@ -149,7 +149,6 @@ async def drop_lines(session: Transaction, run: Aged) -> bool:
     head = await _hold(session, run)
     if head is None:
         return False
-    await _raise_floor(session, head)
     kept = select(LogChunk.seq, LogChunk.job_id, LogChunk.attempt, LogChunk.rank).where(
         LogChunk.feed_id == head.id, LogChunk.dropped == 0
     )
@@ -194,11 +193,6 @@ async def _hold(session: Transaction, run: Aged) -> feeds.Head | None:
     head = await feeds.lock(session, run.feed_id)
     same = _AGED.where(Run.id == run.id, Run.ended_at == run.ended_at)
     return head if (await session.execute(same)).first() is not None else None
-
-
-async def _raise_floor(session: Transaction, head: feeds.Head) -> None:
-    lower = (Feed.id == head.id) & (Feed.floor < head.seq)
-    await session.execute(update(Feed).where(lower).values(floor=head.seq))
 
 
 async def _begin_behind(session: Transaction, head: feeds.Head) -> None:

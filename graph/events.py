@@ -86,12 +86,14 @@ async def follow(
     after: int | None,
     told: Callable[[live.Message], Any],
     *,
+    points: bool = True,
     paced: pacing.Pace | None = None,
     keep: Callable[[live.Message], live.Message | None] = lambda message: message,
 ) -> AsyncIterator[Any]:
     """The events of a feed past `after` (None: from now on): what `told` makes of each, None to leave it out.
 
-    At a pace `keep` says first what of each message is wanted. Raises NotFound for no feed.
+    Who wants no `points` is told of no gap where only they are no longer kept. At a pace `keep` says first what of
+    each message is wanted. Raises NotFound for no feed.
     """
     if feed_id is None:
         raise errors.NotFound("there is no such thing to follow, or you may not see it", path=("id",))
@@ -102,9 +104,11 @@ async def follow(
     until = None if course.until is None else course.until // 2
     hub, remind = context.around.hub, CURSOR_SECONDS
     following = (
-        hub.follow(feed_id, cursor, remind_seconds=remind)
+        hub.follow(feed_id, cursor, points=points, remind_seconds=remind)
         if paced is None
-        else pacing.follow(hub, feed_id, cursor, paced, keep, until=until, remind_seconds=remind)
+        else pacing.follow(
+            hub, feed_id, cursor, paced, keep, points=points, until=until, remind_seconds=remind
+        )
     )
     async with aclosing(_events(course, following, cursor, told)) as events:
         async for course.first, course.at, event in events:

@@ -20,7 +20,7 @@ from db.changes import Recent
 from db.database import Database, Session
 from db.feeds import Event
 from db.logs import Batch
-from db.points import Points
+from db.points import Added, Points
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +30,7 @@ _PAGE = 500
 _PAGE_CHUNKS = 64
 """Of log lines, which are large, and of which a flood has many."""
 _POLL_SECONDS = 2.0
+_NO_POINTS = Added([], None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +88,34 @@ class Page:
     messages: list[Message]
     upto: int
     head: int
-    floor: int
+    floors: "Floors"
     ended: bool
 
 
-async def read(session: Session, feed_id: int, after: int, *, most: int = _PAGE) -> Page:
-    """The next messages of a feed, whole and without gaps."""
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """Up to where nothing of a feed is told any more, and up to where no points are."""
+
+    all: int = 0
+    points: int = 0
+
+    def of(self, points: bool) -> int:
+        """That of who wants points, or does not."""
+        return max(self.all, self.points) if points else self.all
+
+
+async def read(
+    session: Session, feed_id: int, after: int, *, most: int = _PAGE, with_points: bool = True
+) -> Page:
+    """The next messages of a feed, whole and without gaps; of one that has points, or without them."""
     head = await feeds.head(session, feed_id)
     if head is None:
         raise errors.NotFound
-    after = max(after, head.floor)
+    floors = Floors(head.floor, head.points_floor)
+    after = max(after, floors.of(with_points))
     if head.seq <= after:
-        return Page([], after, head.seq, head.floor, head.ended)
-    points = await metrics.since(session, feed_id, after, most=most)
+        return Page([], after, head.seq, floors, head.ended)
+    points = await metrics.since(session, feed_id, after, most=most) if with_points else _NO_POINTS
     few = min(most, _PAGE_CHUNKS)
     events: list[Event] = []
     lines: list[Batch] = []
@@ -113,7 +129,7 @@ async def read(session: Session, feed_id: int, after: int, *, most: int = _PAGE)
     ends += [lines[-1].seq] if len(lines) >= few else []
     upto = min([head.seq, *ends])
     messages = _merged(events, points.parts, lines, upto)
-    return Page(messages, upto, head.seq, head.floor, head.ended and upto == head.seq)
+    return Page(messages, upto, head.seq, floors, head.ended and upto == head.seq)
 
 
 def _merged(events: list[Event], points: list[Points], lines: list[Batch], upto: int) -> list[Message]:
@@ -149,9 +165,14 @@ class Hub:
         return len(self._readers)
 
     async def follow(
-        self, feed_id: int, after: int, *, remind_seconds: float | Callable[[], float] | None = None
+        self,
+        feed_id: int,
+        after: int,
+        *,
+        points: bool = True,
+        remind_seconds: float | Callable[[], float] | None = None,
     ) -> AsyncGenerator[Item, None]:
-        """Everything past `after`, then what comes, until the feed's end.
+        """Everything past `after`, then what comes, until the feed's end; who wants no `points` may be told some.
 
         Reached comes whenever the watcher has caught up, and again after `remind_seconds` in which nothing
         came, so that who filters can tell how far it has read.
@@ -161,7 +182,7 @@ class Hub:
             reader = self._readers[feed_id] = _Reader(self._database, feed_id, self._poll_seconds)
         reader.watchers += 1
         try:
-            async with aclosing(self._follow(reader, after, remind_seconds)) as items:
+            async with aclosing(self._follow(reader, after, points, remind_seconds)) as items:
                 async for item in items:
                     yield item
         finally:
@@ -172,12 +193,16 @@ class Hub:
                 reader.stop()
 
     async def _follow(
-        self, reader: "_Reader", cursor: int, remind_seconds: float | Callable[[], float] | None
+        self,
+        reader: "_Reader",
+        cursor: int,
+        points: bool,
+        remind_seconds: float | Callable[[], float] | None,
     ) -> AsyncGenerator[Item, None]:
         await reader.ready.wait()
         while True:
             tick = reader.tick
-            messages, upto, floor, ended = await self._past(reader, cursor)
+            messages, upto, floor, ended = await self._past(reader, cursor, points)
             if cursor < floor:
                 yield Truncated(cursor, floor + 1)
                 cursor = floor
@@ -194,14 +219,16 @@ class Hub:
                     async with asyncio.timeout(seconds):
                         await tick.wait()
 
-    async def _past(self, reader: "_Reader", cursor: int) -> tuple[list[Message], int, int, bool]:
+    async def _past(
+        self, reader: "_Reader", cursor: int, points: bool
+    ) -> tuple[list[Message], int, int, bool]:
         """From the window where that reaches back far enough, else from the database."""
         if cursor >= reader.start:
             messages = reader.past(cursor)
-            return messages, reader.head, reader.floor, reader.ended
+            return messages, reader.head, reader.floors.of(points), reader.ended
         async with self._database.read() as session:
-            page = await read(session, reader.feed_id, cursor)
-        return page.messages, page.upto, page.floor, page.ended
+            page = await read(session, reader.feed_id, cursor, with_points=points)
+        return page.messages, page.upto, page.floors.of(points), page.ended
 
     def _take(self, emitted: feeds.Emitted) -> None:
         for head in emitted.heads.values():
@@ -226,7 +253,8 @@ class _Reader:
     def __init__(self, database: Database, feed_id: int, poll_seconds: float) -> None:
         self.feed_id = feed_id
         self.watchers = 0
-        self.start = self.head = self.floor = 0
+        self.start = self.head = 0
+        self.floors = Floors()
         self.ended = False
         self.ready = asyncio.Event()
         self.wanted = asyncio.Event()
@@ -256,7 +284,7 @@ class _Reader:
         is_next = self.ready.is_set() and not self._is_reading and self.head == head.start
         if is_next and not self.ended and not head.ended and 0 < len(head.points) == head.seq - head.start:
             messages = [Message(seq, points=tuple(points)) for seq, points in head.points.items()]
-            self._keep(Page(messages, head.seq, head.seq, self.floor, ended=False))
+            self._keep(Page(messages, head.seq, head.seq, self.floors, ended=False))
 
     async def _run(self) -> None:
         while not self.ended:
@@ -285,7 +313,7 @@ class _Reader:
                 head = await feeds.head(session, self.feed_id)
             assert head is not None
             self.start = self.head = head.seq
-            self.floor, self.ended = head.floor, head.ended
+            self.floors, self.ended = Floors(head.floor, head.points_floor), head.ended
             self.ready.set()
             return
         while True:
@@ -303,7 +331,7 @@ class _Reader:
             self._weight -= dropped.weight
             self.start = dropped.seq
         moved = page.upto > self.head or page.ended
-        self.head, self.floor, self.ended = page.upto, page.floor, page.ended
+        self.head, self.floors, self.ended = page.upto, page.floors, page.ended
         if moved:
             self.tick.set()
             self.tick = asyncio.Event()

@@ -48,6 +48,7 @@ async def follow(
     paced: Pace,
     keep: Callable[[live.Message], live.Message | None],
     *,
+    points: bool = True,
     until: int | None = None,
     remind_seconds: float,
 ) -> AsyncGenerator[live.Item, None]:
@@ -63,7 +64,7 @@ async def follow(
     def remind() -> float:
         return max(due - now(), 0.0) if held.seq else remind_seconds
 
-    async with aclosing(hub.follow(feed_id, after, remind_seconds=remind)) as items:
+    async with aclosing(hub.follow(feed_id, after, points=points, remind_seconds=remind)) as items:
         async for item in items:
             wanted = keep(item) if isinstance(item, live.Message) else item
             if wanted is None:

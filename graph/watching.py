@@ -265,7 +265,8 @@ async def _follow(
         wanted = tuple(each for each in message.points if names is None or each.name in names)
         return replace(message, points=wanted) if wanted and RunEventKind.POINTS in kinds else None
 
-    async for event in follow(context, row.row.feed_id, after, told, paced=paced, keep=keep):
+    points = RunEventKind.POINTS in kinds
+    async for event in follow(context, row.row.feed_id, after, told, points=points, paced=paced, keep=keep):
         yield event
 
 

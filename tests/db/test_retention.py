@@ -1,5 +1,6 @@
 """Retention: what is inside the window is never touched, what is outside goes to picks and gaps, whoever dies."""
 
+import importlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, text, update
 
 from backends.aging import Aging
 from backends.compactor import Compactor
@@ -38,13 +39,15 @@ from db.feeds import Feed
 from db.headlines import RunMetric
 from db.lines import Line, blocks_of, pack
 from db.logs import LogChunk, Printer
-from db.metrics import Chunk
+from db.metrics import Chunk, Series
 from db.paging import Page
 from db.points import Column
 from db.runs import Run
 from db.viewers import Kind, Viewer
+from graph import live
 from tests.db.world import ROOMY, World, few, origin_of
 
+floors_of_points = importlib.import_module("db.migrations.versions.0022_floors_of_points")
 numbers = st.floats(-5, 5) | st.sampled_from([0.0, 1.0, math.nan, math.inf])
 
 
@@ -89,6 +92,20 @@ class Life:
             lines = [Line(1, 1, "said") for _ in range(count)]
             await logs.append(session, head, pack(blocks_of(lines)), printer)
         self.lines += count
+
+    async def change(self, count: int) -> None:
+        async with self.world.database.begin() as session:
+            head = await feeds.lock(session, self.launch.feed_id)
+            for _ in range(count):
+                head.emit(feeds.Subject.JOB, self.launch.job_id, columns.now(), state="RUNNING", step="a")
+
+    async def told(self, after: int, *, points: bool) -> list[live.Item]:
+        """What who follows its feed from there to the end is told."""
+        hub = live.Hub(self.world.database)
+        try:
+            return [item async for item in hub.follow(self.launch.feed_id, after, points=points)]
+        finally:
+            hub.close()
 
     async def end(self, days_ago: float) -> None:
         await self.world.end(self.launch)
@@ -182,13 +199,13 @@ async def test_old_points_become_picks_and_nothing_else_whoever_dies(
             await Dies(database, count).step()
     await Aging(database).step()
     assert (await young.read()).points.values.tobytes() == np.array(values).tobytes()
-    assert not (await young.read()).thinned and (await young.feed()).floor == 0
+    assert not (await young.read()).thinned and (await young.feed()).points_floor == 0
     after = await old.read()
     assert after.points.values.tobytes() == np.array(picked(values)).tobytes()
     assert (after.thinned, after.bucket, after.total) == (True, 4, len(values))
     assert await old.count(Chunk) == 0 and await old.count(LogChunk) == await young.count(LogChunk)
     feed = await old.feed()
-    assert feed.floor == feed.seq
+    assert (feed.floor, feed.points_floor) == (0, feed.seq)
     if before.bucket % 4 == 0 and len(picked(values)) > most:
         drawn = await old.read(most=most)
         assert drawn.points.values.tobytes() == before.points.values.tobytes()
@@ -232,9 +249,80 @@ async def test_old_lines_become_a_gap_of_each_worker(database: Database) -> None
         assert (gap.first_line, gap.dropped) == (1, 14)
         assert len((await logs.of_job(session, young.launch.job_id, Page(20))).rows) == 14
     assert (await old.read()).points.values.tolist() == [1.0] and await old.count(Chunk) == 1
-    assert ((await old.feed()).floor, (await young.feed()).floor) == ((await old.feed()).seq, 0)
+    assert {(feed.floor, feed.points_floor) for feed in (await old.feed(), await young.feed())} == {(0, 0)}
     await Aging(database).step()
     assert await old.count(LogChunk) == 1
+
+
+@few
+@given(
+    script=st.lists(
+        st.tuples(st.sampled_from(["report", "say", "change"]), st.integers(1, 4)), min_size=1, max_size=12
+    ),
+    kept=st.sampled_from([{"logs_days": 1}, {"metrics_days": 1}, {"metrics_days": 1, "logs_days": 1}]),
+    lives=st.lists(st.integers(0, 3), max_size=3),
+    back=st.floats(0, 1),
+)
+async def test_who_resumes_is_told_of_what_is_gone_that_they_want_and_of_nothing_else(
+    database: Database, script: list[tuple[str, int]], kept: dict[str, int], lives: list[int], back: float
+) -> None:
+    world = await World.make(database, **ROOMY)
+    await keep(world, **{"metrics_days": None, "logs_days": None, **kept})
+    life = await begun(world)
+    for act, count in script:
+        await life.report([1.0] * count) if act == "report" else await getattr(life, act)(count)
+    await life.end(2)
+    after = int(back * (await life.feed()).seq)
+    whole = {points: await life.told(after, points=points) for points in (True, False)}
+    assert not any(isinstance(item, live.Truncated) for told in whole.values() for item in told)
+    for count in [*lives, 1000]:
+        with suppress(Death):
+            await Dies(database, count).step()
+        floor = (await life.feed()).points_floor
+        assert not floor or ("metrics_days" in kept and ("report" in {act for act, _ in script}))
+        for points in (True, False):
+            told = await life.told(after, points=points)
+            gaps = [item.resume_from for item in told if isinstance(item, live.Truncated)]
+            assert gaps == ([floor + 1] if points and after < floor else [])
+            since = max(after, floor if points else 0)
+            assert _changes(told) == [seq for seq in _changes(whole[points]) if seq > since]
+            assert not points or _points(told) == [seq for seq in _points(whole[True]) if seq > since]
+            printed = _lines(told)
+            assert printed == sorted(set(printed)), "each line once, as itself or in a gap"
+            if since == after:
+                assert set(printed) >= set(_lines(whole[points])), "none is missing"
+    await world.drive()
+
+
+def _changes(told: Sequence[live.Item]) -> list[int]:
+    return [item.seq for item in told if isinstance(item, live.Message) and item.event is not None]
+
+
+def _points(told: Sequence[live.Item]) -> list[int]:
+    return [item.seq for item in told if isinstance(item, live.Message) and item.points]
+
+
+def _lines(told: Sequence[live.Item]) -> list[int]:
+    """The numbers of the lines, also of those that gaps say are missing."""
+    batches = [item.lines for item in told if isinstance(item, live.Message) and item.lines is not None]
+    counts = [(batch.first_line, batch.count + batch.dropped) for batch in batches]
+    return [number for first, count in counts for number in range(first, first + count)]
+
+
+async def test_what_was_said_before_of_lines_alone_is_no_gap_any_more(database: Database) -> None:
+    world = await World.make(database)
+    lined, thinned, deleted = await begun(world), await begun(world), await begun(world)
+    for life in (lined, thinned, deleted):
+        await life.report([1.0] * 5)
+        await life.end(5)
+    async with database.begin() as session:
+        await session.execute(update(Feed).values(floor=Feed.seq))
+        old = update(Series).where(Series.run_id == thinned.run_id)
+        await session.execute(old.values(thinned=Series.points, thinned_seq=3))
+        await session.execute(update(Run).where(Run.id == deleted.run_id).values(deleted_at=columns.now()))
+        await session.execute(text(floors_of_points.APART))
+    feeds_of = [await life.feed() for life in (lined, thinned, deleted)]
+    assert [(feed.floor, feed.points_floor) for feed in feeds_of] == [(0, 0), (0, 3), (feeds_of[2].seq, 0)]
 
 
 async def test_what_goes_on_is_never_touched(database: Database) -> None:
@@ -244,7 +332,7 @@ async def test_what_goes_on_is_never_touched(database: Database) -> None:
     await life.report([1.0] * 20)
     await life.say(5)
     await Aging(database).step(now=columns.now() + timedelta(days=400))
-    assert len((await life.read()).points.values) == 20 and (await life.feed()).floor == 0
+    assert len((await life.read()).points.values) == 20 and (await life.feed()).points_floor == 0
     await life.end(0)
 
 

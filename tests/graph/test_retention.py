@@ -23,6 +23,9 @@ GAPS = "query ($id: ID!) { run(id: $id) { jobs { logGaps { fromLine toLine } log
 FOLLOW = """subscription ($id: ID!) { run(id: $id, after: 0) {
   __typename ... on FeedEvent { seq } ... on FeedTruncated { resumeFrom } } }"""
 
+OF_KINDS = """subscription ($id: ID!, $kinds: [RunEventKind!]) { run(id: $id, after: 0, include: $kinds) {
+  __typename ... on FeedEvent { seq } ... on LinesDropped { gap { fromLine toLine } } } }"""
+
 
 async def keep(server: Server, **days: Any) -> Any:
     return await server.change("setRetention", "project { name metricsDays logsDays }", **days)
@@ -48,6 +51,28 @@ async def test_what_is_old_is_thinned_and_who_resumes_before_it_is_told(server: 
     assert told[-1] == {"__typename": "FeedEnded", "seq": seq}
     assert {event["__typename"] for event in told[1:-1]} <= {"Cursor"}
     assert (await keep(server, metricsDays=None, logsDays=None))["project"]["logsDays"] is None
+
+
+async def test_who_wants_no_points_is_told_of_no_gap_when_lines_are_gone(server: Server) -> None:
+    run = await server.play(PRINTS)
+    await keep(server, metricsDays=30, logsDays=7)
+    database = server.around.database
+    ended = update(Run).where(Run.id == ids.decode("run", run["id"]))
+    for days, gone in ((8, "LinesDropped"), (31, "FeedTruncated")):
+        async with database.begin() as session:
+            await session.execute(ended.values(ended_at=columns.now() - timedelta(days=days)))
+        await Aging(database).step()
+        for kinds in (["STATES"], ["STATES", "POINTS"], ["LINES"], ["STATES", "POINTS", "LINES"]):
+            variables = {"id": run["id"], "kinds": kinds}
+            told = [event["run"] async for event in server.client.subscribe(OF_KINDS, variables)]
+            names = [event["__typename"] for event in told]
+            is_cut = gone == "FeedTruncated" and "POINTS" in kinds
+            assert ("FeedTruncated" in names) is is_cut and names[-1] == "FeedEnded"
+            assert ("LinesDropped" in names) is ("LINES" in kinds and not is_cut)
+            assert ("JobChanged" in names) is ("STATES" in kinds and not is_cut)
+            assert ("PointsAdded" in names) is ("POINTS" in kinds and not is_cut)
+            gaps = [event["gap"] for event in told if event["__typename"] == "LinesDropped"]
+            assert gaps in ([], [{"fromLine": 1, "toLine": 1}])
 
 
 async def test_days_that_are_none_are_refused_where_they_stand(server: Server) -> None:
