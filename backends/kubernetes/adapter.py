@@ -157,18 +157,18 @@ class Kubernetes:
     async def read(
         self, handle: base.Handle, rank: int, offset: int, limit_bytes: int = 1 << 20
     ) -> base.Output:
-        nothing = base.Output((), offset)
+        name, limit = str(handle["name"]), max(limit_bytes, attempts.FRAME_BYTES_MAX)
+        self._taken.reach(name, rank, offset)
         try:
-            companion = await self._companion(handle, rank)
-            data = await companion.frames(offset, max(limit_bytes, attempts.FRAME_BYTES_MAX))
+            data = await (await self._companion(handle, rank)).frames(offset, limit)
         except Refused as error:
-            if error.status in NOT_THERE:
-                return nothing
-            raise base.BackendUnavailable(f"output cannot be read: {error}") from error
+            if error.status not in NOT_THERE:
+                raise base.BackendUnavailable(f"output cannot be read: {error}") from error
+            data = self._taken.frames(name, rank, offset, limit)
         except base.BackendUnavailable:
             if await self._has_more(handle, rank, offset):
                 raise
-            return nothing
+            data = self._taken.frames(name, rank, offset, limit)
         return frames.parse(data, offset, limit_bytes)
 
     async def stored(self, handle: base.Handle, rank: int, offset: int) -> None:

@@ -2,7 +2,7 @@
 
 Of workers that make files of one name, the lowest rank's counts.
 
-<home>/staged/<attempt>/   output and spool, of all its workers
+<home>/staged/<attempt>/   output and spool, of all its workers; frames-<rank>.<offset>, what they printed last
 <home>/new/                folders being filled; one rename makes a taken one of them
 <home>/nothing/            what is given of attempts whose pods are gone
 """
@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from backends import base, container_files, folders
+from backends import backlog, base, container_files, folders
 from backends.kubernetes import ends
 from backends.kubernetes.cluster import Refused
 from backends.kubernetes.companions import NOT_THERE, Companion
 
+_PART_BYTES = 4 << 20
 _FOLDERS = {"output": container_files.OUTPUT_DEPTH, "spool": container_files.SPOOL_DEPTH}
 
 
@@ -35,6 +36,8 @@ class Taken:
         self._companion = companion
         self._pod = pod
         self._locks: dict[str, asyncio.Lock] = {}
+        self._reached: dict[str, dict[int, int]] = {}
+        """How far each worker's output is stored, as far as somebody has asked for more."""
 
     def open(self) -> None:
         """Make the folders, and free what a crash left half taken."""
@@ -70,9 +73,24 @@ class Taken:
             return self._home / "staged" / str(handle["name"]) / name
         return self._home / "nothing" / name
 
+    def reach(self, name: str, rank: int, offset: int) -> None:
+        """What a worker has printed is stored up to here."""
+        self._reached.setdefault(name, {})[rank] = offset
+
+    def frames(self, name: str, rank: int, offset: int, limit: int) -> bytes:
+        """Output of a worker whose pod is gone: what was taken of it."""
+        for path in (self._home / "staged" / name).glob(f"frames-{rank}.*"):
+            begin = int(path.name.rpartition(".")[2])
+            if offset >= begin:
+                with path.open("rb") as file:
+                    file.seek(offset - begin)
+                    return file.read(limit)
+        return b""
+
     async def discard(self, name: str) -> None:
         """Free what was taken of an attempt."""
         self._locks.pop(name, None)
+        self._reached.pop(name, None)
         await asyncio.to_thread(folders.discard, self._home / "staged" / name)
 
     async def _take(self, handle: base.Handle, rank: int, into: Path) -> bool:
@@ -80,6 +98,7 @@ class Taken:
             companion = await self._companion(handle, rank)
             for folder, depth in _FOLDERS.items():
                 await companion.folder(folder, into / folder, depth)
+            await self._take_output(companion, str(handle["name"]), rank, into)
         except Refused as error:
             if error.status in NOT_THERE:
                 return False
@@ -90,3 +109,13 @@ class Taken:
                 return False
             raise
         return True
+
+    async def _take_output(self, companion: Companion, name: str, rank: int, into: Path) -> None:
+        """What it has printed and nobody has stored yet; where that begins nobody knows who has not read any of it."""
+        begin = at = self._reached.get(name, {}).get(rank)
+        if begin is None or at is None:
+            return
+        with (into / f"frames-{rank}.{begin}").open("wb") as file:
+            while at - begin < backlog.MOST_BYTES and (data := await companion.frames(at, _PART_BYTES)):
+                await asyncio.to_thread(file.write, data)
+                at += len(data)

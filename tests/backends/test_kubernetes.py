@@ -12,6 +12,7 @@ from backends import base
 from backends.base import Ended, EndReason, Stream, WorkerStarted
 from backends.kubernetes import pods
 from backends.kubernetes.adapter import Kubernetes
+from backends.kubernetes.cluster import Refused
 from backends.kubernetes.options import KubernetesOptions
 from tests.backends import kubernetesground, relays, roles
 from tests.backends.grounds import DEADLINE_SECONDS, FOREVER, Witness, eventually, lines, pieces
@@ -108,6 +109,30 @@ async def test_a_pod_that_is_killed_without_grace_is_preempted(
         assert (await witness.ended(handle)).reason is EndReason.PREEMPTED
         assert await adapter.spool(handle)
         await adapter.remove(handle)
+    await nothing_is_left(ground)
+
+
+async def test_what_a_completed_job_printed_outlives_its_pod(
+    ground: KubernetesGround, adapter: base.Backend
+) -> None:
+    assert isinstance(adapter, Kubernetes)
+    async with Witness(adapter) as witness:
+        handle = await adapter.launch(ground.job("print('all of it')"))
+        assert not (await adapter.read(handle, 0, 0)).pieces
+        assert (await witness.ended(handle)).reason is EndReason.COMPLETED
+    path = ground.cluster.path("pods", pods.pod_name(handle["name"], 0))
+    await ground.cluster.json("DELETE", path, body={"gracePeriodSeconds": 0})
+
+    async def is_silent() -> bool:
+        try:
+            await (await adapter._companion(handle, 0)).state(-1, 0)
+        except (Refused, base.BackendUnavailable):
+            return True
+        return False
+
+    await eventually(is_silent)
+    assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"all of it"]
+    await adapter.remove(handle)
     await nothing_is_left(ground)
 
 
