@@ -189,11 +189,16 @@ async def test_nobody_changes_anything(server: Server) -> None:
 
 
 async def test_a_host_by_another_name_is_421(server: Server) -> None:
-    for path in ("/", "/graphql", "/login", "/files/x", "/health", "/schema.graphql"):
+    for path in ("/", "/graphql", "/login", "/files/x", "/schema.graphql"):
         answer = await server.http.get(path, headers={"Host": "evil.example"})
         assert (answer.status_code, codes(answer)) == (421, ["FORBIDDEN"])
     for host in ("localhost", "LOCALHOST:99", "127.0.0.1:1", "[::1]:8000", "[::1]"):
-        assert (await server.http.get("/health", headers={"Host": host})).status_code == 200
+        assert (await server.http.get("/schema.graphql", headers={"Host": host})).status_code == 200
+
+
+async def test_health_is_told_by_any_name_as_probes_come_by_address(server: Server) -> None:
+    answer = await server.http.get("/health", headers={"Host": "172.17.0.3:8000"})
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
 async def test_a_page_of_another_origin_is_403(server: Server) -> None:
