@@ -8,7 +8,6 @@ trip, one row after the other. Values are what the driver takes and gives: integ
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.dialects import postgresql
@@ -37,7 +36,7 @@ class Look:
 
 
 class Put:
-    """A write of many rows of a table, given as mappings with these columns.
+    """A write of many rows of a table, each with its values of these columns, in this order.
 
     A row with the same values of the `unique` columns is overwritten; `only_update`: others are not inserted.
     """
@@ -54,7 +53,6 @@ class Put:
         self.columns = tuple(columns)
         self.unique = tuple(unique)
         self.only_update = only_update
-        self.values = itemgetter(*self.columns)
 
     @cached_property
     def sqlite(self) -> str:
@@ -105,17 +103,18 @@ class Puts:
             first += len(put.columns)
         return f"WITH {', '.join(parts)} SELECT"
 
-    async def write(self, session: "Transaction", **rows: Sequence[Mapping[str, Any]]) -> None:
+    async def write(self, session: "Transaction", **rows: Rows) -> None:
         """Write rows by the name of their Put; of one Put no two have the same unique columns."""
         driver = await session.driver()
         if not session.postgresql:
             for name, given in rows.items():
-                driver.executemany(self._puts[name].sqlite, map(self._puts[name].values, given))
+                if given:
+                    driver.executemany(self._puts[name].sqlite, given)
             return
         arrays: list[Any] = []
         for name, put in self._puts.items():
             given = rows.get(name, ())
-            arrays += zip(*map(put.values, given), strict=True) if given else [()] * len(put.columns)
+            arrays += zip(*given, strict=True) if given else [()] * len(put.columns)
         await driver.execute(self._postgresql, *arrays)
 
 

@@ -20,7 +20,7 @@ from db.columns import Base, Id
 from db.database import Transaction
 from db.headlines import Headline
 from db.metrics import Chunk, Series
-from db.points import Column, Integers, Origin, Points, has_headline
+from db.points import Column, Extremes, Floats, Integers, Origin, Points, extremes, has_headline
 from db.room import Room
 
 log = structlog.get_logger(__name__)
@@ -76,29 +76,28 @@ async def append_all(
     if not portions:
         return
     held = await _held(session, portions)
-    chunks: list[dict[str, Any]] = []
+    chunks: list[tuple[Any, ...]] = []
     for portion in portions:
         added: list[tuple[int, Points]] = []
         for column in portion.given:
             if len(column.values):
                 line = held.lines[portion.origin.worker_id, column.name]
                 steps = _with_steps(column, line.points)
-                chunks.append(_chunk(line.id, portion.feed_id, portion.seq, column, steps))
+                reach = extremes(column.values)
+                chunks.append(_chunk(line.id, portion, column, steps, reach))
                 line.points += len(column.values)
-                held.tell(portion.origin, column, steps)
+                held.tell(portion.origin, column, steps, reach)
                 added.append((line.id, _points(portion, column, steps)))
         if added:
             added.sort(key=itemgetter(0))  # as they are read
             session.emitted.heads[portion.feed_id].points[portion.seq] = [points for _, points in added]
     await _WRITES.write(
         session,
+        feeds=feeds.advances(session),
         chunks=chunks,
-        series=[{"id": line.id, "points": line.points} for line in held.lines.values()],
-        headlines=[headline._asdict() for headline in held.told.values()],
-        producers=[
-            {"attempt_id": attempt_id, "producer": producer, "number": number, "seq": seq}
-            for (attempt_id, producer), (number, seq) in (numbers or {}).items()
-        ],
+        series=[(line.id, line.points) for line in held.lines.values()],
+        headlines=list(held.told.values()),
+        producers=[(*key, *stand) for key, stand in (numbers or {}).items()],
     )
 
 
@@ -118,12 +117,13 @@ class _Held:
     headlines: dict[tuple[bytes, str], Headline]
     told: dict[tuple[bytes, str], Headline]
 
-    def tell(self, origin: Origin, column: Column, steps: Integers) -> None:
+    def tell(self, origin: Origin, column: Column, steps: Integers, reach: Extremes) -> None:
         """Take what a batch adds to a series into the headline of its run."""
         if origin.rank != 0 or not has_headline(column.name):
             return
         key = origin.run_id, column.name
-        headline = headlines.merge(self.headlines.get(key), origin, column, steps)
+        before = self.headlines.get(key)
+        headline = headlines.merge(before, origin, column.name, column.values, steps, reach)
         if headline is not None:
             self.headlines[key] = self.told[key] = headline
 
@@ -139,8 +139,14 @@ async def _held(session: Transaction, portions: Sequence[Portion]) -> _Held:
     await _find(session, held, [(*key, origin.run_id) for key, origin in origins.items()])
     missing = [key for key in origins if key not in held.lines]
     if missing:
-        new = [_new(origins[key], key[1]) for key in missing]
-        await _NEW.write(session, series=new)
+        await _NEW.write(
+            session,
+            series=[
+                (*key, origin.run_id, origin.job_id, origin.attempt_id, 0)
+                for key in missing
+                for origin in (origins[key],)
+            ],
+        )
         made = Counter((origins[key].attempt_id, key[0]) for key in missing)
         for worker, count in made.items():
             await metrics_of.take(session, worker, count, {"worker": worker[1]})
@@ -173,17 +179,6 @@ async def _find(session: Transaction, held: _Held, keys: bare.Rows) -> None:
             held.headlines[found.run_id, name] = found
 
 
-def _new(origin: Origin, name: str) -> dict[str, Any]:
-    return {
-        "worker_id": origin.worker_id,
-        "name": name,
-        "run_id": origin.run_id,
-        "job_id": origin.job_id,
-        "attempt_id": origin.attempt_id,
-        "points": 0,
-    }
-
-
 _FOUND = bare.Look(
     """
     SELECT k.worker, k.name, s.id, s.points, m.run_id, m.name, m.project_id, m.job_id, m.attempt,
@@ -210,6 +205,7 @@ producers_of = Room(select(func.count()).where(Producer.attempt_id == bindparam(
 """How many producers an attempt may still have."""
 _NEW = bare.Puts(series=bare.Put(Series, ("worker_id", "name", "run_id", "job_id", "attempt_id", "points")))
 _WRITES = bare.Puts(
+    feeds=feeds.ADVANCE,
     chunks=bare.Put(Chunk, CHUNK),
     series=bare.Put(Series, ("id", "points"), unique=("id",), only_update=True),
     headlines=bare.Put(headlines.RunMetric, Headline._fields, unique=("run_id", "name")),
@@ -268,20 +264,17 @@ def _points(portion: Portion, column: Column, steps: Integers) -> Points:
     )
 
 
-def _chunk(series_id: int, feed_id: int, seq: int, column: Column, steps: Integers) -> dict[str, Any]:
-    finite = column.values[np.isfinite(column.values)]
-    return {
-        "series_id": series_id,
-        "first_seq": seq,
-        "last_seq": seq,
-        "feed_id": feed_id,
-        "points": len(column.values),
-        "first_step": int(steps[0]),
-        "last_step": int(steps[-1]),
-        "minimum": float(finite.min()) if len(finite) else None,
-        "maximum": float(finite.max()) if len(finite) else None,
-        "steps": steps.astype("<i8", copy=False).tobytes(),
-        "times": column.times.astype("<i8", copy=False).tobytes(),
-        "vals": column.values.astype("<f8", copy=False).tobytes(),
-        "seqs": None,
-    }
+def _chunk(
+    series_id: int, portion: Portion, column: Column, steps: Integers, reach: Extremes
+) -> tuple[Any, ...]:
+    """What is in the columns CHUNK."""
+    seq, values = portion.seq, column.values
+    least, greatest = (None, None) if reach is None else (values.item(reach[0]), values.item(reach[1]))
+    return (
+        *(series_id, seq, seq, portion.feed_id, len(values), steps.item(0), steps.item(-1)),
+        *(least, greatest, _packed(steps, "<i8"), _packed(column.times, "<i8"), _packed(values, "<f8"), None),
+    )
+
+
+def _packed(numbers: Floats | Integers, kind: str) -> bytes:
+    return numbers.astype(kind, copy=False).tobytes()

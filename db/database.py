@@ -283,19 +283,38 @@ class Database:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether this says no more than that a connection to the database went away, so that asking again helps."""
-    if not isinstance(error, DBAPIError):
-        return isinstance(error, DisconnectionError)
-    state = getattr(error.orig, "sqlstate", None) or ""
-    # asyncpg's own word, when the farewell of a server comes between two messages of ours.
-    is_confused = type(error.orig).__name__ == "InternalClientError"
-    return error.connection_invalidated or is_confused or state.startswith(("08", "57P"))
+    """Whether this says no more than that a connection to the database went away, so that asking again helps.
+
+    The error may be SQLAlchemy's, or the driver's own (bare.py).
+    """
+    if isinstance(error, DisconnectionError):
+        return True
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or _is_farewell(error.orig)
+    return type(error).__module__.startswith("asyncpg.") and _is_farewell(error)
+
+
+def _is_farewell(error: BaseException | None) -> bool:
+    if (getattr(error, "sqlstate", None) or "").startswith(("08", "57P")):
+        return True
+    match type(error).__name__:
+        case (
+            "InternalClientError"
+        ):  # asyncpg's own word, when the farewell comes between two messages of ours
+            return True
+        case "InterfaceError":  # also of what is asked in a wrong way
+            return "closed" in str(error)
+    return False
 
 
 @asynccontextmanager
 async def _connected(engine: Engine | AsyncEngine) -> AsyncIterator[Connection | AsyncConnection]:
     if isinstance(engine, AsyncEngine):
-        async with engine.connect() as connection:
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(engine.connect())
+            except OSError as error:  # as asyncpg leaves it
+                raise DisconnectionError("the database cannot be reached") from error
             yield connection
     else:
         with engine.connect() as connection:

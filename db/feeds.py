@@ -100,11 +100,12 @@ class Head:
     """A locked feed: gives out the numbers that follow, and gathers events until the transaction ends.
 
     `points` are those of each number that has some, for who follows in this process and need not read them again.
+    Up to `written` its row says what is here.
     """
 
     def __init__(self, feed_id: int, seq: int) -> None:
         self.id = feed_id
-        self.start = self.seq = seq
+        self.start = self.seq = self.written = seq
         self.ended = False
         self.events: list[dict[str, Any]] = []
         self.points: dict[int, list[Points]] = {}
@@ -132,7 +133,7 @@ class Head:
 
     def end(self) -> None:
         """Nothing will follow what was emitted so far."""
-        self.ended = True
+        self.ended, self.written = True, -1
 
 
 class Emitted:
@@ -161,7 +162,9 @@ _LOCK_OF_JOBS = (
     .order_by(Feed.id)
     .with_for_update(key_share=True)
 )
-_ADVANCE = bare.Puts(feeds=bare.Put(Feed, ("id", "seq", "ended"), unique=("id",), only_update=True))
+ADVANCE = bare.Put(Feed, ("id", "seq", "ended"), unique=("id",), only_update=True)
+"""Of what `advances` gives."""
+_ADVANCE = bare.Puts(feeds=ADVANCE)
 _CREATE = insert(Feed).returning(Feed.id)
 _INSERT_EVENTS = insert(Event.__table__)  # type: ignore[arg-type]
 
@@ -203,14 +206,22 @@ def hold(session: "Transaction", feed_id: int, seq: int) -> Head:
     return session.emitted.heads.setdefault(feed_id, Head(feed_id, seq))
 
 
+def advances(session: "Transaction") -> list[tuple[int, int, bool]]:
+    """How far feeds have come since this was asked last: for who writes it along with rows of theirs."""
+    changed = [head for head in session.emitted.heads.values() if head.seq != head.written]
+    for head in changed:
+        head.written = head.seq
+    return [(head.id, head.seq, head.ended) for head in changed]
+
+
 async def flush(session: "Transaction") -> None:
     """Write what was emitted; `Database.begin` calls it as the last thing before the commit."""
     changed = [head for head in session.emitted.heads.values() if head.seq != head.start]
     if not changed:
         return
-    await _ADVANCE.write(
-        session, feeds=[{"id": head.id, "seq": head.seq, "ended": head.ended} for head in changed]
-    )
+    rows = advances(session)
+    if rows:
+        await _ADVANCE.write(session, feeds=rows)
     events = [event for head in changed for event in head.events]
     if events:
         await session.execute(_INSERT_EVENTS, events)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db import columns
 from db.columns import Base, Id
 from db.database import Session
-from db.points import Column, Floats, Integers, Origin
+from db.points import Extremes, Floats, Integers, Origin
 from db.rows import Columns, Query
 
 
@@ -60,54 +60,45 @@ class Headline(NamedTuple):
 
 
 def merge(
-    before: RunMetric | Headline | None, origin: Origin, column: Column, steps: Integers
+    before: RunMetric | Headline | None,
+    origin: Origin,
+    name: str,
+    values: Floats,
+    steps: Integers,
+    extremes: Extremes,
 ) -> Headline | None:
     """The headline after these points, None when an earlier attempt may not change it."""
     if before is not None and before.job_id == origin.job_id and before.attempt > origin.attempt:
         return None
-    same = before if before and (before.job_id, before.attempt) == (origin.job_id, origin.attempt) else None
-    told = _extremes(column.values, steps)
-    last, minimum, maximum = (
-        ((same.last, same.last_step), (same.minimum, same.minimum_step), (same.maximum, same.maximum_step))
-        if same
-        else ((None, int(steps.max())), (None, None), (None, None))
-    )
-    if told is not None:
-        (value, step), low, high = told
-        if last[0] is None or step >= last[1]:
-            last = (value, step)
-        if minimum[0] is None or low[0] < minimum[0]:
-            minimum = low
-        if maximum[0] is None or high[0] > maximum[0]:
-            maximum = high
+    if before is not None and (before.job_id, before.attempt) == (origin.job_id, origin.attempt):
+        last, last_step = before.last, before.last_step
+        minimum, minimum_step = before.minimum, before.minimum_step
+        maximum, maximum_step = before.maximum, before.maximum_step
+    else:
+        last, last_step = None, int(steps.max())
+        minimum = minimum_step = maximum = maximum_step = None
+    if extremes is not None:
+        low, high = extremes
+        at = _last(values, steps)
+        if last is None or steps.item(at) >= last_step:
+            last, last_step = values.item(at), steps.item(at)
+        if minimum is None or values.item(low) < minimum:
+            minimum, minimum_step = values.item(low), steps.item(low)
+        if maximum is None or values.item(high) > maximum:
+            maximum, maximum_step = values.item(high), steps.item(high)
     return Headline(
-        origin.run_id,
-        column.name,
-        origin.project_id,
-        origin.job_id,
-        origin.attempt,
-        *last,
-        *minimum,
-        *maximum,
+        *(origin.run_id, name, origin.project_id, origin.job_id, origin.attempt),
+        *(last, last_step, minimum, minimum_step, maximum, maximum_step),
     )
 
 
-_At = tuple[float, int]
-
-
-def _extremes(values: Floats, steps: Integers) -> tuple[_At, _At, _At] | None:
-    """The last, least and greatest finite value of a batch with their steps; None if there is none."""
-    if len(values) == 1:
-        only = values.item(), steps.item()
-        return (only, only, only) if isfinite(only[0]) else None
-    finite = np.isfinite(values)
-    if not finite.all():
-        values, steps = values[finite], steps[finite]
-        if not len(values):
-            return None
-    last = len(steps) - 1 - int(steps[::-1].argmax())  # of equal steps the one that came last
-    low, high = int(values.argmin()), int(values.argmax())
-    return tuple((values.item(at), steps.item(at)) for at in (last, low, high))  # type: ignore[return-value]
+def _last(values: Floats, steps: Integers) -> int:
+    """Where the last finite value is, of equal steps the one that came last; there is one."""
+    end = len(values) - 1
+    if isfinite(values.item(end)) and (end == 0 or steps.item(end) == steps.max()):
+        return end
+    finite = np.flatnonzero(np.isfinite(values))
+    return int(finite[len(finite) - 1 - steps[finite][::-1].argmax()])
 
 
 _OF_RUNS = Query(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from db import errors, texts
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Extremes = tuple[int, int] | None
+"""Where the least and the greatest finite value of a column are; None if there is none."""
 
 MOST_POINTS = 1_000_000
 MOST_SERIES = 1_000
@@ -70,6 +73,18 @@ class Added:
 def has_headline(name: str) -> bool:
     """Whether runs keep a headline value of a metric."""
     return not name.startswith(USAGE)
+
+
+def extremes(values: Floats) -> Extremes:
+    """Where the least and the greatest finite value are, of equal ones the first."""
+    low, high = int(values.argmin()), int(values.argmax())  # NaN and infinities are extremes themselves
+    if isfinite(values.item(low)) and isfinite(values.item(high)):
+        return low, high
+    finite = np.flatnonzero(np.isfinite(values))
+    if not len(finite):
+        return None
+    some = values[finite]
+    return int(finite[some.argmin()]), int(finite[some.argmax()])
 
 
 def check(given: Sequence[Column], path: Sequence[str] = ()) -> None:
