@@ -5,6 +5,7 @@ orjson's time and no Python object each, and the schema stays honest. sweeping.p
 the columns that come in.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,14 @@ from graphql import (
     ExecutionResult,
     GraphQLError,
     GraphQLSchema,
+    OperationDefinitionNode,
     OperationType,
     get_named_type,
     located_error,
 )
+from graphql.execution.executor import CollectedErrors
 from graphql.pyutils import Path
+from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from graph import cost, variables
@@ -65,6 +69,47 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         if isinstance(made, Execution):
             made.operation, made.variable_values = operation.node, values
         return made
+
+    @classmethod
+    def again(
+        cls,
+        schema: GraphQLSchema,
+        document: DocumentNode,
+        context_value: Any,
+        raw_variable_values: dict[str, Any] | None,
+        operation_name: str | None,
+        operation_extensions: dict[str, Any] | None,
+    ) -> Any:
+        """As `build`, of a document that was executed before: what does not change with each time is made once."""
+        operation = _operations.find(schema, document, operation_name)
+        values = None if operation is None else operation.coerced(raw_variable_values or {})
+        if operation is not None and values is not None:
+            if operation.model is None:
+                bare = super().build(
+                    schema,
+                    operation.bare,
+                    None,
+                    None,
+                    None,
+                    operation_name,
+                    is_awaitable=optimized_is_awaitable,
+                )
+                operation.model = Model(bare, operation.node) if isinstance(bare, Execution) else None
+            if operation.model is not None:
+                made: Execution = operation.model.another()
+                made.context_value, made.variable_values = context_value, values
+                made.operation_extensions = operation_extensions
+                return made
+        return cls.build(
+            schema,
+            document,
+            None,
+            context_value,
+            raw_variable_values,
+            operation_name,
+            is_awaitable=optimized_is_awaitable,
+            operation_extensions=operation_extensions,
+        )
 
     def execute_operation(self, serially: bool | None = None) -> Any:
         """The result, or what it can be awaited from."""
@@ -156,3 +201,27 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         if self.listed > cost.COST:
             message = f"more than {cost.COST:,} objects: ask for less at once"
             raise GraphQLError(message, extensions={"code": "LIMIT_EXCEEDED"})
+
+
+class Model:
+    """An execution that never runs, to make others of: each has its own of what an execution gathers."""
+
+    def __init__(self, execution: Execution, operation: OperationDefinitionNode) -> None:
+        execution.operation = operation
+        self._execution = execution
+        self._gathered = [
+            (name, type(value))
+            for name, value in vars(execution).items()
+            if isinstance(value, CollectedErrors) or (isinstance(value, Collection) and not value)
+        ]
+        self._helpers = type(execution.async_helpers)
+
+    def another(self) -> Execution:
+        """One that has not begun."""
+        made = object.__new__(type(self._execution))
+        state = vars(made)
+        state.update(vars(self._execution))
+        for name, kind in self._gathered:
+            state[name] = kind()
+        made.async_helpers = self._helpers(gather=made.gather_async_work, track=made.track_async_work)
+        return made

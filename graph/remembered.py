@@ -15,7 +15,6 @@ from typing import Any
 from graphql import DocumentNode, GraphQLError, OperationDefinitionNode, create_source_event_stream
 from graphql import ExecutionResult as CoreResult
 from graphql import OperationType as Operation
-from strawberry.execution import optimized_is_awaitable
 from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
 from strawberry.schema import Schema
 from strawberry.types import ExecutionResult
@@ -127,16 +126,7 @@ def _begun(
     if document is None:
         return None
     _documents.move_to_end(key)
-    execution = Execution.build(
-        schema._schema,
-        document,
-        None,
-        context,
-        variables,
-        name,
-        is_awaitable=optimized_is_awaitable,
-        operation_extensions=extensions,
-    )
+    execution = Execution.again(schema._schema, document, context, variables, name, extensions)
     return execution if isinstance(execution, Execution) else None
 
 

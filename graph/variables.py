@@ -51,6 +51,8 @@ class Operation:
 
     def __init__(self, schema: GraphQLSchema, document: DocumentNode, node: OperationDefinitionNode) -> None:
         self.node = node
+        self.model: Any = None
+        """What its executions are made of (execution.Model), once there was one."""
         self._members = [
             _Variable(signature)
             for signature in (get_variable_signature(schema, one) for one in node.variable_definitions or ())
