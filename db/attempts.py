@@ -7,7 +7,7 @@ here (`stop_reason`) and carried out by the supervisor.
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -104,6 +104,17 @@ def native_name(job_id: bytes, number: int) -> str:
     return f"{ids.encode('job', job_id).replace('_', '-')}-{number}"
 
 
+class Reporter(NamedTuple):
+    """An attempt as far as its token says who asks."""
+
+    run_id: bytes
+    job_id: bytes
+    number: int
+    feed_id: int
+    backend_id: bytes | None
+    ended_at: datetime | None
+
+
 async def adopt(
     session: Transaction, backend_id: bytes, host: str, supervisor_id: bytes, epoch: int
 ) -> list[Attempt]:
@@ -141,6 +152,9 @@ _IS_OVER = select(Attempt.id).where(
     Attempt.supervisor_id == bindparam("supervisor"),
     Attempt.epoch == bindparam("holder"),
 )
+_REPORTER = select(
+    *(Attempt.run_id, Attempt.job_id, Attempt.number, Attempt.feed_id, Attempt.backend_id, Attempt.ended_at)
+).where(Attempt.id == bindparam("attempt"))
 _MARK_REMOVED = (
     update(Attempt)
     .where(Attempt.id == bindparam("attempt"), Attempt.ended_at.is_not(None))
@@ -159,9 +173,9 @@ async def mark_removed(session: Transaction, attempt_id: bytes) -> None:
     await session.execute(_MARK_REMOVED, {"attempt": attempt_id})
 
 
-async def find(session: Session, attempt_id: bytes) -> Attempt | None:
-    """The attempt of this id."""
-    return await session.find(Attempt, select(Attempt).where(Attempt.id == attempt_id))
+async def find_reporter(session: Session, attempt_id: bytes) -> Reporter | None:
+    """What the attempt of this id may report to, and whether it has ended."""
+    return await session.find(Reporter, _REPORTER, {"attempt": attempt_id})
 
 
 async def of_jobs(session: Session, jobs: Collection[bytes]) -> list[Attempt]:

@@ -55,13 +55,12 @@ class Session:
         return self._connection.execute(statement, parameters)
 
     async def driver(self) -> Any:
-        """The driver's own connection in this transaction, for bare.py: sqlite3's or asyncpg's.
-
-        On PostgreSQL the transaction begins with the first statement: one has to come before.
-        """
+        """The driver's own connection in this transaction, for bare.py: sqlite3's or asyncpg's."""
         if isinstance(self._connection, AsyncConnection):
-            driver: Any = (await self._connection.get_raw_connection()).driver_connection
-            assert driver.is_in_transaction(), "SQLAlchemy begins a transaction at its first statement"
+            pooled: Any = await self._connection.get_raw_connection()
+            driver = pooled.driver_connection
+            if not driver.is_in_transaction():  # SQLAlchemy begins one at the first statement of its own
+                await pooled.dbapi_connection._start_transaction()
             return driver
         return self._connection.connection.driver_connection
 

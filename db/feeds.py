@@ -7,7 +7,7 @@ and written by `flush` at its end: one update of the feed, one insert of its eve
 """
 
 import enum
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,9 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     bindparam,
-    column,
     false,
     insert,
     select,
-    table,
     text,
     update,
 )
@@ -145,7 +143,6 @@ class Emitted:
         self.wake = False
 
 
-_JOB: Any = column("id", Id)
 # FOR NO KEY UPDATE: who inserts a row that refers to a feed does not wait for whoever writes to it.
 _LOCK = (
     select(Feed.id, Feed.seq)
@@ -154,14 +151,6 @@ _LOCK = (
     .with_for_update(key_share=True)
 )
 _LOCK_ONE = select(Feed.id, Feed.seq).where(Feed.id == bindparam("id")).with_for_update(key_share=True)
-_LOCK_OF_JOBS = (
-    select(Feed.id)
-    .where(
-        Feed.id.in_(select(column("feed_id")).select_from(table("jobs")).where(columns.Among(_JOB, "jobs")))
-    )
-    .order_by(Feed.id)
-    .with_for_update(key_share=True)
-)
 ADVANCE = bare.Put(Feed, ("id", "seq", "ended"), unique=("id",), only_update=True)
 """Of what `advances` gives."""
 _ADVANCE = bare.Puts(feeds=ADVANCE)
@@ -193,12 +182,6 @@ async def lock_all(session: "Transaction", feed_ids: Sequence[int]) -> dict[int,
     for row in (await session.execute(_LOCK, {"ids": sorted(feed_ids)})).all():
         heads.setdefault(row.id, Head(row.id, row.seq))
     return heads
-
-
-async def lock_of_jobs(session: "Transaction", job_ids: Collection[bytes]) -> None:
-    """Lock the feeds of jobs in id order; what they have reached is read after that, and told to `hold`."""
-    if session.postgresql:  # SQLite has one writer
-        await session.execute(_LOCK_OF_JOBS, {"jobs": list(job_ids)})
 
 
 def hold(session: "Transaction", feed_id: int, seq: int) -> Head:

@@ -7,7 +7,7 @@ gets the same answer.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -71,7 +71,6 @@ async def add(session: Transaction, given: Sequence[Batch]) -> list[Added | Doma
 
     That is NotFound, Forbidden, or Conflict for a job that is not running.
     """
-    await feeds.lock_of_jobs(session, {batch.job_id for batch in given})
     group = _Group(session)
     await group.stand(given)
     answers = [group.judge(batch) for batch in given]
@@ -82,13 +81,17 @@ async def add(session: Transaction, given: Sequence[Batch]) -> list[Added | Doma
 
 
 class _Standing(NamedTuple):
-    """Where a caller finds its worker. From `feed_id` on None where there is no such job, attempt or worker."""
+    """Where a caller finds its worker. From `feed_id` on None where there is no such job, attempt or worker.
+
+    The feed stands at `seq` now that it is locked, and stood at `seen` when the rest was read.
+    """
 
     job_id: bytes
     rank: int
     producer: str
     feed_id: int | None
     seq: int
+    seen: int
     project_id: bytes
     run_id: bytes
     step: str
@@ -101,20 +104,27 @@ class _Standing(NamedTuple):
     committed: int
 
 
-_STANDING = bare.Look(
-    """
-    SELECT k.job, k.rank, k.producer, j.feed_id, f.seq, j.project_id, j.run_id, j.step, a.id, a.number, a.ended_at,
-           a.backend_id, w.id, p.number, p.seq
-    FROM {keys}
+_STANDING_TEXT = """
+    SELECT k.job, k.rank, k.producer, j.feed_id, {seq}, f.seq, j.project_id, j.run_id, j.step,
+           a.id, a.number, a.ended_at, a.backend_id, w.id, p.number, p.seq
+    FROM {{keys}}
     LEFT JOIN jobs j ON j.id = k.job
     LEFT JOIN feeds f ON f.id = j.feed_id
     LEFT JOIN attempts a ON a.job_id = j.id AND a.number = j.attempts
     LEFT JOIN workers w ON w.attempt_id = a.id AND w.rank = k.rank
     LEFT JOIN producers p ON p.attempt_id = a.id AND p.producer = k.producer
-    """,
-    job="bytea",
-    rank="int",
-    producer="text",
+    """
+_KEYS = {"job": "bytea", "rank": "int", "producer": "text"}
+_STANDING = bare.Look(_STANDING_TEXT.format(seq="f.seq"), **_KEYS)
+# Of PostgreSQL: the feeds are locked in id order by the statement that reads what hangs below them.
+_LOCKING = bare.Look(
+    """
+    WITH locked AS MATERIALIZED (
+        SELECT id, seq FROM feeds WHERE id IN (SELECT feed_id FROM jobs WHERE id = ANY ($1))
+        ORDER BY id FOR NO KEY UPDATE)
+    """
+    + _STANDING_TEXT.format(seq="(SELECT l.seq FROM locked l WHERE l.id = j.feed_id)"),
+    **_KEYS,
 )
 _ENDED = ", ".join(f"'{state.value}'" for state in TERMINAL_JOB)
 # As externals.hear has it: those of which a report changes nothing.
@@ -150,9 +160,7 @@ class _Group:
 
     async def stand(self, given: Sequence[Batch]) -> None:
         """Read what the batches meet, and hear the reporters of external runs."""
-        keys = {(batch.job_id, batch.rank, batch.producer) for batch in given}
-        rows = map(_Standing._make, await bare.look(self.session, _STANDING, list(keys)))
-        self.standing = {(row.job_id, row.rank, row.producer): row for row in rows}
+        await self._lock({(batch.job_id, batch.rank, batch.producer) for batch in given})
         for row in self.standing.values():
             if row.feed_id is not None:
                 feeds.hold(self.session, row.feed_id, row.seq)
@@ -166,6 +174,24 @@ class _Group:
         if full:
             await self._look_at_names(given, {(row.job_id, row.rank): row.worker_id for row in full})
         await self._hear(given)
+
+    async def _lock(self, keys: Collection[tuple[bytes, int, str]]) -> None:
+        """Lock the feeds, and read what stands below them.
+
+        Who changes that moves the feed on: where it stands as it was seen, so does all that was read with it. If not,
+        somebody was waited for, and it is read again.
+        """
+        first = await self._look(_LOCKING if self.session.postgresql else _STANDING, keys)
+        if any(row.seq != row.seen for row in first.values()):
+            locked = [key for key, row in first.items() if row.feed_id is not None]
+            first |= await self._look(_STANDING, locked)
+        self.standing = first
+
+    async def _look(
+        self, what: bare.Look, keys: Collection[tuple[bytes, int, str]]
+    ) -> dict[tuple[bytes, int, str], _Standing]:
+        rows = map(_Standing._make, await bare.look(self.session, what, list(keys)))
+        return {(row.job_id, row.rank, row.producer): row for row in rows}
 
     async def _look_at_names(self, given: Iterable[Batch], workers: Mapping[tuple[bytes, int], Any]) -> None:
         keys = {

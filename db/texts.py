@@ -13,6 +13,8 @@ def is_storable(text: str) -> bool:
     """Whether it has neither NUL, which PostgreSQL refuses, nor lone surrogates, which are no UTF-8."""
     if "\0" in text:
         return False
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

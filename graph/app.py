@@ -21,7 +21,7 @@ from db.ingest import Ingest
 from graph import carrying, content, exports, log_text, pages, working
 from graph.encoding import fault
 from graph.errors import ErrorCode
-from graph.guard import Guard
+from graph.guard import Asked, Guard
 from graph.http import Endpoint
 from graph.live import Hub
 from graph.schema import build, sdl
@@ -91,7 +91,7 @@ class _Graphql:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            request = Request(scope, receive)
+            request = Asked(scope, receive)
             if pages.wants_page(request):
                 await (await pages.explorer(request))(scope, receive, send)
                 return
@@ -115,7 +115,8 @@ class _Graphql:
         if length.isdigit() and int(length) <= NOBODYS_BYTES:
             return False
         around: Surroundings = request.app.state.around
-        return await around.viewer(request) is None
+        viewer = request.scope["viewer"] = await around.viewer(request)
+        return viewer is None
 
 
 class _Straight:

@@ -14,7 +14,7 @@ import secrets
 import time
 from pathlib import Path
 
-from db import attempts, claims, ids, users
+from db import attempts, claims, feeds, ids, users
 from db.database import Database
 from db.viewers import Kind, Viewer
 
@@ -22,6 +22,9 @@ COOKIE = "rungraph_session"
 _JOB_PREFIX = "rg_j_"
 _CACHE_SECONDS = 5.0
 """How long a revoked token may still be taken by a process that has just seen it."""
+_ATTEMPT_SECONDS = 1.0
+"""How long that of an attempt which another process has ended may. What it reports is judged where it is written."""
+_MOST = 10_000
 
 
 class Credentials:
@@ -31,6 +34,8 @@ class Credentials:
         self._database = database
         self._secret = secret
         self._seen: dict[bytes, tuple[float, Viewer]] = {}
+        self._running = _Running()
+        database.followers.append(self._running.follow)
 
     def job_token(self, launch: claims.Launch) -> str:
         """The token of an attempt."""
@@ -52,7 +57,7 @@ class Credentials:
         async with self._database.read() as session:
             viewer = await users.authenticate(session, token)
         if viewer is not None:
-            if len(self._seen) > 10_000:
+            if len(self._seen) > _MOST:
                 self._seen.clear()
             self._seen[key] = (now, viewer)
         return viewer
@@ -65,16 +70,56 @@ class Credentials:
         name, _, signature = text.partition(".")
         if not hmac.compare_digest(signature.encode(), self._signature(name).encode()):
             return None
+        known = self._running.find(name)
+        if known is not None:
+            return known
+        changes = self._running.changes
         async with self._database.read() as session:
-            attempt = await attempts.find(session, ids.decode("attempt", name))
+            found = await attempts.find_reporter(session, ids.decode("attempt", name))
         # That of an external run outlives its end: it may have been taken for lost, and report again.
-        if attempt is None or (attempt.ended_at is not None and attempt.backend_id is not None):
+        if found is None or (found.ended_at is not None and found.backend_id is not None):
             return None
-        return Viewer(Kind.JOB, run_id=attempt.run_id, job_id=attempt.job_id, attempt=attempt.number)
+        viewer = Viewer(Kind.JOB, run_id=found.run_id, job_id=found.job_id, attempt=found.number)
+        if changes == self._running.changes:
+            self._running.keep(name, found.feed_id, viewer)
+        return viewer
 
     def _signature(self, name: str) -> str:
         digest = hmac.digest(self._secret, name.encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+class _Running:
+    """Attempts that were seen running a moment ago, until something happens in their runs."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, Viewer]] = {}
+        self._of_feed: dict[int, set[str]] = {}
+        self.changes = 0
+        """Grows with whatever happens in any run: what was read meanwhile may be no longer so."""
+
+    def find(self, name: str) -> Viewer | None:
+        """Whose token it is, if that is known."""
+        known = self._seen.get(name)
+        if known is None or time.monotonic() - known[0] >= _ATTEMPT_SECONDS:
+            return None
+        return known[1]
+
+    def keep(self, name: str, feed_id: int, viewer: Viewer) -> None:
+        """Take it from memory for a while."""
+        if len(self._seen) > _MOST:
+            self._seen.clear()
+            self._of_feed.clear()
+        self._seen[name] = (time.monotonic(), viewer)
+        self._of_feed.setdefault(feed_id, set()).add(name)
+
+    def follow(self, emitted: feeds.Emitted) -> None:
+        """Forget the attempts of runs in which something has happened: points alone end none."""
+        for head in emitted.heads.values():
+            if head.events:
+                self.changes += 1
+                for name in self._of_feed.pop(head.id, ()):
+                    self._seen.pop(name, None)
 
 
 def keep(path: Path, make: str | None = None) -> str:

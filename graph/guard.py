@@ -6,9 +6,11 @@ The host check keeps a page of another site from reaching a server on this machi
 
 import secrets
 from collections.abc import Collection
+from typing import Any
 
 import structlog
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graph.encoding import fault
@@ -35,7 +37,7 @@ class Guard:
         request_id = secrets.token_hex(8)
         scope["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        headers = Headers(scope=scope)
+        headers = scope["heads"] = Heads(scope)
         if scope["path"] != PROBED and not self._is_ours(headers.get("host", "")):
             await self._refuse(scope, receive, send, 421, "this server does not answer to that host name")
             return
@@ -60,6 +62,35 @@ class Guard:
             return
         code = ErrorCode.LIMIT_EXCEEDED if status == 413 else ErrorCode.FORBIDDEN
         await fault(status, code, message)(scope, receive, send)
+
+
+class Heads(Headers):
+    """Headers that are asked for again and again: each is looked up, where Starlette's are searched through."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(scope=scope)
+        self._first = dict(reversed(self._list))  # the first of several counts
+
+    def __getitem__(self, key: str) -> str:
+        return self._first[key.lower().encode("latin-1")].decode("latin-1")
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key.lower().encode("latin-1") in self._first
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a header; the default where it was not sent."""
+        found = self._first.get(key.lower().encode("latin-1"))
+        return default if found is None else found.decode("latin-1")
+
+
+class Asked(Request):
+    """A request that has passed the guard."""
+
+    @property
+    def headers(self) -> Headers:
+        """As the guard has read them."""
+        found: Heads = self.scope["heads"]
+        return found
 
 
 class _TooLarge(Exception):

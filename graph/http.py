@@ -102,7 +102,8 @@ class Endpoint(GraphQL[Context, None]):
     async def get_context(self, request: Request | WebSocket, response: object) -> Context:
         """The operation's surroundings; on a WebSocket those of all its operations."""
         request_id = request.scope.get("request_id") or secrets.token_hex(8)
-        viewer = await self._around.viewer(request)
+        seen: Viewer | None = request.scope.pop("viewer", None)  # before its body was read
+        viewer = seen or await self._around.viewer(request)
         return Context(request, self._around, viewer=viewer, request_id=request_id)
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:

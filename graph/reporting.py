@@ -3,6 +3,7 @@
 JSON has no NaN: a null in `values` stands for what `nonFinite` says.
 """
 
+from array import array
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -133,9 +134,9 @@ LogMetricsInput.__strawberry_definition__.from_input = _log_metrics_input  # typ
 
 def _column(given: SeriesInput, index: int) -> Column:
     values = np.array(given.values, np.float64)
-    (holes,) = np.nonzero(np.isnan(values))  # JSON has no NaN: these are nulls
-    told = {one.index: _VALUES[one.kind] for one in given.non_finite}
-    if len(holes) or told:
+    if given.non_finite or not isinstance(given.values, array):  # an array has numbers alone (variables.py)
+        (holes,) = np.nonzero(np.isnan(values))  # JSON has no NaN: these are nulls
+        told = {one.index: _VALUES[one.kind] for one in given.non_finite}
         _require_told(holes.tolist(), told, len(values), index)
         for at, value in told.items():
             values[at] = value
@@ -156,17 +157,19 @@ def _require_told(holes: Collection[int], told: Collection[int], count: int, ind
 
 def _columns(points: list[PointInput]) -> list[Column]:
     """Single points, those of one metric together, in the order given."""
+    if not points:
+        return []
     by_name: dict[str, list[PointInput]] = {}
     for point in points:
         by_name.setdefault(point.name, []).append(point)
-    return [_gathered(name, group) for name, group in by_name.items()]
+    now = columns.microseconds(columns.now())
+    return [_gathered(name, group, now) for name, group in by_name.items()]
 
 
-def _gathered(name: str, group: list[PointInput]) -> Column:
+def _gathered(name: str, group: list[PointInput], now: int) -> Column:
     stepped = [point.step for point in group if point.step is not None]
     if stepped and len(stepped) < len(group):
         raise errors.Invalid(f"{name!r}: give a step to each of its points, or to none", path=("points",))
-    now = columns.microseconds(columns.now())
     times = np.array([now if point.time is None else point.time for point in group], np.int64)
     values = np.array([point.value for point in group], np.float64)
     steps: Integers | None = np.array(stepped, np.int64) if stepped else None

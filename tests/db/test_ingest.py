@@ -1,7 +1,6 @@
 """Group commit: whatever meets whatever, a batch is kept whole or not at all, once, under a number without gaps."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -11,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import DisconnectionError
 
 from db import errors, headlines
 from db.bus import Bus
 from db.claims import Launch
-from db.database import Database, Transaction
+from db.database import Database
 from db.feeds import Event, Feed
 from db.ingest import MOST_CALLERS, MOST_POINTS, Ingest
 from db.metrics import Chunk, Series
@@ -336,57 +335,3 @@ async def test_a_commit_that_fails_is_tried_again_job_by_job(database: Database,
     ):
         await way.add(batch(launch, "p", 2, 1))
     assert await way.add(batch(launch, "p", 2, 1)) == (second.seq + 1, False)
-
-
-@contextmanager
-def losing_connections(database: Database, at: int, *, times: int) -> Iterator[list[int]]:
-    """The server ends the connection of so many transactions when these hand the driver its next statement."""
-    ended: list[int] = []
-    asked: dict[int, int] = {}
-
-    async def driver(session: Transaction, found: Any = Transaction.driver) -> Any:
-        connection = await found(session)
-        asked[id(session)] = asked.get(id(session), 0) + 1
-        if asked[id(session)] == at and len(ended) < times:
-            ended.append(connection.get_server_pid())
-            async with database.read() as other:
-                await other.execute(select(func.pg_terminate_backend(ended[-1], 5000)))
-        return connection
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Transaction, "driver", driver)
-        yield ended
-
-
-@pytest.mark.parametrize("at", [1, 2, 3])
-async def test_a_connection_that_is_ended_in_the_middle_of_a_batch_is_unavailable_and_doubles_nothing(
-    postgresql: Database, at: int
-) -> None:
-    world = await World.make(postgresql)
-    (launch, _) = await launched(world)
-    async with replica(postgresql) as other:
-        way = Ingest(other)
-        first = await way.add(batch(launch, "p", 1, 1))
-        with losing_connections(postgresql, at, times=1) as ended:
-            assert await way.add(batch(launch, "p", 2, 1)) == (first.seq + 1, False)  # tried again
-        assert len(ended) == 1
-        with (
-            losing_connections(postgresql, at, times=2) as ended,
-            pytest.raises(errors.Unavailable, match="same batch again"),
-        ):
-            await way.add(batch(launch, "p", 3, 1))
-        assert len(ended) == 2
-        assert await way.add(batch(launch, "p", 3, 1)) == (first.seq + 2, False)
-        assert sorted(await kept(world, [launch])) == [first.seq, first.seq + 1, first.seq + 2]
-
-
-async def test_a_server_that_cannot_be_reached_is_unavailable(postgresql: Database) -> None:
-    world = await World.make(postgresql)
-    (launch, _) = await launched(world)
-    with socket.socket() as unheard:
-        unheard.bind(("127.0.0.1", 0))
-        nowhere = postgresql.url.set(host="127.0.0.1", port=unheard.getsockname()[1], query={})
-        away = Database(nowhere.render_as_string(hide_password=False), bus=Bus("memory://"))
-        with pytest.raises(errors.Unavailable, match="same batch again"):
-            await Ingest(away).add(batch(launch, "p", 1, 1))
-        await away.close()
