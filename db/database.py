@@ -296,14 +296,12 @@ def is_lost(error: BaseException) -> bool:
 def _is_farewell(error: BaseException | None) -> bool:
     if (getattr(error, "sqlstate", None) or "").startswith(("08", "57P")):
         return True
-    match type(error).__name__:
-        case (
-            "InternalClientError"
-        ):  # asyncpg's own word, when the farewell comes between two messages of ours
-            return True
-        case "InterfaceError":  # also of what is asked in a wrong way
-            return "closed" in str(error)
-    return False
+    kind = type(error).__name__
+    if (
+        kind == "InternalClientError"
+    ):  # asyncpg's own word, when the farewell comes between two messages of ours
+        return True
+    return kind == "InterfaceError" and "closed" in str(error)  # else of what was asked in a wrong way
 
 
 @asynccontextmanager
@@ -316,8 +314,8 @@ async def _connected(engine: Engine | AsyncEngine) -> AsyncIterator[Connection |
                 raise DisconnectionError("the database cannot be reached") from error
             yield connection
     else:
-        with engine.connect() as connection:
-            yield connection
+        with engine.connect() as here:
+            yield here
 
 
 def _timed(work: Callable[[], None]) -> float:

@@ -87,8 +87,17 @@ def merge(
         if maximum is None or values.item(high) > maximum:
             maximum, maximum_step = values.item(high), steps.item(high)
     return Headline(
-        *(origin.run_id, name, origin.project_id, origin.job_id, origin.attempt),
-        *(last, last_step, minimum, minimum_step, maximum, maximum_step),
+        origin.run_id,
+        name,
+        origin.project_id,
+        origin.job_id,
+        origin.attempt,
+        last,
+        last_step,
+        minimum,
+        minimum_step,
+        maximum,
+        maximum_step,
     )
 
 

@@ -92,7 +92,7 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
                     None,
                     None,
                     operation_name,
-                    is_awaitable=optimized_is_awaitable,
+                    is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
                 )
                 operation.model = Model(bare, operation.node) if isinstance(bare, Execution) else None
             if operation.model is not None:
