@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import structlog
 
 from backends.base import Backend, BackendUnavailable
+from backends.seldom import Seldom
 from backends.tenure import Tenure
 from db import health
 from db.database import Database
@@ -45,6 +46,7 @@ class Answering:
         self._every_seconds = every_seconds
         self._met: BackendUnavailable | None = None
         self._news = asyncio.Event()
+        self._seldom = Seldom()
         self._recorded: str | Amounts | type = object
         """What the database holds: an error, or what the backend has; at first nobody knows."""
 
@@ -83,6 +85,7 @@ class Answering:
                 await health.answers(session, self._tenure.lease, self._backend_id, available)
             if isinstance(self._recorded, str):
                 log.info("backend back", backend=self._name)
+                self._seldom.over()
             self._recorded = available
         return self._every_seconds
 
@@ -101,7 +104,8 @@ class Answering:
         words = str(error)
         if self._recorded == words:
             return
-        log.warning("backend away", backend=self._name, error=words)
+        if self._seldom.is_due():
+            log.warning("backend away", backend=self._name, error=words)
         async with self._tenure.writing(self._database) as session:
             await health.away(session, self._tenure.lease, self._backend_id, words)
         self._recorded = words

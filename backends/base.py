@@ -24,6 +24,13 @@ class BackendUnavailable(Exception):
         self.retry_in_seconds = retry_in_seconds
 
 
+class Crowded(BackendUnavailable):
+    """The backend answers, and has no room for this launch just now: nothing of it is left there; ask again later.
+
+    The message says who has no room, in the backend's words (a quota's).
+    """
+
+
 class LaunchRejected(Exception):
     """The backend will never run this spec as it stands; `reason` says why, in words for its author.
 

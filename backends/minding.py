@@ -15,7 +15,7 @@ from functools import partial
 import structlog
 
 from backends import base, gathering, leftovers, printed, turning
-from backends.base import BackendUnavailable, Handle, LaunchRejected
+from backends.base import BackendUnavailable, Crowded, Handle, LaunchRejected
 from backends.clocks import Clock
 from backends.errands import Ongoing
 from backends.seldom import Seldom
@@ -50,6 +50,8 @@ class Minder:
         self.clock = Clock(launch.timeout_seconds, adopted.started_at if adopted else None)
         self._wishes = Wishes(around, launch.name, adopted=bool(self.handle))
         self._telling = telling
+        self._waits = False
+        """Whether its launch was put off for want of room."""
         self._seldom = Seldom()
         self._around = around
         self._offsets: dict[int, int] = {}
@@ -156,6 +158,11 @@ class Minder:
         except LaunchRejected as error:
             self._never(error.end, error.reason)
             return
+        except Crowded as error:
+            await self.wait(base.Waiting(self.launch.name, str(error)))
+            self._waits = True
+            await self._rest(error.retry_in_seconds)
+            return
         except BackendUnavailable as error:
             await self._put_off(error, "not launched yet")
             return
@@ -167,6 +174,8 @@ class Minder:
         self.handle = handle
         self._offsets = dict.fromkeys(range(self.launch.workers), 0)
         self._tell()
+        if self._waits:
+            await self.wait(base.Waiting(self.launch.name, None))
 
     async def _withdraw(self) -> None:
         """End what is not wanted any more before anybody knows that it was launched, once nothing of it is there.
@@ -192,13 +201,17 @@ class Minder:
     async def _put_off(self, error: BackendUnavailable, what: str) -> None:
         """Try again later, or as soon as it is not wanted any more."""
         self._around.away(error)
-        if self._seldom.says(str(error)):
+        if self._seldom.is_due():
             log.warning(what, attempt=self.launch.name, error=str(error))
         if self._wishes.unwanted.is_set():
             await asyncio.sleep(error.retry_in_seconds)
-            return
+        else:
+            await self._rest(error.retry_in_seconds)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, unless it is not wanted any more."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(error.retry_in_seconds):
+            async with asyncio.timeout(seconds):
                 await self._wishes.unwanted.wait()
 
     async def _have_source(self) -> bool:

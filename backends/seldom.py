@@ -1,26 +1,26 @@
-"""Saying seldom what is found again and again: a change is news, the same for another minute is not."""
+"""Saying seldom what is met again and again: at first, and then at most once a minute, whatever its words are by now."""
 
+import math
 import time
 
 _EVERY_SECONDS = 60.0
 
 
 class Seldom:
-    """Decides whether the words of what goes on are to be logged."""
+    """Decides whether what goes on is to be logged once more."""
 
     def __init__(self, every_seconds: float = _EVERY_SECONDS) -> None:
         self._every_seconds = every_seconds
-        self._said: str | None = None
-        self._said_at = 0.0
+        self._said_at = -math.inf
 
-    def says(self, words: str) -> bool:
-        """Whether these words are news, or were said last so long ago that they are to be said again."""
+    def is_due(self) -> bool:
+        """Whether it is to be said now, by which it is said."""
         now = time.monotonic()
-        if words == self._said and now - self._said_at < self._every_seconds:
+        if now - self._said_at < self._every_seconds:
             return False
-        self._said, self._said_at = words, now
+        self._said_at = now
         return True
 
-    def forget(self) -> None:
-        """It has ended: when it begins again, that is news."""
-        self._said = None
+    def over(self) -> None:
+        """It goes on no more: when it begins again, that is news."""
+        self._said_at = -math.inf

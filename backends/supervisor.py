@@ -23,6 +23,7 @@ from backends.errands import Ongoing
 from backends.preparing import Preparer
 from backends.recorder import Recorder
 from backends.restoring import Restorer
+from backends.seldom import Seldom
 from backends.surroundings import Surroundings
 from backends.tenure import Tenure
 from backends.terms import Term
@@ -91,6 +92,7 @@ class Supervisor:
         self._poll_seconds = poll_seconds
         self._scope = Scope(self._adapter.capabilities.scope.value)
         self._opened = False
+        self._seldom = Seldom()
         self.term: Term | None = None
         """The one that is being served; None while it stands by."""
         self._patience = _STAND_BY_SECONDS
@@ -161,7 +163,8 @@ class Supervisor:
             try:
                 await self._adapter.open()
             except BackendUnavailable as error:
-                log.warning("backend away", backend=self._name, error=str(error))
+                if self._seldom.is_due():
+                    log.warning("backend away", backend=self._name, error=str(error))
                 async with self._database.begin() as session:
                     await health.unreachable(session, self.backend_id, str(error))
                 self._patience = error.retry_in_seconds

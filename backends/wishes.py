@@ -58,7 +58,7 @@ class Wishes:
                 await self._tell(handle)
             except BackendUnavailable as error:
                 self._around.away(error)
-                if self._seldom.says(str(error)):
+                if self._seldom.is_due():
                     log.warning("its backend is not told yet", attempt=self._name, error=str(error))
                 await asyncio.sleep(error.retry_in_seconds)
 

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import random
 import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -35,6 +36,8 @@ MAX_WORKERS = 64
 _METADATA = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
 _METADATA_LIST = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
 _TAKEN = 409
+_CROWDED_SECONDS = (3.0, 7.0)
+"""Between which lies the next try of what a quota refused."""
 
 
 def adapter(home: Path, given: Mapping[str, Any]) -> base.Backend:
@@ -113,6 +116,9 @@ class Kubernetes:
                 if isinstance(failure, base.LaunchRejected):
                     await self.remove(handle)
                     raise failure
+            if any(isinstance(failure, base.Crowded) for failure in failures):
+                # Half a gang would hold what another half needs.
+                await asyncio.gather(*(self._let_go(handle, rank) for rank in range(spec.workers)))
             if failures:
                 raise failures[0]
             # From here on a pod that is not there is one that is gone.
@@ -242,6 +248,17 @@ class Kubernetes:
         except Refused as error:
             if error.status != _TAKEN:
                 raise _rejection(error) from error
+            if kind == "pods":
+                await self._require_there(document["metadata"]["name"])
+
+    async def _require_there(self, name: str) -> None:
+        """Raise Crowded where what is there of a pod is on its way out: a gang let go of it for want of room."""
+        labels: Mapping[str, str] = {}
+        with _missing():
+            found = await self._cluster.json("GET", self._cluster.path("pods", name), headers=_METADATA)
+            labels = found["metadata"].get("labels") or {}
+        if pods.LABEL_OWNER not in labels:
+            raise _crowded(f"the pod {name} of the last try has not gone yet")
 
     async def _refusable(self, asked: Awaitable[Any]) -> Any:
         """Where a refusal is nobody's mistake but the cluster's, or its roles'."""
@@ -351,9 +368,19 @@ def _missing() -> Any:
 
 
 def _rejection(error: Refused) -> Exception:
-    """A quota may have room later, and a namespace's end is not the job's fault; the rest is the document's."""
-    if error.status == 404 or (error.status == 403 and "quota" in error.message):
+    """A quota may have room later, and a namespace's end is not the job's fault; the rest is the document's.
+
+    A quota that wants what the pod does not say (`failed quota: … must specify`) will never have it.
+    """
+    if error.status == 403 and "quota" in error.message and "failed quota" not in error.message:
+        return _crowded(error.message)
+    if error.status == 404:
         return base.BackendUnavailable(f"the cluster refuses: {error}")
     if error.status in (401, 403) and "cannot create resource" in error.message:
         return base.BackendUnavailable(f"the cluster does not let us: {error}")
     return base.LaunchRejected(f"the cluster refuses it: {error.message}")
+
+
+def _crowded(words: str) -> base.Crowded:
+    """Two gangs that were in one another's way do not come back at the same moment."""
+    return base.Crowded(words, retry_in_seconds=random.uniform(*_CROWDED_SECONDS))

@@ -50,6 +50,8 @@ class Usage:
         while True:
             await asyncio.sleep(seconds)
             found = running()
+            names = {pod["metadata"]["name"] for _, _, pod in found}
+            self._traffic = {name: seen for name, seen in self._traffic.items() if name in names}
             if not found:
                 continue
             try:

@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+from structlog.testing import capture_logs
+
 from backends import base
 from backends.answering import Answering
 from backends.tenure import Tenure
@@ -105,3 +107,18 @@ async def test_one_look_says_what_a_backend_has_before_anything_is_claimed(datab
     await told.begin()
     assert list(await world.claim()) == ["a"]
     assert (await world.jobs(run_id))["a"].message is None
+
+
+async def test_a_backend_that_stays_away_is_logged_seldom_whatever_it_says(database: Database) -> None:
+    world, adapter = await World.make(database), Scripted()
+    with capture_logs() as logged:
+        async with answering(world, adapter):
+            for number in range(3):
+                adapter.answer = base.BackendUnavailable(f"port {number} is closed", retry_in_seconds=0.0)
+                await _until(world, last_error=f"port {number} is closed")
+            adapter.answer = None
+            await _until(world, unavailable_since=None)
+            adapter.answer = base.BackendUnavailable("no route to host", retry_in_seconds=0.0)
+            await _until(world, last_error="no route to host")
+    events = [each["event"] for each in logged if each["event"].startswith("backend")]
+    assert events == ["backend away", "backend back", "backend away"]

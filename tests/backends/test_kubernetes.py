@@ -1,6 +1,7 @@
 """What is Kubernetes's own, against a real cluster: reasons, gangs, deletions from outside, adoption, leftovers."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -299,3 +300,54 @@ async def nothing_is_left(ground: KubernetesGround) -> None:
 async def _no_pods(ground: KubernetesGround) -> bool:
     await asyncio.sleep(0.1)
     return not await ground.pods()
+
+
+async def allow(ground: KubernetesGround, some: int) -> None:
+    """Let the namespace have so many pods, from now on."""
+    path = ground.cluster.path("resourcequotas")
+    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": str(some)}}}
+    try:
+        await ground.cluster.json("POST", path, body=quota)
+    except Refused:
+        await ground.cluster.patch(f"{path}/few", quota)
+
+    async def is_enforced() -> bool:
+        found = await ground.cluster.json("GET", f"{path}/few")
+        return bool((found.get("status") or {}).get("hard", {}).get("pods") == str(some))
+
+    await eventually(is_enforced)
+
+
+async def test_a_gang_that_a_quota_refuses_holds_nothing_and_begins_when_there_is_room(
+    ground: KubernetesGround, adapter: base.Backend
+) -> None:
+    gang = ground.job("print('here')", workers=2)
+    await allow(ground, 1)
+    with pytest.raises(base.Crowded, match="exceeded quota: few"):
+        await adapter.launch(gang)
+    await eventually(lambda: _no_pods(ground))
+    await adapter.capacity()  # it answers
+    await allow(ground, 2)
+
+    async def is_launched() -> base.Handle | None:
+        with contextlib.suppress(base.Crowded):
+            return await adapter.launch(gang)
+        return None
+
+    async with Witness(adapter) as witness:
+        handle = await eventually(is_launched)
+        assert handle is not None
+        assert (await witness.ended(handle)).reason is EndReason.COMPLETED
+
+
+async def test_a_job_that_a_quota_refuses_can_be_withdrawn(
+    ground: KubernetesGround, adapter: base.Backend
+) -> None:
+    await allow(ground, 0)
+    job = ground.job("pass")
+    with pytest.raises(base.Crowded, match="exceeded quota: few"):
+        await adapter.launch(job)
+    (handle,) = await adapter.held()
+    assert handle["name"] == job.name
+    await adapter.remove(handle)
+    await nothing_is_left(ground)

@@ -14,7 +14,7 @@ from backends.configured import Caps
 from backends.fake import Fake
 from backends.fake_cluster import Cluster
 from backends.supervisor import Configuration, Supervisor
-from db import suspensions, waiting
+from db import backends, suspensions, waiting
 from db.database import Database
 from db.policies import Backoff, Policy, Rule
 from db.states import EndReason, JobState, RunState
@@ -82,6 +82,41 @@ class Unable(Fake):
             await super().launch(spec)
         self.asked.set()
         raise base.BackendUnavailable("the connection broke", retry_in_seconds=NEVER)
+
+
+class Full(Fake):
+    """A cluster whose quota is used up until somebody makes room."""
+
+    full = True
+
+    async def launch(self, spec: base.JobSpec) -> base.Handle:
+        if self.full:
+            raise base.Crowded("exceeded quota: few", retry_in_seconds=0.05)
+        return await super().launch(spec)
+
+
+async def test_a_backend_without_room_is_told_as_what_a_job_waits_for_and_not_as_away(
+    database: Database, tmp_path: Path
+) -> None:
+    world = await world_of(database, tmp_path)
+    adapter = Full(tmp_path / "cluster")
+    async with supervising(world, tmp_path, adapter):
+        first, second = await world.start({"a": ()}), await world.start({"a": ()})
+
+        async def words() -> str | None:
+            async with database.read() as session:
+                why = (await waiting.of_runs(session, [second])).get(second)
+            assert why is None or why.code in (Code.SCHEDULER, Code.SUPERVISOR), why
+            return why.message if why is not None and why.code is Code.SCHEDULER else None
+
+        assert await eventually(words) == "a: exceeded quota: few"
+        async with database.read() as session:
+            (backend,) = await backends.list_all(session)
+        assert backend.unavailable_since is None
+        await world.cancel(first)
+        await reaches(world, first, JobState.CANCELLED)
+        adapter.full = False
+        await reaches(world, second, JobState.RUNNING)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
