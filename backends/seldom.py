@@ -1,4 +1,4 @@
-"""Saying seldom what is met again and again: at first, and then at most once a minute, whatever its words are by now."""
+"""Saying seldom what is met again and again: at first, then at most once a minute, whatever its words are by now."""
 
 import math
 import time
