@@ -14,7 +14,7 @@ from functools import partial
 
 import structlog
 
-from backends import base, gathering, leftovers, printed, turning
+from backends import base, gathering, leftovers, printed, specs, turning
 from backends.base import BackendUnavailable, Crowded, Handle, LaunchRejected
 from backends.clocks import Clock
 from backends.errands import Ongoing
@@ -23,7 +23,7 @@ from backends.sources import SourceInvalid
 from backends.surroundings import Surroundings
 from backends.turning import Pace, Turn
 from backends.wishes import Wishes
-from db import attempts, columns, contracts, ids, lines, outputs, reports
+from db import attempts, columns, lines, outputs, reports
 from db.attempts import Attempt
 from db.claims import Launch
 from db.database import Transaction
@@ -150,7 +150,7 @@ class Minder:
     async def _launch(self) -> None:
         around = self._around
         try:
-            spec = self._spec()
+            spec = specs.of(self.launch, around)
             if not await self._have_source():
                 return
             await around.tenure.sure()
@@ -230,46 +230,6 @@ class Minder:
         finally:
             fetching.cancel()
             unwanted.cancel()
-
-    def _spec(self) -> base.JobSpec:
-        launch, around = self.launch, self._around
-        function = launch.function
-        if not function.command and not around.adapter.capabilities.needs_container:
-            raise LaunchRejected("needs a container: its function states no command")
-        document = contracts.input_document(
-            function.name,
-            launch.arguments,
-            [contracts.JobFile(file.name, file.tags) for file in launch.inputs],
-            run_id=ids.encode("run", launch.run_id),
-            job_id=ids.encode("job", launch.job_id),
-            attempt=launch.number,
-            datasets=[(one.dataset, one.version, one.part, one.file) for one in launch.datasets],
-            sources=[(one.name, one.url) for one in launch.grant.sources],
-        )
-        resources = launch.resources
-        return base.JobSpec(
-            name=launch.name,
-            command=function.command,
-            source=around.store / launch.digest,
-            prepared=launch.prepared,
-            input_document=document,
-            inputs=tuple(base.InputFile(file.name, around.blobs.path(file.sha256)) for file in launch.inputs),
-            environment={
-                **around.environment(launch),
-                **function.environment,
-                **around.vault.environment(launch.grant),
-            },
-            workers=launch.workers,
-            resources=base.Resources(resources.cpus, resources.memory_bytes, resources.gpus),
-            devices=launch.devices,
-            client=around.client,
-            network=function.network,
-            labels={
-                "run": ids.encode("run", launch.run_id),
-                "job": ids.encode("job", launch.job_id),
-                "attempt": str(launch.number),
-            },
-        )
 
     async def _drain(self, rank: int) -> None:
         """Store all that a worker has printed so far."""
