@@ -24,6 +24,9 @@ CHAOS ?= chaos
 EXPLORER := graph/static/index.html
 EXPLORER_SOURCES := $(shell find graph/explorer -name node_modules -prune -o -type f -print)
 
+# Four processes of tests, and those they start, would each compile every file anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
 .PHONY: help demo serve test test-slow test-docker test-kubernetes chaos test-adapters lint bench schema explorer requirements
 

@@ -43,15 +43,23 @@ SQLITE_FIRST = pytest.mark.parametrize(
 MEMORY, MEMORY_BYTES = Path("/dev/shm"), 1 << 29
 """A folder in memory, for databases: no test cuts the power. How much room must be there."""
 LONGEST = (
-    "test_model.py",
     "test_deaths.py",
-    "test_crashes.py",
+    "test_listing.py",
     "test_browser.py",
+    "test_watching.py",
+    "test_crashes.py",
+    "test_deletions.py",
     "test_flow.py",
+    "test_scheduler.py",
     "test_minding.py",
+    "test_limits.py",
     "test_reporting.py",
+    "test_statements.py",
+    "test_backends.py",
+    "test_supervisor.py",
 )
-"""Files that take longest, to be begun first, so that at the end no process works alone."""
+"""Files that take longest, to be begun first, so that at the end no process works alone. Those that wait for servers
+and browsers alternate with those that compute: two of each keep both cores of a small machine at work."""
 
 
 class Compiled(dict[Any, Any]):
@@ -83,8 +91,13 @@ def share_what_is_compiled(connection: Connection) -> None:
     connection.execution_options(compiled_cache=_compiled)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first; xdist is told to keep the order."""
+    """Leave to the slow tests what PostgreSQL is asked over and over; begin with what takes longest."""
+    for item in items:
+        tries_much = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        if "postgresql" in item.name and (tries_much or item.get_closest_marker("repeats")):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 

@@ -211,6 +211,7 @@ def test_a_lost_connection_is_resumed_without_losing_a_number(
     assert tab.connections >= 2
 
 
+@pytest.mark.slow
 def test_lines_are_found_and_curves_drawn_of_a_run_that_ended(
     tab: Tab, server: Server, pipeline: str
 ) -> None:
@@ -226,6 +227,7 @@ def test_lines_are_found_and_curves_drawn_of_a_run_that_ended(
     tab.expect_answer('"text": "half way')
 
 
+@pytest.mark.slow
 def test_a_linked_operation_waits_for_the_button(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
     tab.open(server.link("{ server { version } }"))
@@ -235,6 +237,7 @@ def test_a_linked_operation_waits_for_the_button(open_tab: OpenTab, server: Serv
     tab.expect_answer('"version": "')
 
 
+@pytest.mark.slow
 def test_documentation_and_completion_know_the_schema(tab: Tab) -> None:
     tab.page.get_by_role("button", name="Show Documentation Explorer").click()
     tab.page.get_by_role("link", name="Subscription").click()

@@ -174,6 +174,7 @@ async def test_a_retry_that_was_granted_is_made(database_url: str, tmp_path: Pat
         await told.leaves_nothing()
 
 
+@pytest.mark.slow
 async def test_a_run_outlives_the_loss_of_every_connection(postgresql_url: str, tmp_path: Path) -> None:
     connection = await asyncpg.connect(postgresql_url)
     try:

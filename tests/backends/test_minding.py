@@ -137,6 +137,7 @@ async def printed(database: Database, run: Run) -> tuple[list[float], list[str]]
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
+@pytest.mark.repeats
 async def test_a_run_outlives_a_database_that_loses_answers(
     losing: Losing, tmp_path: Path, seed: int
 ) -> None:
@@ -168,6 +169,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("script", LIES.values(), ids=LIES)
+@pytest.mark.repeats
 async def test_an_output_that_cannot_be_kept_ends_the_job(
     losing: Losing, tmp_path: Path, script: str
 ) -> None:

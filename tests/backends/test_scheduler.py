@@ -186,6 +186,7 @@ async def test_two_replicas_fire_what_is_due_once(database: Database, clock: Clo
     assert [len(await fired(world, one)) for one in made] == [1] * 5
 
 
+@pytest.mark.repeats
 async def test_many_at_once_let_others_come_in_between(database: Database, clock: Clock) -> None:
     world = await World.make(database)
     pipeline_id = await world.draw({"a": None})
@@ -333,6 +334,7 @@ async def test_who_wakes_a_little_early_looks_again_at_once(database: Database, 
     assert 0 < Scheduler(database, now=clock).patience(clock()) < 0.01
 
 
+@pytest.mark.repeats
 async def test_a_fault_of_ours_is_tried_again_and_then_recorded(database: Database, clock: Clock) -> None:
     """A request that this code cannot read, as an older or newer one may have left it."""
     world = await World.make(database)

@@ -10,6 +10,7 @@ from tests.db.crowd import Crowd, holds, parsed
 
 
 @pytest.mark.parametrize("few", [0, 100])
+@pytest.mark.repeats
 async def test_counts_agree_with_the_model(
     database: Database, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ async def test_from_the_source_to_the_last_file_and_back(database: Database) -> 
     assert set(back.edges) == set(found.edges)
 
 
+@pytest.mark.repeats
 async def test_every_depth_and_direction_is_what_a_search_of_the_whole_gives(database: Database) -> None:
     world = await World.make(database)
     things = await story(world)

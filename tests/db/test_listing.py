@@ -77,6 +77,7 @@ async def test_a_walk_in_any_order_meets_every_run_that_matches_once(
 
 
 @pytest.mark.parametrize("few_are", [0, 100])
+@pytest.mark.repeats
 async def test_every_filter_and_every_order_agree_with_the_model(
     database: Database, few_are: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,17 @@ def postgresql_served(postgresql_server: str, postgresql_migrated: str) -> str:
 
 # What differs between the databases is tried in tests/db on both of them each time; whole servers on
 # PostgreSQL take as long again, and belong to the slow tests.
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+KINDS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.slow))
+
+
+@pytest.fixture(params=KINDS)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a migrated, empty database of the test's own."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a migrated, empty database that a file's tests share."""
     if request.param == "postgresql":

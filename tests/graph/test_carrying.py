@@ -14,7 +14,6 @@ import pytest
 import pytest_asyncio
 
 from graph.settings import Settings
-from tests.conftest import SQLITE_FIRST
 from tests.graph.conftest import Serve
 from tests.graph.serving import Server
 from tests.processes import Alone
@@ -86,7 +85,6 @@ async def test_a_job_fetches_what_it_is_given_while_it_runs(
     assert (await client.get("/attempt/source.tar", headers=headers)).status_code == 401
 
 
-@SQLITE_FIRST
 async def test_a_supervisor_without_the_api_listens_too(
     serve: Serve, database_url: str, tmp_path: Path
 ) -> None:
