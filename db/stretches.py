@@ -162,13 +162,15 @@ async def _read(
     keys: dict[int, dict[int, list[int]]] = {}
     raw: list[list[Segment]] = []
     for stretch, segments, level in wanted:
-        rest = []
+        rest: list[Segment] = []
+        numbers: list[int] = []
         for segment in segments:
             if segment.block is not None and (level or segment.is_thin):
-                of = keys.setdefault(max(level, 1), {}).setdefault(stretch.series_id, [])
-                of.append(segment.block.number)
+                numbers.append(segment.block.number)
             else:
                 rest.append(segment)
+        if numbers:
+            keys.setdefault(max(level, 1), {}).setdefault(stretch.series_id, []).extend(numbers)
         raw.append(rest)
         pieces += _over(stretch.pieces, rest)
     points = await positions.read(session, pieces, timed=timed)

@@ -245,14 +245,16 @@ async def of_blocks(session: Session, level: int, wanted: Mapping[int, Sequence[
 
 
 def _placed(rows: Sequence[Any]) -> Placed:
-    """The picks of blocks of one series, in order."""
-    starts = np.repeat([row.block * BLOCK for row in rows], [row.picks for row in rows])
-    offsets = np.frombuffer(b"".join([row.positions for row in rows]), "<u2")
+    """The picks of blocks of one series, in order: rows as _PICKS has them."""
+    if not rows:
+        return NOTHING
+    _, numbers, picks, positions, steps, times, packed = zip(*rows, strict=True)
+    starts = np.repeat(np.array(numbers, np.int64) * BLOCK, picks)
     return Placed(
-        starts + offsets,
-        np.frombuffer(b"".join([row.steps for row in rows]), "<i8"),
-        np.frombuffer(b"".join([row.times for row in rows]), "<i8"),
-        np.frombuffer(b"".join([row.packed for row in rows]), "<f8"),
+        starts + np.frombuffer(b"".join(positions), "<u2"),
+        np.frombuffer(b"".join(steps), "<i8"),
+        np.frombuffer(b"".join(times), "<i8"),
+        np.frombuffer(b"".join(packed), "<f8"),
     )
 
 

@@ -47,9 +47,19 @@ class Connection(wire.Protocol):
         self._waiting = 0
         """How much it had not taken then."""
         self._look = self.loop.call_later(self.look_seconds, self._looked_at)
+        self._answering: Any = None
+        """What is being answered; uvicorn knows the last request of a pipeline alone."""
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._look.cancel()
+        cycle = self._answering
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:

@@ -9,6 +9,7 @@ no database without a viewer.
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -30,10 +31,10 @@ from strawberry.types.unset import UNSET, UnsetType
 
 from db.viewers import Viewer
 from graph import remembered, sse
-from graph.context import Context
+from graph.context import FROM_NOW, Context, Course
 from graph.encoding import LEGACY, Plain, encode, fault
 from graph.errors import ErrorCode
-from graph.sharing import Topics, shareable
+from graph.sharing import Subscription, Topics, shareable
 from graph.sockets import INIT_SECONDS, MOST_OPERATIONS, Adapter, Handler
 from graph.surroundings import Surroundings
 from graph.topics import Tell
@@ -85,7 +86,23 @@ class Endpoint(GraphQL[Context, None]):
     ) -> bool:
         """Tell every answer to a subscription that is shared (sharing.py); False for what is not."""
         wanted = shareable(query, variables, operation_name, self._resumable, resume=resume)
-        return wanted is not None and await self.topics.watch(wanted, context, tell)
+        if wanted is None:
+            return False
+        if not remembered.is_known(self._schema, query):
+            await self._learn(wanted, context)
+        return await self.topics.watch(wanted, context, tell)
+
+    async def _learn(self, wanted: Subscription, context: Context) -> None:
+        """Execute what was never asked before to no end: once it is remembered, each event of it costs less."""
+        nowhere = context.twin(Course(FROM_NOW, 0))
+        results = await self.schema.stream(
+            wanted.query,
+            variable_values=wanted.variables,
+            context_value=nowhere,
+            operation_name=wanted.operation_name,
+        )
+        async with aclosing(results):
+            await anext(results, None)
 
     async def stream(
         self, query: str, variables: dict[str, Any] | None, operation_name: str | None, context: Context

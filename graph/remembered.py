@@ -71,6 +71,11 @@ class Remembering(SchemaExtension):
         yield
 
 
+def is_known(schema: Schema, query: str) -> bool:
+    """Whether an operation was asked before."""
+    return (schema, query) in _documents
+
+
 async def execute(
     schema: Schema,
     query: str | None,

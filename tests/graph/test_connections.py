@@ -163,6 +163,17 @@ async def test_who_takes_nothing_of_an_answer_is_cut_off(
         assert application.pieces < 10
 
 
+async def test_who_asks_more_meanwhile_and_leaves_ends_the_answer_too(
+    port: int, application: Application
+) -> None:
+    asked = HEAD.replace(b"/ ", b"/endless ") + b"\r\n"
+    async with Talk(port) as talk:
+        await talk.say(asked + HEAD + b"\r\n" + HEAD + b"\r\n")
+        assert await talk.hear()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await application.ended.wait()
+
+
 async def test_who_takes_it_slowly_is_not(port: int, application: Application) -> None:
     async with Talk(port) as talk:
         await talk.say(HEAD.replace(b"/ ", b"/endless ") + b"\r\n")

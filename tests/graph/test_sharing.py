@@ -12,6 +12,7 @@ import pytest
 from websockets import Subprotocol
 from websockets.asyncio.client import ClientConnection, connect
 
+from graph import remembered
 from graph.http import Endpoint
 from graph.sharing import shareable
 from tests.backends.grounds import eventually
@@ -89,6 +90,19 @@ async def test_watchers_of_one_run_share_one_computation_and_its_bytes(server: S
     assert all(texts == told[0] for texts in told)
     assert event(told[0][-1])["__typename"] == "FeedEnded"
     assert endpoint(server).topics.count == 0
+
+
+async def test_who_asks_first_is_told_as_those_are_who_ask_what_was_asked_before(server: Server) -> None:
+    query = f"{WATCH} # {random.random()}"
+    schema = endpoint(server).schema
+    assert not remembered.is_known(schema, query)
+    run = await server.start(await server.pipeline({"step": PRINTS}))
+    async with socket_of(server) as socket:
+        await subscribe(socket, run["id"], run["seq"], query)
+        (first, *_, last) = await rest(socket)
+    assert remembered.is_known(schema, query)
+    assert event(first)["seq"] == run["seq"] + 1 and event(last)["__typename"] == "FeedEnded"
+    assert endpoint(server).topics.count == 0 and server.around.hub.readers == 0
 
 
 async def test_a_watcher_that_comes_back_anywhere_sees_every_event_once_in_order(server: Server) -> None:
