@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from strawberry.schema import Schema
 from websockets import Subprotocol
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -95,6 +96,7 @@ async def test_watchers_of_one_run_share_one_computation_and_its_bytes(server: S
 async def test_who_asks_first_is_told_as_those_are_who_ask_what_was_asked_before(server: Server) -> None:
     query = f"{WATCH} # {random.random()}"
     schema = endpoint(server).schema
+    assert isinstance(schema, Schema)
     assert not remembered.is_known(schema, query)
     run = await server.start(await server.pipeline({"step": PRINTS}))
     async with socket_of(server) as socket:
