@@ -1,12 +1,13 @@
 """Points that a job's processes could not send before they ended: sent for them, before the job's end is recorded.
 
 `rungraph.log` keeps what the server has not acknowledged in the attempt's folder. The client's own code sends it, in a
-process of its own, with the job's token and under the numbers it had, so that what had arrived is not stored twice.
+process of its own, with the job's token and under the numbers it had, so that what had arrived is not stored twice. It
+goes to the server's own address: the one that jobs are given may lead here from theirs alone. What has not arrived
+after two minutes goes with the attempt's folder; that is logged, and told in the message of the job's end.
 """
 
 import asyncio
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
@@ -15,20 +16,29 @@ log = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 120.0
 """As long as it may take; 256 MiB, which is the most that a process leaves, take half a minute."""
-_NEEDED = ("RUNGRAPH_URL", "RUNGRAPH_TOKEN")
+_MOST_WORDS = 1000
 
 
-async def send(folder: Path, client: Path | None, variables: Mapping[str, str]) -> None:
-    """Send what lies below a folder, if anything does, by the client's package in another.
+async def send(attempt: str, folder: Path, client: Path | None, url: str, token: str) -> str | None:
+    """Send what lies below a folder, if anything does, by the client's package in another; what is lost, in words."""
+    if not await asyncio.to_thread(_size, folder):
+        return None
+    told = await _send(folder, client, url, token)
+    if lost := await asyncio.to_thread(_size, folder):
+        log.error("points of an ended job are lost", attempt=attempt, bytes=lost, told=told)
+        return f"{lost} bytes of points that it had not sent are lost: {_last(told) or 'they cannot be read'}"
+    if told:
+        log.warning("points of an ended job", attempt=attempt, told=told)
+    return None
 
-    `variables` are what the job was told of the server.
-    """
-    can = client is not None and all(name in variables for name in _NEEDED)
-    if not can or not await asyncio.to_thread(_has_any, folder):
-        return
+
+async def _send(folder: Path, client: Path | None, url: str, token: str) -> str:
+    """What whoever sends has to say, which is nothing where all goes well."""
+    if client is None:
+        return "the server runs without the client"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-S", "-m", "rungraph.leftovers", str(folder)),
-        env={"PYTHONPATH": str(client), **{name: variables[name] for name in _NEEDED}},
+        env={"PYTHONPATH": str(client), "RUNGRAPH_URL": url, "RUNGRAPH_TOKEN": token},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -37,15 +47,17 @@ async def send(folder: Path, client: Path | None, variables: Mapping[str, str]) 
         async with asyncio.timeout(PATIENCE_SECONDS):
             _, told = await process.communicate()
     except TimeoutError:
-        log.warning("points of an ended job were not sent in time", folder=str(folder))
-        return
+        return f"{url} has not taken them within {PATIENCE_SECONDS:g} s"
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if told:
-        log.warning("points of an ended job", folder=str(folder), told=told.decode(errors="replace")[-1000:])
+    return told.decode(errors="replace").strip()[-_MOST_WORDS:]
 
 
-def _has_any(folder: Path) -> bool:
-    return any(path.stat().st_size for path in folder.glob("*/*.batches"))
+def _last(told: str) -> str:
+    return told.splitlines()[-1] if told else ""
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*/*.batches"))

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -309,9 +310,9 @@ class Minder:
 
     async def _record_end(self, observation: base.Ended) -> None:
         around = self._around
-        if self.handle:
-            spool = await around.adapter.spool(self.handle)
-            await leftovers.send(spool, around.client, around.environment(self.launch))
+        if lost := await self._send_leftovers():
+            said = f"{observation.message}; {lost}" if observation.message else lost
+            observation = replace(observation, message=said)
         end = await self._end(observation)
         await around.recorder.record(
             self.launch.feed_id,
@@ -320,6 +321,14 @@ class Minder:
             ),
         )
         self._recorded = True
+
+    async def _send_leftovers(self) -> str | None:
+        """Send what its processes could not, where they could send at all; what of it is lost, in words."""
+        told, around = self._around.environment(self.launch), self._around
+        if not self.handle or "RUNGRAPH_TOKEN" not in told:
+            return None
+        spool, url = await around.adapter.spool(self.handle), around.own_url or told["RUNGRAPH_URL"]
+        return await leftovers.send(self.launch.name, spool, around.client, url, told["RUNGRAPH_TOKEN"])
 
     async def _end(self, observation: base.Ended) -> End:
         """How it ended, with its outputs kept, or why they cannot be taken."""

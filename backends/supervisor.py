@@ -75,6 +75,7 @@ class Supervisor:
         environment: Callable[[Launch], dict[str, str]],
         vault: Vault | None = None,
         client: Path | None = None,
+        own_url: str = "",
         fetching: Ongoing | None = None,
         poll_seconds: float = _POLL_SECONDS,
     ) -> None:
@@ -88,6 +89,7 @@ class Supervisor:
         self._environment = environment
         self._vault = vault or Vault()
         self._client = client
+        self._own_url = own_url
         self._fetching = fetching or Ongoing()
         self._poll_seconds = poll_seconds
         self._scope = Scope(self._adapter.capabilities.scope.value)
@@ -188,6 +190,7 @@ class Supervisor:
             self._configuration.log_limit,
             self._vault,
             self._client,
+            self._own_url,
             answering.away,
         )
         preparer = Preparer(

@@ -37,6 +37,8 @@ class Surroundings:
     vault: Vault
     client: Path | None = None
     """The folder from which jobs import `rungraph`; None where the server runs without the client."""
+    own_url: str = ""
+    """Where this process reaches a server, if that is not where jobs do."""
     away: Callable[[BackendUnavailable], None] = lambda _: None
     """Told whenever the backend cannot be reached."""
 

@@ -32,16 +32,24 @@ from graph.surroundings import Surroundings
 log = structlog.get_logger(__name__)
 
 NOBODYS_BYTES = 8 << 10
+_ANY = ("0.0.0.0", "::", "[::]")
 
 
-def create_app(settings: Settings, *, url: str, hosts: frozenset[str] = frozenset()) -> Starlette:
-    """The application. `url` is where jobs reach it, `hosts` the names it was bound to."""
+def near(host: str, port: int | str) -> str:
+    """The URL by which this machine reaches what listens at a host of its own."""
+    return f"http://{'127.0.0.1' if host in _ANY else host}:{port}"
+
+
+def create_app(
+    settings: Settings, *, url: str, own_url: str = "", hosts: frozenset[str] = frozenset()
+) -> Starlette:
+    """The application. `url` is where jobs reach it, `own_url` itself, `hosts` the names it was bound to."""
     hosts |= {*settings.allowed_hosts, *_host_of(settings.public_url)}
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            around = app.state.around = await _open(stack, settings, url)
+            around = app.state.around = await _open(stack, settings, url, own_url or url)
             endpoint = app.state.endpoint = Endpoint(build(), around)
             if settings.jobs_listen:
                 await _listen(stack, settings, endpoint, around)
@@ -53,7 +61,8 @@ def create_app(settings: Settings, *, url: str, hosts: frozenset[str] = frozense
 
 async def open_alone(stack: AsyncExitStack, settings: Settings, url: str) -> None:
     """Open all of a server but its API: what works by itself, and the listener for jobs elsewhere if it has one."""
-    around = await _open(stack, settings, url)
+    host, _, port = settings.jobs_listen.rpartition(":")
+    around = await _open(stack, settings, url, near(host, port) if host else url)
     if settings.jobs_listen:
         await _listen(stack, settings, Endpoint(build(), around), around)
 
@@ -164,9 +173,9 @@ async def _manifest_schema(_request: Request) -> Response:
     return Response(manifest_schema.text(), media_type="application/schema+json", headers=headers)
 
 
-async def _open(stack: AsyncExitStack, settings: Settings, url: str) -> Surroundings:
+async def _open(stack: AsyncExitStack, settings: Settings, url: str, own_url: str) -> Surroundings:
     """Open what a request works with, and what works beside them, to be closed in the opposite order."""
-    opened = await working.open_all(stack, settings, url)
+    opened = await working.open_all(stack, settings, url, own_url)
     ingest = Ingest(opened.database)
     stack.push_async_callback(ingest.close)
     hub = Hub(opened.database)

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from db import schema
 from graph import working
-from graph.app import create_app, open_alone
+from graph.app import create_app, near, open_alone
 from graph.connections import Connection
 from graph.frames import Protocol
 from graph.settings import Settings
@@ -47,8 +47,9 @@ def serve(host: str, port: int) -> None:
             sys.stderr.write(_EXPOSED.format(host=host, home=settings.home))
         listeners = _listen(host, port)
         port = listeners[0].getsockname()[1]
-        url = settings.public_url or f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
-        app = create_app(settings, url=url, hosts=frozenset({host}))
+        own_url = near(host, port)
+        url = settings.public_url or own_url
+        app = create_app(settings, url=url, own_url=own_url, hosts=frozenset({host}))
         config = uvicorn.Config(
             app,
             host=host,

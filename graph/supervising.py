@@ -74,10 +74,11 @@ def supervise(
     credentials: Credentials,
     vault: Vault,
     url: str,
+    own_url: str,
     host: str,
     fetching: Ongoing,
 ) -> Supervisor:
-    """The supervisor of one of them."""
+    """The supervisor of one of them; `url` is where jobs reach a server, `own_url` where this process does."""
     declared = made.declared
     configuration = Configuration(
         name=declared.name,
@@ -98,6 +99,7 @@ def supervise(
         environment=_environment(declared.url or url, credentials),
         vault=vault,
         client=brought(settings),
+        own_url=own_url,
         fetching=fetching,
     )
 

@@ -45,8 +45,11 @@ rungraph: another server uses this database with another administrator's token, 
 rungraph: copy token, secret and secrets.key from its home to {home}, or wait 15 seconds if it was killed"""
 
 
-async def open_all(stack: AsyncExitStack, settings: Settings, url: str) -> Opened:
-    """Open database, bus and everything that works by itself. `url` is where jobs reach a server."""
+async def open_all(stack: AsyncExitStack, settings: Settings, url: str, own_url: str) -> Opened:
+    """Open database, bus and everything that works by itself.
+
+    `url` is where jobs reach a server, `own_url` where this process reaches one.
+    """
     close_home(settings.home)
     configured = backends_of(settings)
     token = keep(settings.home / "token")
@@ -77,6 +80,7 @@ async def open_all(stack: AsyncExitStack, settings: Settings, url: str) -> Opene
             credentials=credentials,
             vault=vault,
             url=url,
+            own_url=own_url,
             host=host,
             fetching=fetcher.ongoing,
         )

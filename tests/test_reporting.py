@@ -263,6 +263,37 @@ async def test_what_a_job_could_not_send_before_it_ended_is_sent_for_it(
         assert_whole(await series(client), 2000)
 
 
+NOWHERE = """\
+import os, pathlib, signal, time
+import rungraph
+for step in range(3):
+    rungraph.log(loss=float(step), step=step)
+spools = pathlib.Path(os.environ["RUNGRAPH_SPOOL"])
+while not any(path.stat().st_size for path in spools.glob("*/*.batches")):
+    time.sleep(0.05)
+time.sleep(0.5)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+async def test_what_jobs_report_to_an_address_that_leads_nowhere_is_sent_by_the_server_that_runs_them(
+    database_url: str, tmp_path: Path
+) -> None:
+    module = tmp_path / "reporting"
+    module.mkdir()
+    (module / "rungraph.yaml").write_text(MANIFEST)
+    (module / "report.py").write_text(NOWHERE)
+    nowhere = {"RUNGRAPH_PUBLIC_URL": "http://127.0.0.1:9"}
+    async with serving(tmp_path / "home", database_url, **nowhere) as server, server.client() as client:
+        await modules.install(client, Output(as_json=True), Wanted(str(module)))
+        step = {"name": "only", "function": "reporting/main", "arguments": {"signs": "none"}}
+        pipeline = (await pipelines.create(client, "reporting", [step]))["id"]
+        run = (await runs.start(client, {"pipeline": pipeline}, ""))["id"]
+        async with watched(client, run):
+            pass
+        assert await series(client) == {"loss": ([0, 1, 2], [0.0, 1.0, 2.0])}
+
+
 async def test_a_run_that_is_cancelled_hears_of_it(sqlite_url: str, tmp_path: Path) -> None:
     code = """
 import sys, time
