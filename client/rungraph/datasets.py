@@ -143,7 +143,7 @@ async def get(client: Client, word: str, version: int | None = None) -> dict[str
     by = "id" if values.is_id("dataset", word) else "name"
     found: dict[str, Any] | None = (await client.execute(DATASET, {by: word, "number": version}))["dataset"]
     if found is None:
-        raise ApiError("NOT_FOUND", f"there is no dataset “{word}”")
+        raise ApiError("NOT_FOUND", f"there is no dataset “{word}”: see `rungraph dataset list`")
     if version is not None and found["version"] is None:
         raise ApiError("NOT_FOUND", f"“{word}” has no version {version}")
     return found

@@ -149,7 +149,9 @@ async def _revision(client: Client, pipeline_id: str, number: int | None) -> dic
 def _text(file: Path) -> str:
     try:
         return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise BadUsage(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise BadUsage(f"{file}: {error}") from error
 
 

@@ -41,9 +41,9 @@ def add_to(app: typer.Typer) -> None:
 
 def export_(
     ctx: typer.Context,
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs' ids.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="The runs' ids.")],
     format: Annotated[
-        Format | None, typer.Option(case_sensitive=False, help="By the file's name if not given; else CSV.")
+        Format | None, typer.Option(case_sensitive=False, help="By the file's ending if not given; else CSV.")
     ] = None,
     name: Annotated[list[str] | None, typer.Option(help="Only these metrics.")] = None,
     every_attempt: Annotated[
@@ -52,7 +52,7 @@ def export_(
     to: To = None,
 ) -> None:
     """Write all points of runs' metrics as a table: run, job, attempt, rank, metric, step, time, value."""
-    kind = format or _by_name(to)
+    kind = _kind(format, to)
     target = to or Path(f"{runs[0] if len(runs) == 1 else 'runs'}-metrics.{kind.value}")
     query: list[tuple[str, str]] = [("run", run) for run in runs]
     query += [("name", each) for each in name or ()]
@@ -70,15 +70,18 @@ def archive_(
     perform(ctx, lambda client, output: _fetch(client, output, f"/runs/{run}/archive.zip", (), target))
 
 
-def _by_name(to: Path | None) -> Format:
-    """The format that a file's ending names: CSV for a name without one, and none for one that is unknown."""
-    ending = "" if to is None else to.suffix.lower()
-    try:
-        return Format(ending.removeprefix(".")) if ending else Format.CSV
-    except ValueError:
+def _kind(given: Format | None, to: Path | None) -> Format:
+    """The format that is given or else the file's ending names, which say the same where both say one; else CSV."""
+    ending = "" if to is None else to.suffix.lower().removeprefix(".")
+    named = next((each for each in Format if each.value == ending), None)
+    if given is not None and named not in (None, given):
+        message = f"{to} ends as a {named} table does, and --format says {given}: leave out one of them"
+        raise typer.BadParameter(message, param_hint="--output")
+    if given is None and named is None and ending:
         known = ", ".join(f".{each}" for each in Format)
         message = f"{to}: tables end {known}; give --format for a file of another name"
-        raise typer.BadParameter(message, param_hint="--output") from None
+        raise typer.BadParameter(message, param_hint="--output")
+    return given or named or Format.CSV
 
 
 async def _fetch(

@@ -69,7 +69,7 @@ def list_(
 def put_(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", exists=True, dir_okay=False, help="Files to upload.")
+        list[Path], typer.Argument(metavar="PATH", exists=True, dir_okay=False, help="Files to upload.")
     ],
 ) -> None:
     """Upload files and print their ids."""

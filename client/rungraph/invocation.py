@@ -67,6 +67,8 @@ def of(ctx: typer.Context) -> Invocation:
 
 
 def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     if not isinstance(error, ApiError):
         return str(error)
     lines = [error.message]

@@ -119,7 +119,7 @@ def list_(
 
 def compare_(
     ctx: typer.Context,
-    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs' ids, at most 100.")],
+    run: Annotated[list[str], typer.Argument(metavar="RUN", help="The runs' ids, at most 100.")],
     baseline: Annotated[str, typer.Option(help="The run that deltas are from; the first if not given.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Also what is equal.")] = False,
 ) -> None:

@@ -110,7 +110,7 @@ def check(
 
 def init(
     ctx: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where; here if not given.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where; here if not given.")] = Path(),
     name: Name = None,
 ) -> None:
     """Write a small module that installs and runs, to begin with."""

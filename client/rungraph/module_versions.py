@@ -107,7 +107,7 @@ def diff(
     before: Annotated[int, typer.Argument(metavar="VERSION", help="The number of the one version.")],
     after: Annotated[
         int | None,
-        typer.Argument(metavar="[VERSION]", help="That of the other; the one in use if not given."),
+        typer.Argument(metavar="OTHER", help="That of the other; the one in use if not given."),
     ] = None,
 ) -> None:
     """Show what two versions differ in: functions, their options, and what runs them."""

@@ -61,6 +61,7 @@ def rerun_(
     file: requests.Inputs = None,
     dataset: requests.Datasets = None,
     source: requests.Sources = None,
+    backend: Annotated[str, typer.Option(metavar="NAME", help="Where it runs; else where that ran.")] = "",
     tag: requests.Tags = None,
     name: Annotated[str, typer.Option(help="What the run is called.")] = "",
     priority: Annotated[int | None, typer.Option(help="Higher ones start first.")] = None,
@@ -69,7 +70,7 @@ def rerun_(
     watch: Watch = False,
 ) -> None:
     """Start a run from what another was asked for; what is given takes the place of what it had."""
-    given = requests.Given(set_, ask, file, dataset, source, tag, name, no_cache=no_cache)
+    given = requests.Given(set_, ask, file, dataset, source, tag, name, no_cache=no_cache, backend=backend)
     wanted: dict[str, Any] = {
         "id": run,
         "revision": "LATEST" if latest else "ORIGINAL",

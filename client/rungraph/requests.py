@@ -35,11 +35,14 @@ Sources = Annotated[
     ),
 ]
 Tags = Annotated[Words, typer.Option("--tag", metavar="NAME=VALUE", help="A tag; repeatable.")]
+Backend = Annotated[
+    str, typer.Option(metavar="NAME", help="Where it runs: `rungraph backend list`; else the first of those.")
+]
 Priority = Annotated[int, typer.Option(help="Higher ones start first.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop all at the first failure.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Do all anew, whatever has been done before.")]
 
-_UNSAID: dict[str, Any] = {"name": "", "priority": 0, "failFast": False, "cache": True}
+_UNSAID: dict[str, Any] = {"name": "", "priority": 0, "failFast": False, "cache": True, "backend": ""}
 """What the server takes for a field that is left out; [] for all others."""
 
 
@@ -57,6 +60,7 @@ class Given:
     priority: int = 0
     fail_fast: bool = False
     no_cache: bool = False
+    backend: str = ""
 
     def plain(self) -> dict[str, Any]:
         """What of it needs no server, as the API takes it; raises BadUsage."""
@@ -69,6 +73,7 @@ class Given:
             "priority": self.priority,
             "failFast": self.fail_fast,
             "cache": not self.no_cache,
+            "backend": self.backend,
         }
         return _said(wanted)
 

@@ -73,7 +73,7 @@ class IfBusy(StrEnum):
 
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
-RunIds = Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs' ids.")]
+RunIds = Annotated[list[str], typer.Argument(metavar="RUN", help="The runs' ids.")]
 
 
 @app.command("start")
@@ -85,6 +85,7 @@ def start_(
     file: requests.Inputs = None,
     dataset: requests.Datasets = None,
     source: requests.Sources = None,
+    backend: requests.Backend = "",
     tag: requests.Tags = None,
     name: Annotated[str, typer.Option(help="What the run is called.")] = "",
     priority: requests.Priority = 0,
@@ -101,7 +102,9 @@ def start_(
     ] = False,
 ) -> None:
     """Start a run of a pipeline."""
-    given = requests.Given(set_, ask, file, dataset, source, tag, name, priority, fail_fast, no_cache)
+    given = requests.Given(
+        set_, ask, file, dataset, source, tag, name, priority, fail_fast, no_cache, backend
+    )
 
     async def action(client: Client, output: Output) -> int:
         wanted: dict[str, Any] = {

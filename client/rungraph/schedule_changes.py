@@ -94,6 +94,7 @@ def create_(
     file: requests.Inputs = None,
     dataset: requests.Datasets = None,
     source: requests.Sources = None,
+    backend: requests.Backend = "",
     tag: requests.Tags = None,
     run_name: Annotated[str, typer.Option(help="What its runs are called.")] = "",
     priority: requests.Priority = 0,
@@ -107,7 +108,9 @@ def create_(
     description: Description = None,
 ) -> None:
     """Create a schedule: exactly one of --cron, --every, --on-file and --after says when."""
-    given = requests.Given(set_, ask, file, dataset, source, tag, run_name, priority, fail_fast, no_cache)
+    given = requests.Given(
+        set_, ask, file, dataset, source, tag, run_name, priority, fail_fast, no_cache, backend
+    )
 
     async def action(client: Client, output: Output) -> None:
         run = given.plain()

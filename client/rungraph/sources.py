@@ -178,7 +178,7 @@ async def get(client: Client, word: str) -> dict[str, Any]:
     by = "id" if values.is_id("data_source", word) else "name"
     found: dict[str, Any] | None = (await client.execute(SOURCE, {by: word}))["dataSource"]
     if found is None:
-        raise ApiError("NOT_FOUND", f"there is no data source “{word}”")
+        raise ApiError("NOT_FOUND", f"there is no data source “{word}”: see `rungraph source list`")
     return found
 
 

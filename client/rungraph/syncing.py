@@ -35,6 +35,8 @@ def sync_(
     """Send what `rungraph.log` could not send before its process ended."""
 
     async def main(output: Output) -> int:
+        if folder is not None and not folder.is_dir():
+            raise BadUsage(f"{folder}: there is no such folder here")
         asked = invocation.of(ctx)
         found = settings.find(asked.url, asked.token)
         rows = []

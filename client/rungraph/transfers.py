@@ -66,7 +66,7 @@ async def describe(client: Client, file_id: str) -> dict[str, Any]:
     """What the server knows of a file that is whole; raises ApiError NOT_FOUND, or CONFLICT if it is not."""
     file: dict[str, Any] | None = (await client.execute(FILE, {"id": file_id}))["file"]
     if file is None:
-        raise ApiError("NOT_FOUND", f"there is no file {file_id}")
+        raise ApiError("NOT_FOUND", f"there is no file “{file_id}”: see `rungraph file list`")
     if file["state"] != "READY" or not file["url"] or not file["sha256"]:
         raise ApiError("CONFLICT", f"{file_id} is still being uploaded")
     return file

@@ -153,7 +153,7 @@ async def read_run(client: Client, run_id: str) -> dict[str, Any]:
     """The run with its steps, outputs and latest metrics; raises ApiError NOT_FOUND."""
     run: dict[str, Any] | None = (await client.execute(RUN, {"run": run_id}))["run"]
     if run is None:
-        raise ApiError("NOT_FOUND", f"there is no run {run_id}")
+        raise ApiError("NOT_FOUND", f"there is no run “{run_id}”: see `rungraph run list`")
     return run
 
 

@@ -55,6 +55,13 @@ def test_what_follows_two_dashes_stays() -> None:
     assert options_first(["a", "--url=U", "--token"]) == ["--url=U", "--token", "a"]
 
 
+@pytest.mark.parametrize("words", [("run", "sync"), ("pipeline", "import")])
+def test_a_place_that_is_not_there_is_named_once(command: Command, words: tuple[str, str]) -> None:
+    result = command(*words, "nowhere/at-all")
+    assert (result.exit_code, result.stdout) == (exits.USAGE, "")
+    assert result.stderr.count("nowhere/at-all") == 1 and "Errno" not in result.stderr
+
+
 def test_without_a_server_it_says_how_to_start_one() -> None:
     result = CliRunner().invoke(app, ["--url", "http://127.0.0.1:9", "run", "list"])
     assert result.exit_code == exits.UNAVAILABLE

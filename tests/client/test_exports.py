@@ -50,6 +50,12 @@ def test_a_format_that_is_given_goes_into_a_file_of_any_name(
     assert (folder / "all.foo").read_bytes() == b"{}\n"
 
 
+def test_a_file_that_ends_as_another_format_is_refused(peer: Peer, command: Command, folder: Path) -> None:
+    result = command("run", "export", objects.RUN, "-o", "all.csv", "--format", "parquet")
+    assert result.exit_code == exits.USAGE and peer.exported == [] and list(folder.glob("all*")) == []
+    assert all(each in result.stderr for each in ("all.csv ends as a csv", "parquet"))
+
+
 def test_a_pipe_gets_the_bytes_alone(peer: Peer, command: Command, folder: Path) -> None:
     peer.contents["jsonl"] = b"{}\n"
     assert command("run", "export", objects.RUN, "-o", "-", "--format", "jsonl").stdout == "{}\n"

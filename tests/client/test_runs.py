@@ -70,7 +70,7 @@ def test_a_run_starts_with_all_that_is_said(command: Command, started: list[dict
     result = command(
         *("run", "start", "digits", "--set", "train.epochs=5", "--set", "train.rule=adam"),
         *("--file", objects.FILE, "--tag", "team=a", "--tag", "best", "--name", "first", "--priority", "3"),
-        *("--key", "k", "--fail-fast", "--json"),
+        *("--key", "k", "--fail-fast", "--backend", "engine", "--json"),
     )
     assert (result.exit_code, json.loads(result.stdout)["id"]) == (exits.OK, objects.RUN)
     wanted = {
@@ -79,6 +79,7 @@ def test_a_run_starts_with_all_that_is_said(command: Command, started: list[dict
         "name": "first",
         "priority": 3,
         "failFast": True,
+        "backend": "engine",
         "arguments": [{"step": "train", "arguments": {"epochs": 5, "rule": "adam"}}],
         "files": [objects.FILE],
         "tags": [{"name": "team", "value": "a"}, {"name": "best", "value": ""}],

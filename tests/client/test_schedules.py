@@ -122,7 +122,17 @@ def test_a_schedule_asks_for_whatever_a_start_can(
 ) -> None:
     peer.fields["dataSource"] = lambda **_: test_sources.source()
     peer.fields["dataset"] = lambda **_: test_datasets.dataset()
-    words = ("--ask", "train.cpus=2", "--source", "raw", "--dataset", "digits:train", "--no-cache")
+    words = (
+        "--ask",
+        "train.cpus=2",
+        "--source",
+        "raw",
+        "--dataset",
+        "digits:train",
+        "--no-cache",
+        "--backend",
+        "engine",
+    )
     others = ("--file", objects.FILE, "--fail-fast", "--run-name", "by night", "--priority", "-3")
     result = command("schedule", "create", "nightly", "digits", "--every", "1h", *words, *others)
     assert result.exit_code == exits.OK, result.stderr
@@ -131,6 +141,7 @@ def test_a_schedule_asks_for_whatever_a_start_can(
         "sources": [test_sources.SOURCE_ID],
         "datasets": [{"dataset": test_datasets.DATASET, "parts": ["train"]}],
         "files": [objects.FILE],
+        "backend": "engine",
         "cache": False,
         "failFast": True,
         "name": "by night",
