@@ -1,4 +1,4 @@
-"""Errands: work of the server's whose intent lies in the database, looked for on every hint.
+"""Errands: work of the server's whose intent lies in the database, looked for on every hint that concerns it.
 
 Should a hint be lost, a slow poll finds it. What a step does can be repeated, so that it is simply begun again
 after whatever went wrong: a crash, or a database that was away. Errands that take long go on by themselves
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 
 import structlog
 
+from db.bus import Wake
 from db.database import Database
 
 log = structlog.get_logger(__name__)
@@ -21,7 +22,7 @@ _AGAIN_SECONDS = 1.0
 
 
 class Errands:
-    """Calls `step` whenever there may be something to do.
+    """Calls `step` whenever there may be something to do: on hints to `least`, or to more.
 
     A step answers in how many seconds it wants to be called again, which no hint would tell; None for a poll.
     """
@@ -32,11 +33,16 @@ class Errands:
         step: Callable[[], Awaitable[float | None]],
         *,
         poll_seconds: float = POLL_SECONDS,
+        least: Wake = Wake.EVERYBODY,
     ) -> None:
         self._database = database
         self._step = step
+        self._least = least
         self._poll_seconds = poll_seconds
         self._woken = asyncio.Event()
+        self._heard = Wake.NOBODY
+        self.whom = Wake.EVERYBODY
+        """Whom the hint was for that a step follows; everybody, where it is a poll's turn."""
         self._silence: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -57,12 +63,15 @@ class Errands:
     def _name(self) -> str:
         return getattr(self._step, "__qualname__", repr(self._step))
 
-    def _hear(self, _reached: Mapping[int, int], wake: bool) -> None:
-        if wake:
+    def _hear(self, _reached: Mapping[int, int], wake: Wake) -> None:
+        if wake >= self._least:
+            self._heard = max(self._heard, wake)
             self._woken.set()
 
     async def _run(self) -> None:
         while True:
+            self.whom = self._heard or Wake.EVERYBODY
+            self._heard = Wake.NOBODY
             self._woken.clear()
             try:
                 wanted = await self._step()
@@ -70,6 +79,7 @@ class Errands:
                 # Nothing is lost: the intent is in the database.
                 log.error("it will be tried again", work=self._name, error=repr(error), exc_info=error)
                 await asyncio.sleep(_AGAIN_SECONDS)
+                self._heard = max(self._heard, self.whom)
                 continue
             seconds = self._poll_seconds if wanted is None else min(wanted, self._poll_seconds)
             with contextlib.suppress(TimeoutError):

@@ -26,6 +26,8 @@ from db import texts
 COMMAND = "fake"
 LOOK_SECONDS = 0.05
 """How late is heard what another process asked for."""
+PASS_SECONDS = 0.002
+"""For how long many attempts are looked at without a pause."""
 MAX_WORKERS = 64
 MASTER_PORT = 29500
 NAME = re.compile(r"[a-z0-9-]{1,63}")
@@ -104,7 +106,7 @@ class Fake:
         self._cluster.reach()
         steps, environment = self._steps(spec), _variables(spec)
         _check(spec, steps, environment)
-        self._cluster.launch(spec, steps, environment, self._options.speed)
+        await asyncio.to_thread(self._cluster.launch, spec, steps, environment, self._options.speed)
         handle = {"name": spec.name}
         self._launched[spec.name] = handle
         if self._followed is not None:
@@ -124,9 +126,13 @@ class Fake:
                 self._cluster.reach()
                 self._news.clear()
                 now, changes = time.time(), self._cluster.changes()
+                looked = time.perf_counter()
                 for name, told in list(followed.items()):
                     if changes == looked_at and now < told.next_look:
                         continue
+                    if time.perf_counter() - looked > PASS_SECONDS:
+                        await asyncio.sleep(0)  # of many that change at once
+                        looked = time.perf_counter()
                     for observation in self._look(name, told, now):
                         if isinstance(observation, base.Ended | base.Missing):
                             followed.pop(name, None)
@@ -158,7 +164,7 @@ class Fake:
 
     async def outputs(self, handle: base.Handle) -> Path:
         self._cluster.reach()
-        return self._cluster.outputs(handle["name"])
+        return await asyncio.to_thread(self._cluster.outputs, handle["name"])
 
     async def spool(self, handle: base.Handle) -> Path:
         self._cluster.reach()

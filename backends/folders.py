@@ -17,10 +17,10 @@ from backends import attempts, base
 FICLONE = 0x40049409
 
 
-def fill(new: Path, record: attempts.Record, spec: base.JobSpec) -> None:
-    """Make the folder of an attempt, complete but for its name."""
+def fill(new: Path, record: attempts.Record, spec: base.JobSpec, *, output: bool = True) -> None:
+    """Make the folder of an attempt, complete but for its name; `output` is for what it writes."""
     path = str(new)  # launching happens in the event loop, and pathlib takes half of its time
-    for folder in (path, f"{path}/output", f"{path}/input"):
+    for folder in (path, *([f"{path}/output"] if output else ()), f"{path}/input"):
         os.mkdir(folder)  # noqa: PTH102
     for name, data in (
         ("input/input.json", spec.input_document),

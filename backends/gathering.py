@@ -17,7 +17,7 @@ from backends.blobs import BlobInvalid, Blobs
 from db import contracts, manifests
 from db.claims import Input
 from db.contracts import OutputFile, OutputKind
-from db.reports import Made
+from db.ends import Made
 
 MOST_FILES = 10_000
 

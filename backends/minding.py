@@ -24,12 +24,13 @@ from backends.sources import SourceInvalid
 from backends.surroundings import Surroundings
 from backends.turning import Pace, Turn
 from backends.wishes import Wishes
-from db import attempts, columns, lines, outputs, reports
+from db import attempts, columns, ends, lines, outputs, reports
 from db.attempts import Attempt
 from db.claims import Launch
 from db.database import Transaction
+from db.ends import End, Ended
 from db.points import Column
-from db.reports import End
+from db.reports import Launched, Started
 from db.states import EndReason
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,8 @@ class Minder:
         self._used: dict[int, deque[base.Piece]] = {}
         self._ended: base.Ended | None = None
         self._recorded = False
+        self._ours = False
+        """Whether its end is known to be recorded in our name."""
         self._news = asyncio.Event()
         self._pace = Pace()
         self._mask = around.vault.mask(launch.grant)
@@ -82,7 +85,8 @@ class Minder:
                 await self._record_end(ended)
             else:
                 await self._news.wait()
-        await forget(self._around, self.launch.attempt_id, self.launch.feed_id, self.handle)
+        launch = self.launch
+        await forget(self._around, launch.attempt_id, launch.feed_id, self.handle, ours=self._ours)
 
     def hear(self) -> None:
         """There may be output."""
@@ -103,19 +107,11 @@ class Minder:
     async def start(self, observation: base.WorkerStarted) -> None:
         """The backend says that a worker's process exists."""
         at = columns.moment(observation.at_us)
-        await self._around.recorder.record(
-            self.launch.feed_id,
-            lambda session: reports.started(
-                session,
-                self._around.supervisor,
-                self.launch.attempt_id,
-                self.launch.feed_id,
-                observation.rank,
-                observation.node,
-                observation.address,
-                at,
-            ),
+        launch = self.launch
+        started = Started(
+            launch.attempt_id, launch.feed_id, observation.rank, observation.node, observation.address, at
         )
+        await self._around.recorder.report(launch.feed_id, reports.started, started)
 
     async def wait(self, observation: base.Waiting) -> None:
         """The backend says what keeps it from starting."""
@@ -150,6 +146,7 @@ class Minder:
 
     async def _launch(self) -> None:
         around = self._around
+        await around.turns.steps.turn()
         try:
             spec = specs.of(self.launch, around)
             if not await self._have_source():
@@ -167,10 +164,8 @@ class Minder:
         except BackendUnavailable as error:
             await self._put_off(error, "not launched yet")
             return
-        await around.recorder.record(
-            self.launch.feed_id,
-            lambda session: reports.launched(session, around.supervisor, self.launch.attempt_id, handle),
-        )
+        launched = Launched(self.launch.attempt_id, handle)
+        await around.recorder.report(self.launch.feed_id, reports.launched, launched)
         # Not before it is recorded: the next supervisor must find whatever we store or leave behind.
         self.handle = handle
         self._offsets = dict.fromkeys(range(self.launch.workers), 0)
@@ -244,6 +239,7 @@ class Minder:
         """Store the next of what a worker has printed; how much that was, None when there was nothing."""
         around = self._around
         assert self.handle is not None
+        await around.turns.steps.turn()
         was = await self._offset(rank)
         try:
             output = await around.adapter.read(self.handle, rank, was, around.turns.most_bytes)
@@ -314,12 +310,8 @@ class Minder:
             said = f"{observation.message}; {lost}" if observation.message else lost
             observation = replace(observation, message=said)
         end = await self._end(observation)
-        await around.recorder.record(
-            self.launch.feed_id,
-            lambda session: reports.ended(
-                session, around.supervisor, self.launch.attempt_id, self.launch.feed_id, end
-            ),
-        )
+        ended = Ended(self.launch.attempt_id, self.launch.feed_id, end)
+        self._ours = await around.recorder.report(self.launch.feed_id, ends.ended, ended)
         self._recorded = True
 
     async def _send_leftovers(self) -> str | None:
@@ -359,12 +351,20 @@ class Minder:
         )
 
 
-async def forget(around: Surroundings, attempt_id: bytes, feed_id: int, handle: Handle | None) -> None:
-    """Have the backend let go of an ended attempt, and record that it has; not of somebody else's."""
-    async with around.database.read() as session:
-        if not await attempts.is_over(session, attempt_id, around.supervisor.id, around.supervisor.epoch):
-            return
+async def forget(
+    around: Surroundings, attempt_id: bytes, feed_id: int, handle: Handle | None, *, ours: bool = False
+) -> None:
+    """Have the backend let go of an ended attempt, and record that it has; not of somebody else's.
+
+    `ours` says that it is known to be nobody else's.
+    """
+    await around.turns.steps.turn()
+    if not ours:
+        async with around.database.read() as session:
+            lease = around.supervisor
+            if not await attempts.is_over(session, attempt_id, lease.id, lease.epoch):
+                return
     if handle:
         await around.tenure.sure()
         await around.adapter.remove(handle)
-    await around.recorder.record(feed_id, lambda session: attempts.mark_removed(session, attempt_id))
+    await around.recorder.report(feed_id, attempts.mark_removed, attempt_id)

@@ -176,9 +176,10 @@ class Supervisor:
 
     def _term(self, tenure: Tenure) -> Term:
         answering = Answering(self._database, tenure, self.backend_id, self._name, self._adapter)
+        turns = Turns()
         around = Surroundings(
             self._database,
-            Recorder(self._database, tenure),
+            Recorder(self._database, tenure, turns.steps),
             self._name,
             self._adapter,
             self._blobs,
@@ -186,7 +187,7 @@ class Supervisor:
             self._restorer,
             tenure,
             self._environment,
-            Turns(),
+            turns,
             self._configuration.log_limit,
             self._vault,
             self._client,

@@ -23,6 +23,7 @@ from backends.surroundings import Surroundings
 from backends.tenure import Lost
 from db import attempts, claims, columns, queues, reports
 from db.attempts import Attempt
+from db.bus import Wake
 from db.claims import Launch
 
 P = ParamSpec("P")
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 _TIMEOUT_GRACE_SECONDS = 10.0
 _AGAIN_SECONDS = 1.0
 """Between two tries of what failed."""
+_CLAIMS = 32
+"""Jobs that are claimed at once: others have the event loop, and the database's writer, in between."""
 
 
 class Term:
@@ -52,7 +55,10 @@ class Term:
         self._host = host
         self._preparer = preparer
         self._answering = answering
-        self._errands = Errands(around.database, self._step, poll_seconds=poll_seconds)
+        self._poll_seconds = poll_seconds
+        self._errands = Errands(around.database, self._step, poll_seconds=poll_seconds, least=Wake.CLAIMS)
+        self._looks_at = 0.0
+        """When it looks at everything again, however often it is told that there is room for more."""
         self._minders: dict[str, Minder] = {}
         self._telling = Ongoing()
         self._deadlines = Deadlines()
@@ -163,20 +169,29 @@ class Term:
 
     async def _step(self) -> float | None:
         """Do what is to be done; answers when next, as no hint announces that a retry is due."""
-        await self._preparer.step()
-        await self._claim()
-        return await self._hold()
+        now = asyncio.get_running_loop().time
+        if self._errands.whom is Wake.CLAIMS and now() < self._looks_at:
+            await self._claim()
+        else:
+            await self._preparer.step()
+            await self._claim()
+            due = await self._hold()
+            self._looks_at = now() + (self._poll_seconds if due is None else min(due, self._poll_seconds))
+        return max(0.0, self._looks_at - now())
 
     async def _claim(self) -> None:
         while True:
             async with self._around.database.begin() as session:
-                claimed = await claims.claim(session, self._around.supervisor, self._backend_id, self._host)
+                supervisor = self._around.supervisor
+                claimed = await claims.claim(session, supervisor, self._backend_id, self._host, most=_CLAIMS)
             if not claimed:
                 return
             async with self._around.database.read() as session:
                 launches = await claims.describe(session, claimed)
             for launch in launches:
                 self._mind(launch)
+            if len(claimed) < _CLAIMS // 2:  # nothing more fits
+                return
 
     async def _hold(self) -> float | None:
         """Mind what was claimed though we were not told, and what is to be stopped, or to stand still.

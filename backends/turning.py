@@ -10,6 +10,7 @@ waits is queued in the backend's file, not in memory.
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -43,6 +44,7 @@ class Turns:
     def __init__(self) -> None:
         self.most_bytes = _LEAST_BYTES * 4
         self._lane = asyncio.Semaphore(1)
+        self.steps = Steps()
 
     @contextlib.asynccontextmanager
     async def turn(self, size: int) -> AsyncIterator[Turn]:
@@ -66,6 +68,53 @@ class Turns:
             fitting = int(size * _SLICE_SECONDS / max(seconds, 1e-6))
             most = self.most_bytes
             self.most_bytes = min(max(fitting, most // 2, _LEAST_BYTES), most * 2, _MOST_BYTES)
+
+
+class Steps:
+    """Steps of many attempts that come at once, a few in each pass of the event loop: requests come between.
+
+    Whoever comes first goes first, so that a writer who comes last finds what all before it had to report.
+    """
+
+    _PASS_SECONDS = 0.002
+    _MOST = 16
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_open = False
+        """Whether steps have been let go that this pass of the loop, or the next, runs."""
+        self._began = 0.0
+        self._let_go = 0
+        self._step_seconds = 0.0003
+
+    async def turn(self) -> None:
+        """Wait for a turn; none is waited for where nobody else has begun a step just now."""
+        loop = asyncio.get_running_loop()
+        if not self._is_open:
+            self._open(loop, 1)
+            return
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _open(self, loop: asyncio.AbstractEventLoop, let_go: int) -> None:
+        self._is_open, self._let_go, self._began = True, let_go, time.perf_counter()
+        loop.call_soon(self._next, loop)
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let go as many more as a pass has time for, by how long the last ones took."""
+        took = (time.perf_counter() - self._began) / max(1, self._let_go)
+        self._step_seconds += (took - self._step_seconds) / 8
+        room = min(self._MOST, max(1, int(self._PASS_SECONDS / max(self._step_seconds, 1e-6))))
+        let_go = 0
+        while self._waiting and let_go < room:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                let_go += 1
+        self._is_open = False
+        if let_go:
+            self._open(loop, let_go)
 
 
 class Pace:

@@ -8,7 +8,7 @@ schedule's own fire, by whatever way, does not fire it again.
 """
 
 import fnmatch
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -44,11 +44,15 @@ _CHAIN = select(Fire.chain).where(Fire.run_id == bindparam("run")).order_by(Fire
 
 
 @cache
-def _for_run() -> Any:
+def _for_runs() -> Any:
     # Built late, for runs.py imports this file.
     runs = Base.metadata.tables["runs"]
-    pipeline = select(runs.c.pipeline_id).where(runs.c.id == bindparam("run")).scalar_subquery()
-    return _WAITING.where(Schedule.after_pipeline_id == pipeline).order_by(Schedule.id)
+    return (
+        _WAITING.add_columns(runs.c.id.label("ended"))
+        .join(runs, runs.c.pipeline_id == Schedule.after_pipeline_id)
+        .where(columns.Among(runs.c.id, "runs"))
+        .order_by(Schedule.id, runs.c.id)
+    )
 
 
 async def files_ready(
@@ -56,39 +60,48 @@ async def files_ready(
     project_id: bytes,
     files: Sequence[Arrival],
     at: datetime,
-    *,
-    run_id: bytes | None = None,
 ) -> None:
-    """Files are READY, made by this run if any."""
+    """Files are READY that no run made."""
+    await files_made(session, project_id, {None: files}, at)
+
+
+async def files_made(
+    session: Transaction,
+    project_id: bytes,
+    made: Mapping[bytes | None, Sequence[Arrival]],
+    at: datetime,
+) -> None:
+    """Files of a project are READY, by the run that made them."""
     waiting = await session.all(Schedule, _FOR_FILES, {"project": project_id})
     if not waiting:
         return
-    chain = await _chain(session, run_id)
     rows: list[dict[str, Any]] = []
-    for schedule in waiting:
-        trigger = trigger_of(schedule)
-        assert isinstance(trigger, FileTrigger)
-        if schedule.id.hex() in chain or _is_over(schedule, at):
-            continue
-        wait = timedelta(seconds=trigger.batch_seconds or 0.0)
-        for file in files:
-            if matches(trigger, file):
-                key = ids.encode("file", file.file_id)
-                rows.append({**_pending(schedule, key, at + wait, chain), "file_id": file.file_id})
+    for run_id, files in made.items():
+        chain = await _chain(session, run_id)
+        for schedule in waiting:
+            trigger = trigger_of(schedule)
+            assert isinstance(trigger, FileTrigger)
+            if schedule.id.hex() in chain or _is_over(schedule, at):
+                continue
+            wait = timedelta(seconds=trigger.batch_seconds or 0.0)
+            for file in files:
+                if matches(trigger, file):
+                    key = ids.encode("file", file.file_id)
+                    rows.append({**_pending(schedule, key, at + wait, chain), "file_id": file.file_id})
     await _insert(session, rows)
 
 
-async def run_ended(session: Transaction, run_id: bytes, state: str, at: datetime) -> None:
-    """A run has ended in this state."""
-    waiting = await session.all(Schedule, _for_run(), {"run": run_id})
-    if not waiting:
-        return
-    chain = await _chain(session, run_id)
+async def runs_ended(session: Transaction, states: Mapping[bytes, str], at: datetime) -> None:
+    """These runs have ended, each in its state."""
+    waiting = await session.all(Schedule, _for_runs(), {"runs": list(states)})
     rows: list[dict[str, Any]] = []
     for schedule in waiting:
+        run_id: bytes = schedule.ended  # type: ignore[attr-defined]  # the statement's own column
+        chain = await _chain(session, run_id)
         trigger = trigger_of(schedule)
         assert isinstance(trigger, RunTrigger)
-        if state in trigger.states and schedule.id.hex() not in chain and not _is_over(schedule, at):
+        told = states[run_id] in trigger.states
+        if told and schedule.id.hex() not in chain and not _is_over(schedule, at):
             row = _pending(schedule, ids.encode("run", run_id), at, chain)
             rows.append({**row, "after_run_id": run_id})
     await _insert(session, rows)

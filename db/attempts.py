@@ -5,7 +5,7 @@ twice is one launch. `supervisor_id` and `epoch` say who may report on it. A req
 here (`stop_reason`) and carried out by the supervisor.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from db import columns, ids, viewers
 from db.columns import Base, Choice, Id, Json, Serial, Timestamp
 from db.database import Session, Transaction
 from db.jobs import Job
+from db.leases import Supervisor
 from db.states import EndReason, WorkerPhase
 from db.viewers import Viewer
 
@@ -155,9 +156,15 @@ _IS_OVER = select(Attempt.id).where(
 _REPORTER = select(
     *(Attempt.run_id, Attempt.job_id, Attempt.number, Attempt.feed_id, Attempt.backend_id, Attempt.ended_at)
 ).where(Attempt.id == bindparam("attempt"))
+_ATTEMPTS = Attempt.__table__
 _MARK_REMOVED = (
-    update(Attempt)
-    .where(Attempt.id == bindparam("attempt"), Attempt.ended_at.is_not(None))
+    update(_ATTEMPTS)  # type: ignore[arg-type]
+    .where(
+        _ATTEMPTS.c.id == bindparam("attempt"),
+        _ATTEMPTS.c.ended_at.is_not(None),
+        _ATTEMPTS.c.supervisor_id == bindparam("supervisor"),
+        _ATTEMPTS.c.epoch == bindparam("holder"),
+    )
     .values(removed=True)
 )
 
@@ -168,9 +175,13 @@ async def is_over(session: Session, attempt_id: bytes, supervisor_id: bytes, epo
     return await session.scalar(_IS_OVER, held) is not None
 
 
-async def mark_removed(session: Transaction, attempt_id: bytes) -> None:
-    """Record that the backend holds nothing of an ended attempt any more."""
-    await session.execute(_MARK_REMOVED, {"attempt": attempt_id})
+async def mark_removed(
+    session: Transaction, supervisor: Supervisor, attempt_ids: Sequence[bytes]
+) -> list[None]:
+    """Record that the backend holds nothing of these ended attempts any more."""
+    ours = {"supervisor": supervisor.id, "holder": supervisor.epoch}
+    await session.execute(_MARK_REMOVED, [{"attempt": attempt_id, **ours} for attempt_id in attempt_ids])
+    return [None] * len(attempt_ids)
 
 
 async def find_reporter(session: Session, attempt_id: bytes) -> Reporter | None:

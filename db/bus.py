@@ -1,4 +1,4 @@
-"""Hints: "feed X has reached N" and "there is work", nothing else.
+"""Hints: "feed X has reached N" and "there is work" for these, nothing else.
 
 The database is the truth; whoever hears a hint reads from there, so a lost one costs the listener's next
 slow poll and no data. Within a process they are handed on at once, whatever becomes of the rest. Between
@@ -6,6 +6,7 @@ processes broadcaster carries them on one channel with one subscription a proces
 """
 
 import asyncio
+import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,8 +16,21 @@ from db.carrier import Carrier
 
 log = structlog.get_logger(__name__)
 
-Listener = Callable[[Mapping[int, int], bool], None]
-"""Called with the sequence numbers that feeds have reached, and whether there is work for a supervisor."""
+
+class Wake(enum.IntEnum):
+    """Whom there is work for: each means those before it too."""
+
+    NOBODY = 0
+    CLAIMS = 1
+    """Who claims: something has ended, so that there is room for what waits."""
+    SUPERVISORS = 2
+    """Who supervises: something is to be prepared, launched or stopped."""
+    EVERYBODY = 3
+    """Whoever looks for work of any kind."""
+
+
+Listener = Callable[[Mapping[int, int], Wake], None]
+"""Called with the sequence numbers that feeds have reached, and whom there is work for."""
 
 _MEMORY = "memory:"
 
@@ -35,7 +49,7 @@ class Bus:
     def __init__(self, url: str) -> None:
         self._ears: list[_Ear] = []
         self._reached: dict[int, int] = {}
-        self._wake = False
+        self._wake = Wake.NOBODY
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_due = False
         self._carrier = None if url.startswith(_MEMORY) else Carrier(url, self._hear, self._miss)
@@ -64,13 +78,13 @@ class Bus:
         self._ears.append(ear)
         return lambda: self._ears.remove(ear)
 
-    def publish(self, reached: Mapping[int, int], *, wake: bool = False) -> None:
+    def publish(self, reached: Mapping[int, int], *, wake: Wake = Wake.NOBODY) -> None:
         """Tell everyone, soon; hints that have not left yet are folded together."""
         if not reached and not wake:
             return
         for feed, seq in reached.items():
             self._reached[feed] = max(seq, self._reached.get(feed, 0))
-        self._wake = self._wake or wake
+        self._wake = max(self._wake, wake)
         if self._carrier is not None:
             self._carrier.send(reached, wake=wake)
         self._schedule()
@@ -83,15 +97,15 @@ class Bus:
     def _deliver(self) -> None:
         self._is_due = False
         reached, self._reached = self._reached, {}
-        wake, self._wake = self._wake, False
+        wake, self._wake = self._wake, Wake.NOBODY
         self._hear(reached, wake)
 
-    def _hear(self, reached: Mapping[int, int], wake: bool) -> None:
+    def _hear(self, reached: Mapping[int, int], wake: int) -> None:
         for ear in tuple(self._ears):
-            ear.listener(reached, wake)
+            ear.listener(reached, Wake(wake))
 
     def _miss(self) -> None:
         for ear in tuple(self._ears):
             if ear.missed is not None:
                 ear.missed()
-        self._hear({}, True)
+        self._hear({}, Wake.EVERYBODY)

@@ -40,14 +40,14 @@ class Carrier:
     """One process's connection to the others."""
 
     def __init__(
-        self, url: str, hear: Callable[[Mapping[int, int], bool], None], miss: Callable[[], None]
+        self, url: str, hear: Callable[[Mapping[int, int], int], None], miss: Callable[[], None]
     ) -> None:
         self._url = url
         self._hear = hear
         self._miss = miss
         self._origin = secrets.token_hex(8)
         self._reached: dict[int, int] = {}
-        self._wake = False
+        self._wake = 0
         self._pending = asyncio.Event()
         self._heard_at = 0.0
         self._ready = asyncio.Event()
@@ -71,12 +71,12 @@ class Carrier:
             self._task.cancel()
             await asyncio.wait({self._task})
 
-    def send(self, reached: Mapping[int, int], *, wake: bool) -> None:
+    def send(self, reached: Mapping[int, int], *, wake: int) -> None:
         """Tell the others, soon."""
         for feed, seq in reached.items():
             if feed in self._reached or len(self._reached) < _MOST_PENDING:
                 self._reached[feed] = max(seq, self._reached.get(feed, 0))
-        self._wake = self._wake or wake
+        self._wake = max(self._wake, wake)
         self._pending.set()
 
     async def _run(self) -> None:
@@ -128,7 +128,7 @@ class Carrier:
         now = asyncio.get_running_loop().time
         while now() - self._heard_at < DEAF_SECONDS:
             some = list(islice(self._reached.items(), _MOST_FEEDS))
-            wake, self._wake = self._wake, False
+            wake, self._wake = self._wake, 0
             for feed, _ in some:
                 del self._reached[feed]
             message = orjson.dumps([self._origin, wake, some]).decode()

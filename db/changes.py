@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import and_, select, true
 
 from db import runs
-from db.bus import Bus
+from db.bus import Bus, Wake
 from db.database import Session
 from db.feeds import Feed, Kind
 from db.filters import Belongs, Condition, Every, Flag, Not, Some
@@ -61,7 +61,7 @@ class Recent:
         finally:
             self.waiting -= 1
 
-    def _hear(self, reached: Mapping[int, int], _wake: bool) -> None:
+    def _hear(self, reached: Mapping[int, int], _wake: Wake) -> None:
         for feed_id in reached:
             self.place += 1
             self._moved[feed_id] = self.place

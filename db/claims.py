@@ -31,6 +31,7 @@ from db import (
 )
 from db.attempts import Attempt, Worker
 from db.backends import Backend
+from db.bus import Wake
 from db.database import Session, Transaction
 from db.files import File
 from db.jobs import Direction, Job, JobFile
@@ -116,7 +117,7 @@ async def claim(
     bounds = backends.bounds(backend)
     for row in oversized:
         await _reject(session, row, admission.excess(backend.name, bounds, row), now)
-        session.wake()  # there may be more of its kind
+        session.wake(Wake.SUPERVISORS)  # there may be more of its kind
     return await _start(session, supervisor, host, chosen, devices, now) if chosen else []
 
 

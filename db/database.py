@@ -4,8 +4,8 @@
 never commit. What a transaction emits to feeds is written by `begin()` just before the commit, and the
 hints go out just after it, so that nobody is told of what was not kept.
 
-On SQLite `read()` and `begin()` run in the event loop (sqlite.py says why); what may take long is for
-`scan()`, which leaves the loop free.
+On SQLite `read()` and `begin()` run in the event loop (sqlite.py says why), which others have between two
+statements when a session has held it for a while; what may take long is for `scan()`, which leaves it free.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import errors, feeds, postgresql, rows, sqlite
-from db.bus import Bus
+from db.bus import Bus, Wake
 from db.lanes import Lanes
 from db.rows import Columns, Query
 
@@ -37,6 +37,8 @@ _BUSY_SECONDS = 10.0
 """How long a writer waits for another process's SQLite transaction before it gives up."""
 
 
+_STRETCH_SECONDS = 0.002
+"""For how long the statements of a session on SQLite hold the event loop before whoever waits for it has a turn."""
 _ASIDE_SECONDS = 0.0007
 """A commit that takes longer is left to a thread, which costs the loop some 0.1 ms."""
 
@@ -46,12 +48,16 @@ class Session:
 
     def __init__(self, connection: Connection | AsyncConnection) -> None:
         self._connection = connection
+        self._resumed_at = time.perf_counter()
         self.postgresql = connection.dialect.name == "postgresql"
 
     async def execute(self, statement: Executable, parameters: Parameters = None) -> CursorResult[Any]:
         """Run a statement; a list of parameter sets runs it once for each."""
         if isinstance(self._connection, AsyncConnection):
             return await self._connection.execute(statement, parameters)
+        if time.perf_counter() - self._resumed_at > _STRETCH_SECONDS:
+            await asyncio.sleep(0)
+            self._resumed_at = time.perf_counter()
         return self._connection.execute(statement, parameters)
 
     async def driver(self) -> Any:
@@ -149,9 +155,9 @@ class Transaction(Session):
         """Run a statement and return how many rows it changed."""
         return (await self.execute(statement, parameters)).rowcount
 
-    def wake(self) -> None:
-        """Tell the supervisors, after the commit, that there may be something to do."""
-        self.emitted.wake = True
+    def wake(self, whom: Wake = Wake.EVERYBODY) -> None:
+        """Tell, after the commit, that there may be something to do."""
+        self.emitted.wake = max(self.emitted.wake, whom)
 
 
 class Database:

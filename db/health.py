@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, bindparam, func, select, update
 
 from db import columns, texts
 from db.backends import Backend
+from db.bus import Wake
 from db.columns import Timestamp
 from db.database import Session, Transaction
 from db.leases import Supervisor
@@ -63,7 +64,7 @@ async def answers(
     values = {"unavailable_since": None, "available": None if available is None else dict(available)}
     changed = await session.change(update(Backend).where(_held(supervisor, backend_id)).values(values))
     if changed:
-        session.wake()
+        session.wake(Wake.SUPERVISORS)
     return bool(changed)
 
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -181,9 +181,9 @@ _MOVE = (
 _OF_RUN = select(Job).where(Job.run_id == bindparam("run")).order_by(Job.position)
 _OF_RUNS = Query(select(Job).where(columns.Among(Job.run_id, "runs")).order_by(Job.run_id, Job.position))
 _MEMBERS = (
-    select(Job.id, Job.position, Job.step, Job.state, Job.needs, Job.awaits)
-    .where(Job.run_id == bindparam("run"))
-    .order_by(Job.position)
+    select(Job.id, Job.run_id, Job.position, Job.step, Job.state, Job.needs, Job.awaits)
+    .where(columns.Among(Job.run_id, "runs"))
+    .order_by(Job.run_id, Job.position)
 )
 
 
@@ -199,9 +199,27 @@ class Member:
     awaits: Sequence[int] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A job's move to a new state, with the columns that change with it, told to its run's feed."""
+
+    head: feeds.Head
+    job: Job | Member
+    to: JobState
+    values: Mapping[str, Any]
+
+
 async def members_of(session: Session, run_id: bytes) -> list[Member]:
     """The jobs of a run, in order, without what a large run's are heavy with."""
-    return await session.all(Member, _MEMBERS, {"run": run_id})
+    return (await members_of_runs(session, [run_id]))[run_id]
+
+
+async def members_of_runs(session: Session, runs: Collection[bytes]) -> dict[bytes, list[Member]]:
+    """As `members_of`, by run."""
+    found: dict[bytes, list[Member]] = {run_id: [] for run_id in runs}
+    for row in await session.all(Job, _MEMBERS, {"runs": list(runs)}):
+        found[row.run_id].append(cast("Member", row))
+    return found
 
 
 async def of_run(session: Session, run_id: bytes) -> list[Job]:
@@ -249,16 +267,22 @@ async def move_each(
     at: datetime,
 ) -> None:
     """As `move`, with values of its own for each job, of the same columns for all."""
+    await move_all(session, [Move(head, job, to, values) for job, to, values in moved], at)
+
+
+async def move_all(session: Transaction, moves: Sequence[Move], at: datetime) -> None:
+    """As `move_each`, of several runs whose feeds are locked."""
     rows: list[dict[str, Any]] = []
-    for job, to, values in moved:
-        assert to in states.JOB_MOVES[job.state], f"{job.state} → {to}"
-        given = {f"new_{name}": value for name, value in values.items()}
-        rows.append({"job": job.id, "was": job.state, "to": to, **given})
-    changed = await session.change(_move(*moved[0][2]), rows if len(rows) > 1 else rows[0])
+    for each in moves:
+        assert each.to in states.JOB_MOVES[each.job.state], f"{each.job.state} → {each.to}"
+        given = {f"new_{name}": value for name, value in each.values.items()}
+        rows.append({"job": each.job.id, "was": each.job.state, "to": each.to, **given})
+    changed = await session.change(_move(*moves[0].values), rows if len(rows) > 1 else rows[0])
     assert changed in (len(rows), -1), "a job changed without its feed's lock"
-    for job, to, values in moved:
-        said = {name: values[name] for name in ("reason", "message", "exit_code") if name in values}
-        emit(head, job, to, at, **said)
+    for each in moves:
+        told = ("reason", "message", "exit_code")
+        said = {name: each.values[name] for name in told if name in each.values}
+        emit(each.head, each.job, each.to, at, **said)
 
 
 @functools.cache

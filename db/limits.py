@@ -28,6 +28,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from db import columns, errors, ids, jobs, labels, paging, viewers
 from db.backends import Backend
+from db.bus import Wake
 from db.columns import Base, Id, Timestamp
 from db.database import Session, Transaction
 from db.errors import Problem
@@ -117,7 +118,7 @@ async def put(session: Transaction, viewer: Viewer, spec: LimitSpec) -> bytes:
         await session.execute(once, new)
         if spec.tag_name is not None:
             await _sort_tagged(session, spec)
-    session.wake()
+    session.wake(Wake.SUPERVISORS)
     return found
 
 
@@ -128,7 +129,7 @@ async def remove(session: Transaction, viewer: Viewer, limit_id: bytes) -> bytes
         raise errors.NotFound("there is no such limit", path=("id",))
     _require_owner(viewer, limit)
     await session.execute(delete(Limit).where(Limit.id == limit_id))
-    session.wake()
+    session.wake(Wake.SUPERVISORS)
     return limit_id
 
 

@@ -4,7 +4,8 @@ A run is started in starts.py; from there the supervisor acts. Its state is deri
 never set: whatever changes a job calls `follow` in the same transaction.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db import arrivals, attempts, columns, errors, feeds, jobs, settling, viewers
+from db.bus import Wake
 from db.columns import Base, Choice, Id, Json, Timestamp
 from db.database import Session, Transaction
 from db.files import File
@@ -159,28 +161,58 @@ async def cancel(session: Transaction, viewer: Viewer, run_id: bytes, *, grace_s
         await _ask_to_stop(session, [job.id for job in running], EndReason.CANCELLED, grace_seconds)
         members = await jobs.members_of(session, run_id)
     await settle(session, head, run_id, members, at, run.state, run.fail_fast, True)
-    session.wake()
+    session.wake(Wake.SUPERVISORS)
     return run_id
 
 
 async def follow(session: Transaction, head: feeds.Head, run_id: bytes, at: datetime) -> None:
     """Make everything that follows from a change to a run's jobs, and the run's own state with it."""
-    row = (await session.execute(_FOLLOWED, {"run": run_id})).one()
-    members = await jobs.members_of(session, run_id)
-    cancelling = row.cancel_requested_at is not None
-    await settle(session, head, run_id, members, at, row.state, row.fail_fast, cancelling)
+    await follow_all(session, {run_id: head}, at)
 
 
-_FOLLOWED = select(Run.state, Run.fail_fast, Run.cancel_requested_at).where(Run.id == bindparam("run"))
+async def follow_all(session: Transaction, heads: Mapping[bytes, feeds.Head], at: datetime) -> None:
+    """As `follow`, of several runs by the heads of their locked feeds."""
+    rows = (await session.execute(_FOLLOWED, {"runs": list(heads)})).all()
+    members = await jobs.members_of_runs(session, heads)
+    turns: list[_Turn] = []
+    for row in rows:
+        cancelling = row.cancel_requested_at is not None
+        settled = await settling.settle(
+            session,
+            heads[row.id],
+            row.id,
+            members[row.id],
+            at,
+            fail_fast=row.fail_fast,
+            cancelling=cancelling,
+        )
+        turns.append(_Turn(heads[row.id], row.id, row.state, _derived(settled, row.state, cancelling)))
+    await _turn(session, turns, at)
+
+
+_FOLLOWED = select(Run.id, Run.state, Run.fail_fast, Run.cancel_requested_at).where(
+    columns.Among(Run.id, "runs")
+)
+_RUNS = Run.__table__
 _FOLLOW = (
-    update(Run)
-    .where(Run.id == bindparam("run"), Run.state == bindparam("was"))
+    update(_RUNS)  # type: ignore[arg-type]
+    .where(_RUNS.c.id == bindparam("run"), _RUNS.c.state == bindparam("was"))
     .values(
         state=bindparam("to"),
-        started_at=func.coalesce(bindparam("began", type_=Timestamp()), Run.started_at),
+        started_at=func.coalesce(bindparam("began", type_=Timestamp()), _RUNS.c.started_at),
         ended_at=bindparam("over"),
     )
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What becomes of a run's state."""
+
+    head: feeds.Head
+    run_id: bytes
+    was: RunState
+    to: RunState
 
 
 async def settle(
@@ -197,26 +229,44 @@ async def settle(
     settled = await settling.settle(
         session, head, run_id, members, at, fail_fast=fail_fast, cancelling=cancelling
     )
+    await _turn(session, [_Turn(head, run_id, was, _derived(settled, was, cancelling))], at)
+
+
+def _derived(settled: Sequence[JobState], was: RunState, cancelling: bool) -> RunState:
     state = derive(settled, cancelling=cancelling)
     # A job that waits for its next attempt does not take a run that has begun back to its queue.
     if state is RunState.QUEUED and was is not RunState.QUEUED:
-        state = was
+        return was
     # Nor does one that ended without a launch (it was reused, skipped or refused) begin it: a claim does.
     if state is RunState.RUNNING and was is RunState.QUEUED and ACTIVE_JOB.isdisjoint(settled):
-        state = was
-    if state is was:
+        return was
+    return state
+
+
+async def _turn(session: Transaction, turns: Sequence[_Turn], at: datetime) -> None:
+    """Have runs stand as they are to stand, each from the state it was read in; emits each that changes."""
+    turned = [each for each in turns if each.to is not each.was]
+    if not turned:
         return
-    values: dict[str, Any] = {"run": run_id, "was": was, "to": state, "began": None, "over": None}
-    if state is RunState.RUNNING and was is RunState.QUEUED:
-        values["began"] = at
-    if state in TERMINAL_RUN:
-        values["over"] = at
-        head.end()
-    changed = await session.change(_FOLLOW, values)
-    assert changed == 1, "a run changed without its feed's lock"
-    head.emit(feeds.Subject.RUN, run_id, at, state=state)
-    if state in TERMINAL_RUN:
-        await arrivals.run_ended(session, run_id, state.value, at)
+    rows = [
+        {
+            "run": each.run_id,
+            "was": each.was,
+            "to": each.to,
+            "began": at if (each.was, each.to) == (RunState.QUEUED, RunState.RUNNING) else None,
+            "over": at if each.to in TERMINAL_RUN else None,
+        }
+        for each in turned
+    ]
+    changed = await session.change(_FOLLOW, rows if len(rows) > 1 else rows[0])
+    assert changed in (len(rows), -1), "a run changed without its feed's lock"
+    for each in turned:
+        if each.to in TERMINAL_RUN:
+            each.head.end()
+        each.head.emit(feeds.Subject.RUN, each.run_id, at, state=each.to)
+    over = {each.run_id: each.to.value for each in turned if each.to in TERMINAL_RUN}
+    if over:
+        await arrivals.runs_ended(session, over, at)
 
 
 async def _ask_to_stop(

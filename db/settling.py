@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from db import feeds, jobs, readiness, reuse, states
+from db.bus import Wake
 from db.database import Transaction
 from db.jobs import Job, Member
 from db.readiness import Fate
@@ -105,7 +106,7 @@ async def _follow_fates(
             for position, fate in queued.items()
         ]
         await jobs.move_each(session, head, moved, at)
-        session.wake()
+        session.wake(Wake.SUPERVISORS)
     for position, fate in fates.items():
         if position in queued:
             continue

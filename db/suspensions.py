@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from db import columns, errors, feeds, runs, viewers
 from db.attempts import Attempt
 from db.backends import Backend
+from db.bus import Wake
 from db.database import Transaction
 from db.jobs import Job
 from db.runs import Run
@@ -34,7 +35,7 @@ async def suspend(session: Transaction, viewer: Viewer, run_id: bytes) -> bytes:
     running = update(Attempt).where(Attempt.run_id == run_id, Attempt.ended_at.is_(None))
     await session.execute(running.values(suspended_at=at))
     head.emit(feeds.Subject.RUN, run_id, at, state=run.state, edited=["suspended"])
-    session.wake()
+    session.wake(Wake.SUPERVISORS)
     return run_id
 
 
@@ -54,7 +55,7 @@ async def resume(session: Transaction, viewer: Viewer, run_id: bytes) -> bytes:
         changed = update(Attempt).where(Attempt.id == attempt.id)
         await session.execute(changed.values(suspended_at=None, suspended_seconds=stood))
     head.emit(feeds.Subject.RUN, run_id, at, state=run.state, edited=["suspended"])
-    session.wake()
+    session.wake(Wake.SUPERVISORS)
     return run_id
 
 

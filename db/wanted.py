@@ -12,6 +12,7 @@ from sqlalchemy import and_, bindparam, exists, join, select, update
 from sqlalchemy.orm import aliased
 
 from db import columns, feeds, jobs, queues, runs
+from db.bus import Wake
 from db.database import Session, Transaction
 from db.jobs import Job
 from db.leases import Supervisor
@@ -129,4 +130,4 @@ async def again(session: Transaction, failed: Preparation) -> None:
         at = columns.now()
         head.emit(feeds.Subject.PREPARATION, failed.id, at, state=PreparationState.PENDING)
         await feeds.unsettle(session, head)
-        session.wake()
+        session.wake(Wake.SUPERVISORS)

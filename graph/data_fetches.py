@@ -13,6 +13,7 @@ from typing import Annotated
 import strawberry
 
 from db import data_fetches, errors
+from db.bus import Wake
 from graph import enums, nodes
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
@@ -118,8 +119,8 @@ class DataFetchSubscription:
         context, wanted = info.context, key("data_fetch", id, "id")
         changed = asyncio.Event()
 
-        def hear(_reached: Mapping[int, int], wake: bool) -> None:
-            if wake:
+        def hear(_reached: Mapping[int, int], wake: Wake) -> None:
+            if wake is Wake.EVERYBODY:
                 changed.set()
 
         silence = context.database.bus.listen(hear)

@@ -16,6 +16,7 @@ from itertools import islice
 import structlog
 
 from db import errors, feeds, logs, metrics
+from db.bus import Wake
 from db.changes import Recent
 from db.database import Database, Session
 from db.feeds import Event
@@ -236,7 +237,7 @@ class Hub:
             if reader is not None:
                 reader.take(head)
 
-    def _hear(self, reached: Mapping[int, int], _wake: bool) -> None:
+    def _hear(self, reached: Mapping[int, int], _wake: Wake) -> None:
         for feed_id, seq in reached.items():
             reader = self._readers.get(feed_id)
             if reader is not None and seq > reader.head:

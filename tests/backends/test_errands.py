@@ -12,6 +12,7 @@ from backends.blobs import Blobs
 from backends.errands import Errands, Ongoing
 from backends.janitor import Janitor
 from db import columns, deletions, externals, runs
+from db.bus import Wake
 from db.database import Database
 from db.externals import External
 from db.states import RunState
@@ -45,7 +46,7 @@ async def test_a_step_is_taken_at_once_and_on_each_hint(database: Database) -> N
     world = await World.make(database)
     await database.bus.open()
     step = Counted(lambda _: None)
-    working = Errands(database, step, poll_seconds=NEVER)
+    working = Errands(database, step, poll_seconds=NEVER, least=Wake.SUPERVISORS)
     working.open()
     try:
         await eventually(step.reached(1))
@@ -53,6 +54,31 @@ async def test_a_step_is_taken_at_once_and_on_each_hint(database: Database) -> N
         await eventually(step.reached(2))
     finally:
         await working.close()
+        await database.bus.close()
+
+
+async def test_a_step_is_taken_on_hints_that_concern_it_alone(database: Database) -> None:
+    await database.bus.open()
+    claiming, supervising, any_ = (Counted(lambda _: None) for _ in range(3))
+    leasts = {claiming: Wake.CLAIMS, supervising: Wake.SUPERVISORS, any_: Wake.EVERYBODY}
+    working = [Errands(database, step, poll_seconds=NEVER, least=least) for step, least in leasts.items()]
+    for each in working:
+        each.open()
+    try:
+        for whom, counts in (
+            (Wake.NOBODY, (1, 1, 1)),
+            (Wake.CLAIMS, (2, 1, 1)),
+            (Wake.SUPERVISORS, (3, 2, 1)),
+            (Wake.EVERYBODY, (4, 3, 2)),
+        ):
+            database.bus.publish({}, wake=whom)
+            for step, count in zip(leasts, counts, strict=True):
+                await eventually(step.reached(count))
+            assert tuple(step.count for step in leasts) == counts
+            assert whom is Wake.NOBODY or working[0].whom is whom
+    finally:
+        for each in working:
+            await each.close()
         await database.bus.close()
 
 

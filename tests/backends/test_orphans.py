@@ -33,7 +33,7 @@ async def test_only_attempts_that_the_database_knows_to_remain_are_kept(
     for launch in (ended, removed):
         await world.end(launch, EndReason.COMPLETED)
     async with database.begin() as session:
-        await attempts.mark_removed(session, removed.attempt_id)
+        await attempts.mark_removed(session, world.supervisor, [removed.attempt_id])
     for _ in range(2):
         await orphans.remove(database, adapter)
         assert {handle["name"] for handle in await adapter.held()} == {ended.name, alive.name}

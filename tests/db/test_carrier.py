@@ -10,7 +10,7 @@ import pytest_asyncio
 import structlog
 
 from db import carrier
-from db.bus import Bus
+from db.bus import Bus, Wake
 from tests.backends.grounds import eventually
 from tests.db.test_bus import Ear
 
@@ -70,10 +70,10 @@ async def test_what_one_says_both_hear_once(pair: tuple[Bus, Bus]) -> None:
     one, other = pair
     ours, theirs = Ear(one), Ear(other)
     one.publish({1: 5})
-    one.publish({1: 7, 2: 1}, wake=True)
-    assert await ours.next() == await theirs.next() == ({1: 7, 2: 1}, True)
+    one.publish({1: 7, 2: 1}, wake=Wake.EVERYBODY)
+    assert await ours.next() == await theirs.next() == ({1: 7, 2: 1}, Wake.EVERYBODY)
     other.publish({1: 8})
-    assert await ours.next() == await theirs.next() == ({1: 8}, False)
+    assert await ours.next() == await theirs.next() == ({1: 8}, Wake.NOBODY)
     await asyncio.sleep(0.05)
     assert not ours.heard and not theirs.heard
 
@@ -81,7 +81,7 @@ async def test_what_one_says_both_hear_once(pair: tuple[Bus, Bus]) -> None:
 async def test_more_feeds_than_a_message_holds_are_all_told(pair: tuple[Bus, Bus]) -> None:
     one, other = pair
     ear = Ear(other)
-    one.publish({feed: 2**52 + feed for feed in range(1, 1001)}, wake=True)
+    one.publish({feed: 2**52 + feed for feed in range(1, 1001)}, wake=Wake.EVERYBODY)
     reached: dict[int, int] = {}
     while len(reached) < 1000:
         reached |= (await ear.next())[0]
@@ -94,7 +94,7 @@ async def test_without_the_other_side_a_process_still_hears_itself() -> None:
     await alone.open()
     assert not alone.connected
     alone.publish({1: 1})
-    assert await ear.next() == ({1: 1}, False)
+    assert await ear.next() == ({1: 1}, Wake.NOBODY)
     await alone.close()
 
 
@@ -109,7 +109,7 @@ async def test_a_redis_that_is_gone_for_a_while_is_found_again(
     await until(lambda: not one.connected and not other.connected)
     ear = Ear(one)
     one.publish({1: 1})
-    assert await ear.next() == ({1: 1}, False)
+    assert await ear.next() == ({1: 1}, Wake.NOBODY)
     assert not missed
     redis_server.start()
     await meet(one, other)

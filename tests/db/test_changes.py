@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select, update
 
 from db import changes, columns, ids
-from db.bus import Bus
+from db.bus import Bus, Wake
 from db.changes import Recent
 from db.database import Database
 from db.runs import Run
@@ -15,10 +15,10 @@ from tests.db.world import World
 def test_what_moved_is_told_once_in_the_order_of_its_last_move(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "REMEMBERED", 3)
     recent = Recent(Bus("memory://"))
-    recent._hear({1: 1, 2: 1}, False)
-    recent._hear({1: 2}, False)
+    recent._hear({1: 1, 2: 1}, Wake.NOBODY)
+    recent._hear({1: 2}, Wake.NOBODY)
     assert (recent.since(0), recent.since(2), recent.since(3)) == ([2, 1], [1], [])
-    recent._hear({3: 1, 4: 1}, True)
+    recent._hear({3: 1, 4: 1}, Wake.NOBODY)
     assert recent.floor == 2 and recent.since(2) == [1, 3, 4]
 
 

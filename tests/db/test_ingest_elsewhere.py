@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
-from db import errors, reporting, reports
+from db import ends, errors, reporting
 from db.bus import Bus
 from db.database import Database, Transaction
+from db.ends import Ended
 from db.ingest import Ingest
 from db.reporting import Added
 from db.states import EndReason
@@ -104,8 +105,8 @@ async def test_who_waited_for_the_end_of_a_job_is_told_of_it(postgresql: Databas
     (launch, _) = await launched(world)
     async with replica(postgresql) as other:
         async with postgresql.begin() as session:
-            ended = ending(launch, EndReason.COMPLETED)
-            await reports.ended(session, world.supervisor, launch.attempt_id, launch.feed_id, ended)
+            ended = Ended(launch.attempt_id, launch.feed_id, ending(launch, EndReason.COMPLETED))
+            await ends.ended(session, world.supervisor, [ended])
             late = asyncio.create_task(Ingest(other).add(batch(launch, "p", 1, 1)))
             await _until_somebody_waits(postgresql)
         with pytest.raises(errors.Conflict):

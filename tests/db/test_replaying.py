@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db import batches, columns, feeds
-from db.bus import Bus
+from db.bus import Bus, Wake
 from db.claims import Launch
 from db.database import Database
 from db.points import Column
@@ -36,7 +36,7 @@ class Lossy(Bus):
         self.others: list[Lossy] = []
         self._chance = chance
 
-    def publish(self, reached: Mapping[int, int], *, wake: bool = False) -> None:
+    def publish(self, reached: Mapping[int, int], *, wake: Wake = Wake.NOBODY) -> None:
         if self._chance.random() < 0.6:
             super().publish(reached, wake=wake)
         for other in self.others:

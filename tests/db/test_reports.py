@@ -8,12 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from db import attempts, columns, feeds, jobs, reports
+from db import attempts, columns, ends, feeds, jobs, reports
 from db.claims import Launch
 from db.contracts import OutputKind
 from db.database import Database
+from db.ends import Ended
 from db.jobs import Direction
 from db.leases import Supervisor
+from db.reports import Started
 from db.states import EndReason, JobState, RunState, WorkerPhase
 from tests.db.interleaving import until_somebody_waits
 from tests.db.world import World, ending, function, made, names
@@ -42,9 +44,8 @@ async def test_a_job_runs_once_all_its_workers_do(database: Database) -> None:
     at = columns.now()
     for rank, expected in ((1, S.STARTING), (1, S.STARTING), (0, S.RUNNING)):
         async with database.begin() as session:
-            await reports.started(
-                session, world.supervisor, launch.attempt_id, launch.feed_id, rank, "n", "10.0.0.1", at
-            )
+            started = Started(launch.attempt_id, launch.feed_id, rank, "n", "10.0.0.1", at)
+            await reports.started(session, world.supervisor, [started])
         assert (await world.states(run_id))["a"] is expected
     async with database.read() as session:
         workers = await attempts.workers_of(session, [launch.attempt_id])
@@ -214,7 +215,7 @@ async def test_an_end_says_how_each_worker_ended(database: Database) -> None:
     await world.begin(launch)
     end = replace(ending(launch, R.EXIT_CODE), exit_code=2, exit_codes={0: 0, 1: 2})
     async with database.begin() as session:
-        await reports.ended(session, world.supervisor, launch.attempt_id, launch.feed_id, end)
+        await ends.ended(session, world.supervisor, [Ended(launch.attempt_id, launch.feed_id, end)])
     async with database.read() as session:
         workers = await attempts.workers_of(session, [launch.attempt_id])
     phases = [WorkerPhase.SUCCEEDED, WorkerPhase.FAILED, WorkerPhase.LOST]
@@ -231,7 +232,8 @@ async def test_two_parents_that_end_at_once_queue_their_dependant_once(
     parents = await world.claim()
     launch = parents.pop(first)
     async with postgresql.begin() as session:
-        await reports.ended(session, world.supervisor, *_address(launch), ending(launch, R.COMPLETED))
+        end = Ended(*_address(launch), ending(launch, R.COMPLETED))
+        await ends.ended(session, world.supervisor, [end])
         (other,) = parents.values()
         second = asyncio.create_task(world.end(other))
         await until_somebody_waits(postgresql)

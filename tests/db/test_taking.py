@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db import batches, columns, feeds
-from db.bus import Bus
+from db.bus import Bus, Wake
 from db.claims import Launch
 from db.database import Database
 from db.feeds import Head
@@ -27,7 +27,7 @@ LONG_SECONDS = 60.0
 class Silent(Bus):
     """Tells nobody."""
 
-    def publish(self, reached: Mapping[int, int], *, wake: bool = False) -> None:
+    def publish(self, reached: Mapping[int, int], *, wake: Wake = Wake.NOBODY) -> None:
         pass
 
 

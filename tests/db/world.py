@@ -23,6 +23,7 @@ from db import (
     contracts,
     curves,
     documents,
+    ends,
     feeds,
     files,
     ids,
@@ -41,9 +42,10 @@ from db import (
 )
 from db.claims import Launch
 from db.database import Database, Session
+from db.ends import End, Ended, Made
 from db.installations import Content
 from db.points import Column, Origin, Points
-from db.reports import End, Made
+from db.reports import Launched, Started
 from db.starts import StartSpec
 from db.states import EndReason, JobState
 from db.steps import StepSpec
@@ -191,18 +193,13 @@ class World:
     async def begin(self, launch: Launch) -> None:
         """Report that an attempt was launched and that all its workers run."""
         async with self.database.begin() as session:
-            await reports.launched(session, self.supervisor, launch.attempt_id, {"pid": 1})
-            for rank in range(launch.workers):
-                await reports.started(
-                    session,
-                    self.supervisor,
-                    launch.attempt_id,
-                    launch.feed_id,
-                    rank,
-                    "node",
-                    "10.0.0.1",
-                    columns.now(),
-                )
+            handle = Launched(launch.attempt_id, {"pid": 1})
+            await reports.launched(session, self.supervisor, [handle])
+            address = (launch.attempt_id, launch.feed_id)
+            given = [
+                Started(*address, rank, "node", "10.0.0.1", columns.now()) for rank in range(launch.workers)
+            ]
+            await reports.started(session, self.supervisor, given)
 
     async def end(
         self, launch: Launch, reason: EndReason = EndReason.COMPLETED, *made: Made, **values: Any
@@ -210,13 +207,9 @@ class World:
         """Report an attempt's end; returns whether it was ours to record."""
         supervisor = values.pop("supervisor", self.supervisor)
         async with self.database.begin() as session:
-            return await reports.ended(
-                session,
-                supervisor,
-                launch.attempt_id,
-                launch.feed_id,
-                ending(launch, reason, *made, **values),
-            )
+            end = ending(launch, reason, *made, **values)
+            (ours,) = await ends.ended(session, supervisor, [Ended(launch.attempt_id, launch.feed_id, end)])
+            return ours
 
     async def drive(self, outcomes: Mapping[str, EndReason] | None = None) -> list[str]:
         """Claim, begin and end until nothing is left to claim; the steps launched, in order."""

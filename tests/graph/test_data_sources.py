@@ -205,6 +205,7 @@ async def test_what_a_death_interrupts_is_fetched_by_the_next_server(
         assert "is not public" in (await fetched(server, source))["message"]
         around = server.around
         from db import data_fetches, ids
+        from db.bus import Wake
 
         # Asked for in the moment of the death: nothing has been told to anybody.
         viewer = await around.credentials.viewer(server.client.token or "")
@@ -213,7 +214,7 @@ async def test_what_a_death_interrupts_is_fetched_by_the_next_server(
             fetch_id = await data_fetches.request(
                 session, viewer, ids.decode("data_source", source), limit_bytes=9
             )
-            session.emitted.wake = False
+            session.emitted.wake = Wake.NOBODY
     async with serve(source_hosts=["127.0.0.1"]) as server:
 
         async def ended() -> Any:
