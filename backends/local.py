@@ -232,8 +232,9 @@ class Local:
         await self._zygote.close()
 
     def _held(self) -> list[base.Handle]:
+        """Those too that nobody has claimed: what starts watchers may not have got round to it."""
         found = ((each.name, attempts.read_claim(str(each))) for each in self._jobs.iterdir())
-        return [{"name": name, "machine": self._machine, **claim} for name, claim in found if claim]
+        return [{"name": name, "machine": self._machine, **(claim or {})} for name, claim in found]
 
     def _wake(self, handle: base.Handle) -> None:
         """Have an attempt's watcher look at its folder now."""

@@ -19,6 +19,7 @@ from backends.clocks import Deadlines
 from backends.errands import Errands, Ongoing
 from backends.minding import Minder, forget
 from backends.preparing import Preparer
+from backends.seldom import Seldom
 from backends.surroundings import Surroundings
 from backends.tenure import Lost
 from db import attempts, claims, columns, queues, reports
@@ -230,12 +231,19 @@ class Term:
 
 async def _insist(work: Callable[P, Awaitable[None]], *arguments: P.args, **named: P.kwargs) -> None:
     """Do what can be repeated until it is done: a bug, a full disk or a database away must lose no job."""
+    name, seldom, before = getattr(work, "__qualname__", repr(work)), Seldom(), ""
     while True:
+        wait = _AGAIN_SECONDS
         try:
             return await work(*arguments, **named)
         except Lost:
             return None
+        except base.BackendUnavailable as error:
+            wait = error.retry_in_seconds
+            if seldom.is_due():
+                log.warning("it will be tried again", work=name, error=str(error))
         except Exception as error:
-            name = getattr(work, "__qualname__", repr(work))
-            log.error("it will be tried again", work=name, error=repr(error), exc_info=error)
-        await asyncio.sleep(_AGAIN_SECONDS)
+            if seldom.is_due() or repr(error) != before:
+                log.error("it will be tried again", work=name, error=repr(error), exc_info=error)
+            before = repr(error)
+        await asyncio.sleep(wait)

@@ -8,7 +8,7 @@ either has no such series.
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -43,7 +43,7 @@ class Usage:
         self._selector = selector
         self._companion = companion
         self._by_nodes = False
-        self._traffic: dict[str, tuple[float, Values]] = {}
+        self._traffic = Traffic()
 
     async def watch(self, running: Callable[[], Sequence[Running]], seconds: float) -> None:
         """Look every so often, until there is no right to."""
@@ -51,7 +51,7 @@ class Usage:
             await asyncio.sleep(seconds)
             found = running()
             names = {pod["metadata"]["name"] for _, _, pod in found}
-            self._traffic = {name: seen for name, seen in self._traffic.items() if name in names}
+            self._traffic.keep(names)
             if not found:
                 continue
             try:
@@ -117,15 +117,27 @@ class Usage:
             values["cpu_cores"] = cores / 1e9
         if (memory := (main.get("memory") or {}).get("workingSetBytes")) is not None:
             values["memory_bytes"] = float(memory)
-        return values | self._rates(pod["podRef"]["name"], pod.get("network") or {})
+        network = pod.get("network") or {}
+        return values | self._traffic.rates(pod["podRef"]["name"], network, time.monotonic())
 
-    def _rates(self, name: str, network: Mapping[str, Any]) -> Values:
+
+class Traffic:
+    """What pods have sent and received so far, each by its name, to tell how much that is a second."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, Values]] = {}
+
+    def rates(self, name: str, network: Mapping[str, Any], now: float) -> Values:
+        """Since the last look at this pod; nothing at the first."""
         totals = {told: float(network[native]) for native, told in _RATES.items() if native in network}
-        now = time.monotonic()
-        then, before = self._traffic.get(name, (now, {}))
-        self._traffic[name] = now, totals
+        then, before = self._seen.get(name, (now, {}))
+        self._seen[name] = now, totals
         if now == then:
             return {}
         return {
             told: max(0.0, total - before.get(told, total)) / (now - then) for told, total in totals.items()
         }
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget all other pods."""
+        self._seen = {name: seen for name, seen in self._seen.items() if name in names}

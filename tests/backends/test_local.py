@@ -383,3 +383,18 @@ def zygote_of(adapter: Local) -> int:
 def folder_of(ground: Ground, attempt: Handle | JobSpec) -> Path:
     name = attempt.name if isinstance(attempt, JobSpec) else attempt["name"]
     return ground.source.parent / "home" / "jobs" / str(name)
+
+
+async def test_an_attempt_that_no_watcher_was_asked_for_is_held_and_can_be_removed(
+    ground: Ground, adapter: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(self: Zygote, name: str) -> attempts.Record:
+        raise base.BackendUnavailable("the process that starts watchers does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Zygote, "ask", silent)
+        with pytest.raises(base.BackendUnavailable):
+            await adapter.launch(ground.job("pass"))
+    (handle,) = await adapter.held()
+    await adapter.remove(handle)
+    assert await adapter.held() == []
