@@ -135,17 +135,19 @@ def _ended(
     why = reason_of(pod)
     if why is not None:
         return WorkerEnd(why, code, _words(pod), at_us)
-    if over.get("reason") in ("ContainerCannotRun", "StartError"):
-        return WorkerEnd(EndReason.LAUNCH_REJECTED, None, str(over.get("message") or over["reason"]), at_us)
     if over.get("message") == STARTED_AGAIN:
         return WorkerEnd(EndReason.LOST, None, STARTED_AGAIN, at_us)
     if _was_deleted_under(pod, finished):
         return WorkerEnd(EndReason.PREEMPTED, code, _words(pod), at_us)
-    if code in _TAKEN_ALONG and not (state is not None and state.asked):
+    is_refused = over.get("reason") in ("ContainerCannotRun", "StartError")
+    if is_refused or (code in _TAKEN_ALONG and not (state is not None and state.asked)):
         if _is_leaving(pod, state):
-            return WorkerEnd(EndReason.LOST, code, "its node, or the engine there, ended all that ran", at_us)
+            words = "its node, or the engine there, ended all that ran"
+            return WorkerEnd(EndReason.LOST, None if is_refused else code, words, at_us)
         if not gone and (now - finished).total_seconds() < DOUBT_SECONDS:
             return None
+    if is_refused:
+        return WorkerEnd(EndReason.LAUNCH_REJECTED, None, str(over.get("message") or over["reason"]), at_us)
     message = f"killed by signal {-code}" if code < 0 else f"exited with {code}"
     return WorkerEnd(EndReason.EXIT_CODE, code, message, at_us)
 
@@ -218,6 +220,11 @@ def _stuck(pod: Pod, main: Mapping[str, Any], patience: Patience, now: datetime)
     created = moment(pod["metadata"].get("creationTimestamp")) or now
     scheduled = _condition(pod, "PodScheduled").get("lastTransitionTime")
     waited = (now - (moment(scheduled) or created)).total_seconds()
+    if (fetched := _fetched_alone(pod)) is not None:
+        if (now - fetched).total_seconds() <= patience.start_seconds:
+            return None
+        words = f"the node {pod['spec'].get('nodeName')} does not go on with it: its engine may have ended"
+        return WorkerEnd(EndReason.LOST, None, words, micros(now))
     for name in ("fetch", "courier", template.MAIN):
         waiting = (container(pod, name).get("state") or {}).get("waiting") or {}
         why, said = waiting.get("reason"), waiting.get("message")
@@ -227,6 +234,18 @@ def _stuck(pod: Pod, main: Mapping[str, Any], patience: Patience, now: datetime)
         if why in CANNOT_START and waited > patience.start_seconds:
             return WorkerEnd(EndReason.LAUNCH_REJECTED, None, f"{why}: {said}", micros(now))
     return None
+
+
+def _fetched_alone(pod: Pod) -> datetime | None:
+    """Since when its files are there, and its courier, of the same image, has not begun.
+
+    A kubelet whose engine ended between the two goes on with no pod that is not to be restarted.
+    """
+    over = (container(pod, "fetch").get("state") or {}).get("terminated") or {}
+    waiting = (container(pod, "courier").get("state") or {}).get("waiting")
+    if over.get("exitCode") != 0 or waiting is None or waiting.get("reason") in CANNOT_START:
+        return None
+    return moment(over.get("finishedAt"))
 
 
 def waits(pod: Pod, now: datetime | None = None) -> str | None:

@@ -4,6 +4,7 @@ box=/rungraph/box
 child=
 early=
 trap 'asked=1; if [ -n "$child" ]; then kill -TERM "$child" 2>/dev/null; else early=1; fi' TERM
+trap '[ -z "$early" ] || exit 143' EXIT # a signal breaks off what it waits in, too, and that would be an exit with 2
 
 # An engine that dies while it starts a container may start it again, or the node make another in the same pod, beside
 # the first or after it. What may have run does not run twice: the pod's own volume keeps the mark of the first.
@@ -43,6 +44,7 @@ exec 3>"$box/stdout" 4>"$box/stderr"
 (exec "$@") </dev/null >&3 2>&4 3>&- 4>&- &
 child=$!
 [ -z "$early" ] || kill -TERM "$child" # it came between the two
+early=
 exec 3>&- 4>&-
 (while read -r signal; do kill -"$signal" "$child"; done) <"$box/control" >/dev/null 2>&1 &
 

@@ -87,7 +87,8 @@ def read(given: Mapping[str, Any], state: State | None = DRAINED, *, gone: bool 
             EndReason.PREEMPTED,
             -9,
         ),
-        (pod(over(128, "ContainerCannotRun")), EndReason.LAUNCH_REJECTED, None),
+        (pod(over(128, "ContainerCannotRun", seconds=-9)), EndReason.LAUNCH_REJECTED, None),
+        (pod(over(128, "ContainerCannotRun"), over(255)), EndReason.LOST, None),
     ],
 )
 def test_what_a_pod_says_of_its_end(given: Mapping[str, Any], reason: EndReason, code: int | None) -> None:
@@ -125,6 +126,15 @@ def test_what_may_mend_itself_is_given_time() -> None:
     assert read(pod(waiting("ErrImagePull"), **young), None) is None
     assert read(pod(waiting("CreateContainerError"), **young), None) is None
     assert read(pod(waiting("ErrImageNeverPull"), **young), None) is not None
+
+
+@pytest.mark.parametrize("why", ["PodInitializing", "ImageInspectError"])
+def test_a_pod_that_its_node_does_not_go_on_with_is_lost(why: str) -> None:
+    young = pod(waiting(why), waiting(why), over(0, "Completed", -59))
+    assert read(young, None) is None
+    lost = read(pod(waiting(why), waiting(why), over(0, "Completed", -61)), None)
+    assert lost is not None and lost.reason is EndReason.LOST
+    assert "n1" in (lost.message or "")
 
 
 def test_an_end_is_not_told_before_all_that_was_printed_is_kept() -> None:

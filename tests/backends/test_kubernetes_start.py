@@ -84,7 +84,7 @@ async def test_what_is_to_end_before_it_began_never_begins(container: Container)
     process = await container.start()
     process.send_signal(signal.SIGTERM)
     pipes = container.listen()
-    assert await process.wait() != 0
+    assert await process.wait() == 128 + signal.SIGTERM
     assert not container.effects.exists()
     for pipe in pipes:
         os.close(pipe)

@@ -1,11 +1,14 @@
 """How much chaos, and its figures as a table at the end: `make chaos KILLS=5 JOBS=20`."""
 
+import os
 from collections.abc import Callable
 
 import pytest
 
 from tests.chaos.loads import Figures
 
+RESTART = "RUNGRAPH_TEST_ENGINE_RESTART"
+"""The command that starts the engine anew, where that harms nobody."""
 _FIGURES = pytest.StashKey[list[Figures]]()
 
 
@@ -32,6 +35,15 @@ def jobs(request: pytest.FixtureRequest) -> int:
 def told(request: pytest.FixtureRequest) -> Callable[[Figures], None]:
     """Where figures go that are to stand in the table."""
     return request.config.stash.setdefault(_FIGURES, []).append
+
+
+@pytest.fixture
+def restart() -> str:
+    """The command that starts the engine anew."""
+    command = os.environ.get(RESTART)
+    if not command:
+        pytest.skip(f"{RESTART} has no command that starts the engine anew")
+    return command
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

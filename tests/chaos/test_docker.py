@@ -1,7 +1,6 @@
 """What may happen to containers: the engine dies, somebody removes them, they take too much, their image is gone."""
 
 import asyncio
-import os
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -15,16 +14,6 @@ from tests.chaos.loads import Figures, hit, load, tried_again
 
 pytestmark = [pytest.mark.chaos, pytest.mark.docker]
 Tell = Callable[[Figures], None]
-RESTART = "RUNGRAPH_TEST_ENGINE_RESTART"
-"""The command that starts the engine anew, where that harms nobody."""
-
-
-@pytest.fixture
-def restart() -> str:
-    command = os.environ.get(RESTART)
-    if not command:
-        pytest.skip(f"{RESTART} has no command that starts the engine anew")
-    return command
 
 
 @pytest.fixture

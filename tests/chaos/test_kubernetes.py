@@ -14,7 +14,7 @@ import yaml
 from backends.kubernetes.cluster import Refused
 from backends.kubernetes.template import PREFIX
 from tests.chaos.kubernetes_place import Kubernetes
-from tests.chaos.loads import Figures, hit, load
+from tests.chaos.loads import Figures, hit, load, tried_again
 
 pytestmark = [pytest.mark.chaos, pytest.mark.kubernetes]
 Tell = Callable[[Figures], None]
@@ -82,6 +82,20 @@ async def test_pods_are_taken_away(
         await made.start(jobs - kills, pause=0.2)
         others = await disturb(place, held, kills, evict)
         await made.judge(figures, hit(held, others, "PREEMPTED"))
+
+
+async def test_the_engine_below_the_pods_is_started_anew(
+    place: Kubernetes, restart: str, sqlite_url: str, jobs: int, told: Tell
+) -> None:
+    figures = Figures("kubernetes", "the nodes' engine started anew", 1, jobs)
+    told(figures)
+    async with load(place, sqlite_url, retries=1) as made:
+        await made.start(jobs // 2, pause=0.5)
+        await asyncio.sleep(random.Random(jobs).uniform(4, 8))
+        process = await asyncio.create_subprocess_shell(restart)
+        assert await process.wait() == 0
+        await made.start(jobs - len(made.runs))
+        await made.judge(figures, tried_again("LOST"))
 
 
 async def test_pods_over_their_memory_end_so(
