@@ -7,20 +7,21 @@ WebSocket, whose connection shares one context among its operations and their ev
 import asyncio
 from collections.abc import Awaitable, Callable
 from copy import copy
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from starlette.requests import HTTPConnection
 from strawberry.dataloader import DataLoader
 from strawberry.types import Info as StrawberryInfo
 
 from db import errors
-from db.database import Database
+from db.database import Database, Transaction
 from db.rows import Columns
 from db.viewers import Viewer
 from graph.surroundings import Surroundings
 from graph.sweeping import current
 
 K = TypeVar("K")
+P = ParamSpec("P")
 V = TypeVar("V")
 
 FROM_NOW = -1
@@ -100,6 +101,16 @@ class Context:
         """Raise Unauthenticated for nobody."""
         if self.authenticated is None:
             raise errors.Unauthenticated
+
+    async def act(
+        self,
+        command: Callable[Concatenate[Transaction, Viewer, P], Awaitable[V]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> V:
+        """What a command of db gives, carried out for who asks in a transaction of its own, and committed."""
+        async with self.database.begin() as session:
+            return await command(session, self.viewer, *args, **kwargs)
 
     async def load(self, fetch: Callable[["Context", list[K]], Awaitable[list[V]]], key: K) -> V:
         """What `fetch` gives for a key, together with the other keys asked for at the same time."""

@@ -98,8 +98,7 @@ class DataFetchMutation:
     @refusing(CancelDataFetchPayload)
     async def cancel_data_fetch(self, info: Info, input: CancelDataFetchInput) -> CancelDataFetchPayload:
         context, fetch_id = info.context, key("data_fetch", input.id, "id")
-        async with context.database.begin() as session:
-            await data_fetches.cancel(session, context.viewer, fetch_id)
+        await context.act(data_fetches.cancel, fetch_id)
         return CancelDataFetchPayload(fetch=await context.load(load_fetches, fetch_id))
 
 

@@ -9,7 +9,7 @@ from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.data_fetches import DataFetch
 from graph.errors import UserError, refusing
-from graph.nodes import Node, key, loads, public
+from graph.nodes import Node, key, loads, maybe_key, public
 from graph.paging import Connection
 from graph.scalars import Int64
 
@@ -180,40 +180,31 @@ class DataSourceMutation:
     @refusing(CreateDataSourcePayload)
     async def create_data_source(self, info: Info, input: CreateDataSourceInput) -> CreateDataSourcePayload:
         context = info.context
-        project = None if input.project is None else key("project", input.project, "project")
-        async with context.database.begin() as session:
-            source_id = await data_sources.create(
-                session,
-                context.viewer,
-                input.name,
-                input.url,
-                secret=input.secret,
-                description=input.description,
-                project_id=project,
-            )
+        project = maybe_key("project", input.project, "project")
+        source_id = await context.act(
+            data_sources.create,
+            input.name,
+            input.url,
+            secret=input.secret,
+            description=input.description,
+            project_id=project,
+        )
         return CreateDataSourcePayload(source=await context.load(load_sources, source_id))
 
     @strawberry.mutation(description="Change a source; what was fetched or started keeps what it had.")
     @refusing(UpdateDataSourcePayload)
     async def update_data_source(self, info: Info, input: UpdateDataSourceInput) -> UpdateDataSourcePayload:
         context, source_id = info.context, key("data_source", input.id, "id")
-        async with context.database.begin() as session:
-            await data_sources.change(
-                session,
-                context.viewer,
-                source_id,
-                url=input.url,
-                secret=input.secret,
-                description=input.description,
-            )
+        await context.act(
+            data_sources.change, source_id, url=input.url, secret=input.secret, description=input.description
+        )
         return UpdateDataSourcePayload(source=await context.load(load_sources, source_id))
 
     @strawberry.mutation(description="Take a source out of use.")
     @refusing(DeleteDataSourcePayload)
     async def delete_data_source(self, info: Info, input: DeleteDataSourceInput) -> DeleteDataSourcePayload:
         context, source_id = info.context, key("data_source", input.id, "id")
-        async with context.database.begin() as session:
-            await data_sources.delete(session, context.viewer, source_id)
+        await context.act(data_sources.delete, source_id)
         return DeleteDataSourcePayload(source=await context.load(load_sources, source_id))
 
     @strawberry.mutation(
@@ -224,8 +215,5 @@ class DataSourceMutation:
         context, source_id = info.context, key("data_source", input.id, "id")
         most = context.around.max_upload_bytes
         limit = most if input.limit_bytes is None else min(input.limit_bytes, most)
-        async with context.database.begin() as session:
-            fetch_id = await data_fetches.request(
-                session, context.viewer, source_id, name=input.name, limit_bytes=limit
-            )
+        fetch_id = await context.act(data_fetches.request, source_id, name=input.name, limit_bytes=limit)
         return FetchDataSourcePayload(fetch=await nodes.get(context, "data_fetch", fetch_id))

@@ -11,7 +11,7 @@ from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.dataset_versions import DatasetVersion, of_numbers
 from graph.errors import UserError, refusing
-from graph.nodes import Node, key, loads, public
+from graph.nodes import Node, key, loads, maybe_key, public
 from graph.paging import Connection
 
 
@@ -194,7 +194,7 @@ class DatasetMutation:
     @refusing(CreateDatasetPayload)
     async def create_dataset(self, info: Info, input: CreateDatasetInput) -> CreateDatasetPayload:
         context = info.context
-        project = None if input.project is None else key("project", input.project, "project")
+        project = maybe_key("project", input.project, "project")
         parts = None if input.parts is None else _parts(input.parts)
         async with context.database.begin() as session:
             dataset_id = await datasets.create(
@@ -213,15 +213,13 @@ class DatasetMutation:
     @refusing(UpdateDatasetPayload)
     async def update_dataset(self, info: Info, input: UpdateDatasetInput) -> UpdateDatasetPayload:
         context, dataset_id = info.context, key("dataset", input.id, "id")
-        async with context.database.begin() as session:
-            await datasets.update_dataset(
-                session,
-                context.viewer,
-                dataset_id,
-                name=input.name,
-                description=input.description,
-                tags=_tags(input.tags),
-            )
+        await context.act(
+            datasets.update_dataset,
+            dataset_id,
+            name=input.name,
+            description=input.description,
+            tags=_tags(input.tags),
+        )
         return UpdateDatasetPayload(dataset=await context.load(load_datasets, dataset_id))
 
     @strawberry.mutation(
@@ -230,8 +228,7 @@ class DatasetMutation:
     @refusing(DeleteDatasetPayload)
     async def delete_dataset(self, info: Info, input: DeleteDatasetInput) -> DeleteDatasetPayload:
         context, dataset_id = info.context, key("dataset", input.id, "id")
-        async with context.database.begin() as session:
-            await dataset_uses.delete(session, context.viewer, dataset_id)
+        await context.act(dataset_uses.delete, dataset_id)
         return DeleteDatasetPayload(dataset=await context.load(load_datasets, dataset_id))
 
     @strawberry.mutation(
@@ -243,8 +240,7 @@ class DatasetMutation:
     ) -> AddDatasetVersionPayload:
         context, dataset_id = info.context, key("dataset", input.dataset, "dataset")
         parts = _parts(input.parts)
-        async with context.database.begin() as session:
-            version_id = await dataset_versions.add(session, context.viewer, dataset_id, parts)
+        version_id = await context.act(dataset_versions.add, dataset_id, parts)
         return AddDatasetVersionPayload(version=await nodes.get(context, "dataset_version", version_id))
 
 

@@ -75,6 +75,5 @@ class DeletionMutation:
 
 
 async def _delete(context: Context, run_id: bytes) -> bytes:
-    async with context.database.begin() as session:
-        await deletions.mark(session, context.viewer, run_id)
+    await context.act(deletions.mark, run_id)
     return run_id

@@ -9,7 +9,7 @@ from db import documents, errors, pipelines
 from graph import nodes
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
-from graph.nodes import key
+from graph.nodes import key, maybe_key
 from graph.pipelines import Pipeline
 
 
@@ -80,7 +80,7 @@ class DocumentMutation:
     @refusing(ImportPipelinePayload)
     async def import_pipeline(self, info: Info, input: ImportPipelineInput) -> ImportPipelinePayload:
         context = info.context
-        project = None if input.project is None else key("project", input.project, "project")
+        project = maybe_key("project", input.project, "project")
         pipeline_id = await _import(context, input, project)
         return ImportPipelinePayload(pipeline=await nodes.get(context, "pipeline", pipeline_id))
 
@@ -88,15 +88,13 @@ class DocumentMutation:
     @refusing(ClonePipelinePayload)
     async def clone_pipeline(self, info: Info, input: ClonePipelineInput) -> ClonePipelinePayload:
         context = info.context
-        async with context.database.begin() as session:
-            pipeline_id = await pipelines.clone(
-                session,
-                context.viewer,
-                key("pipeline", input.id, "id"),
-                input.name,
-                revision_id=None if input.revision is None else key("revision", input.revision, "revision"),
-                project_id=None if input.project is None else key("project", input.project, "project"),
-            )
+        pipeline_id = await context.act(
+            pipelines.clone,
+            key("pipeline", input.id, "id"),
+            input.name,
+            revision_id=maybe_key("revision", input.revision, "revision"),
+            project_id=maybe_key("project", input.project, "project"),
+        )
         return ClonePipelinePayload(pipeline=await nodes.get(context, "pipeline", pipeline_id))
 
     @strawberry.mutation(
@@ -106,8 +104,7 @@ class DocumentMutation:
     @refusing(DeletePipelinePayload)
     async def delete_pipeline(self, info: Info, input: DeletePipelineInput) -> DeletePipelinePayload:
         context = info.context
-        async with context.database.begin() as session:
-            pipeline_id = await pipelines.delete(session, context.viewer, key("pipeline", input.id, "id"))
+        pipeline_id = await context.act(pipelines.delete, key("pipeline", input.id, "id"))
         return DeletePipelinePayload(pipeline=await nodes.get(context, "pipeline", pipeline_id))
 
 
@@ -123,15 +120,9 @@ async def _import(context: Context, input: ImportPipelineInput, project: bytes |
         named = {**named, "name": input.name}
     document, problems = documents.read(named)
     try:
-        async with context.database.begin() as session:
-            return await pipelines.import_(
-                session,
-                context.viewer,
-                document,
-                replace=input.replace,
-                project_id=project,
-                problems=problems,
-            )
+        return await context.act(
+            pipelines.import_, document, replace=input.replace, project_id=project, problems=problems
+        )
     except errors.Invalid as refused:
         found = [_below(drawing.located(problem)) for problem in refused.problems]
         raise errors.Invalid(problems=found) from refused

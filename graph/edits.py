@@ -64,6 +64,5 @@ class EditMutation:
             tags_removed=tags.remove,
             edition=input.edition,
         )
-        async with context.database.begin() as session:
-            await edits.edit(session, context.viewer, run_id, edit)
+        await context.act(edits.edit, run_id, edit)
         return UpdateRunPayload(run=await context.load(load_runs, run_id))

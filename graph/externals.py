@@ -10,7 +10,7 @@ from graph.errors import UserError, refusing
 from graph.filters import TagInput
 from graph.jobs import Job, load_jobs
 from graph.logs import LogStream
-from graph.nodes import key
+from graph.nodes import key, maybe_key
 from graph.runs import Run, load_runs
 from graph.scalars import Int64
 
@@ -153,12 +153,11 @@ class ExternalMutation:
             notes=input.notes,
             tags=[(tag.name, tag.value) for tag in input.tags],
             heartbeat_seconds=input.heartbeat_seconds,
-            project_id=None if input.project is None else key("project", input.project, "project"),
-            parent_id=None if input.parent is None else key("run", input.parent, "parent"),
+            project_id=maybe_key("project", input.project, "project"),
+            parent_id=maybe_key("run", input.parent, "parent"),
             idempotency_key=input.idempotency_key,
         )
-        async with context.database.begin() as session:
-            run_id = await externals.create(session, context.viewer, spec)
+        run_id = await context.act(externals.create, spec)
         async with context.database.read() as session:
             external = await externals.get(session, run_id)
         (job,) = await context.load(jobs.of_run, run_id)
@@ -174,18 +173,16 @@ class ExternalMutation:
             Line(now if one.time is None else one.time, (one.stream or LogStream.STDOUT).value, one.text)
             for one in input.lines
         ]
-        async with context.database.begin() as session:
-            seq, duplicate = await external_reports.log_lines(
-                session, context.viewer, _job(context, input.job), input.producer, input.number, lines
-            )
+        seq, duplicate = await context.act(
+            external_reports.log_lines, _job(context, input.job), input.producer, input.number, lines
+        )
         return LogLinesPayload(seq=Int64(seq), duplicate=duplicate)
 
     @strawberry.mutation(description="Say that an external run goes on, and learn whether it should stop.")
     @refusing(HeartbeatPayload)
     async def heartbeat(self, info: Info, input: HeartbeatInput) -> HeartbeatPayload:
         context = info.context
-        async with context.database.begin() as session:
-            asked = await external_reports.heartbeat(session, context.viewer, _job(context, input.job))
+        asked = await context.act(external_reports.heartbeat, _job(context, input.job))
         return HeartbeatPayload(cancel_requested=asked)
 
     @strawberry.mutation(
@@ -196,8 +193,7 @@ class ExternalMutation:
         context = info.context
         job_id = key("job", input.job, "job")
         files = [key("file", text, "files", str(at)) for at, text in enumerate(input.files)]
-        async with context.database.begin() as session:
-            await external_reports.add_outputs(session, context.viewer, job_id, files)
+        await context.act(external_reports.add_outputs, job_id, files)
         return AddOutputsPayload(job=await context.load(load_jobs, job_id))
 
     @strawberry.mutation(description="End an external run; a repeat changes nothing.")
@@ -205,15 +201,9 @@ class ExternalMutation:
     async def finish_run(self, info: Info, input: FinishRunInput) -> FinishRunPayload:
         context = info.context
         job_id = _job(context, input.job)
-        async with context.database.begin() as session:
-            run_id = await external_reports.finish(
-                session,
-                context.viewer,
-                job_id,
-                input.state,
-                message=input.message,
-                exit_code=input.exit_code,
-            )
+        run_id = await context.act(
+            external_reports.finish, job_id, input.state, message=input.message, exit_code=input.exit_code
+        )
         return FinishRunPayload(run=await context.load(load_runs, run_id))
 
 

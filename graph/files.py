@@ -11,7 +11,7 @@ from db import errors, files, lineage
 from graph import enums, nodes, paging
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
-from graph.nodes import Node, found, key, loads, public
+from graph.nodes import Node, found, key, loads, maybe_key, public
 from graph.paging import Connection
 from graph.scalars import Int64
 
@@ -161,7 +161,7 @@ class FileQuery:
                 session,
                 context.viewer,
                 paging.page(first, after, last, before),
-                run_id=None if asked.run is None else key("run", asked.run, "filter", "run"),
+                run_id=maybe_key("run", asked.run, "filter", "run"),
                 kind=asked.kind,
                 tags=asked.tags,
             )
@@ -226,22 +226,20 @@ class FileMutation:
     @refusing(CreateUploadPayload)
     async def create_upload(self, info: Info, input: CreateUploadInput) -> CreateUploadPayload:
         context = info.context
-        project = None if input.project is None else key("project", input.project, "project")
+        project = maybe_key("project", input.project, "project")
         if not isinstance(input.tags, dict | None):
             raise errors.Invalid("tags are an object of values by name", path=("tags",))
         if input.size_bytes > context.around.max_upload_bytes:
             message = f"a file has at most {context.around.max_upload_bytes} bytes"
             raise errors.LimitExceeded(message, path=("sizeBytes",))
-        async with context.database.begin() as session:
-            file_id = await files.create_upload(
-                session,
-                context.viewer,
-                input.name,
-                input.size_bytes,
-                media_type=input.media_type,
-                tags=input.tags,
-                project_id=project,
-            )
+        file_id = await context.act(
+            files.create_upload,
+            input.name,
+            input.size_bytes,
+            media_type=input.media_type,
+            tags=input.tags,
+            project_id=project,
+        )
         file = await context.load(load_files, file_id)
         url = f"/files/{public('file', file_id)}"
         return CreateUploadPayload(file=file, upload=Upload(url=url))
@@ -251,12 +249,5 @@ class FileMutation:
     async def complete_upload(self, info: Info, input: CompleteUploadInput) -> CompleteUploadPayload:
         context = info.context
         file_id = key("file", input.id, "id")
-        async with context.database.begin() as session:
-            await files.complete_upload(
-                session,
-                context.viewer,
-                file_id,
-                sha256=input.sha256,
-                size_bytes=input.size_bytes,
-            )
+        await context.act(files.complete_upload, file_id, sha256=input.sha256, size_bytes=input.size_bytes)
         return CompleteUploadPayload(file=await context.load(load_files, file_id))

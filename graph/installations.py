@@ -11,7 +11,7 @@ from graph import functions, nodes
 from graph.context import Info
 from graph.errors import UserError, refusing
 from graph.module_versions import ManifestProblem, ModuleVersion
-from graph.nodes import key
+from graph.nodes import maybe_key
 
 
 @strawberry.input
@@ -41,7 +41,7 @@ class _SourceInput:
         source = module_sources.parse(
             self.source, ref=self.ref, folder=self.folder, submodules=self.submodules, name=self.name
         )
-        return source, None if self.project is None else key("project", self.project, "project")
+        return source, maybe_key("project", self.project, "project")
 
 
 @strawberry.input(description="What to install, and from where.")
@@ -73,8 +73,7 @@ class InstallationMutation:
     async def install_module(self, info: Info, input: InstallModuleInput) -> InstallModulePayload:
         context = info.context
         source, project = input.wanted()
-        async with context.database.begin() as session:
-            version_id = await installations.install(session, context.viewer, source, project_id=project)
+        version_id = await context.act(installations.install, source, project_id=project)
         return InstallModulePayload(version=await nodes.get(context, "version", version_id))
 
 

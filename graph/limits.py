@@ -11,7 +11,7 @@ from db.viewers import Viewer
 from graph import backends, nodes, paging, users
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
-from graph.nodes import Node, key, loads, public
+from graph.nodes import Node, key, loads, maybe_key, public
 from graph.paging import Connection
 from graph.scalars import Int64
 
@@ -225,8 +225,7 @@ class LimitMutation:
     async def remove_limit(self, info: Info, input: RemoveLimitInput) -> RemoveLimitPayload:
         context = info.context
         limit_id = key("limit", input.id, "id")
-        async with context.database.begin() as session:
-            await limits.remove(session, context.viewer, limit_id)
+        await context.act(limits.remove, limit_id)
         return RemoveLimitPayload(id=input.id)
 
 
@@ -243,7 +242,7 @@ async def _project(session: Session, input: SetLimitInput) -> bytes | None:
 def _spec(input: SetLimitInput, project: bytes | None) -> limits.LimitSpec:
     return limits.LimitSpec(
         project_id=project,
-        backend_id=None if input.backend is None else key("backend", input.backend, "backend"),
+        backend_id=maybe_key("backend", input.backend, "backend"),
         tag_name=None if input.tag is None else input.tag.name,
         tag_value=None if input.tag is None else input.tag.value,
         jobs=input.jobs,

@@ -167,8 +167,7 @@ class VersionMutation:
     ) -> ActivateModuleVersionPayload:
         context = info.context
         wanted = key("version", input.id, "id")
-        async with context.database.begin() as session:
-            active = await module_versions.activate(session, context.viewer, wanted)
+        active = await context.act(module_versions.activate, wanted)
         return ActivateModuleVersionPayload(version=await nodes.get(context, "version", active))
 
 

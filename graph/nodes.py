@@ -100,6 +100,11 @@ def key(kind: str, text: str, *path: str) -> bytes:
         raise errors.NotFound(str(error), path=path) from error
 
 
+def maybe_key(kind: str, text: str | None, *path: str) -> bytes | None:
+    """The key in an id that may be left out."""
+    return None if text is None else key(kind, text, *path)
+
+
 def found(context: Context, kind: str, text: str) -> bytes | None:
     """The key in a given id, None for what is no such id: queries answer null for what there is not.
 

@@ -11,7 +11,7 @@ from db import documents, pipelines
 from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
-from graph.nodes import Node, key, loads, public
+from graph.nodes import Node, key, loads, maybe_key, public
 from graph.paging import Connection
 from graph.steps import Step, StepInput, of_revision, specs
 
@@ -208,16 +208,14 @@ class PipelineMutation:
     @refusing(CreatePipelinePayload)
     async def create_pipeline(self, info: Info, input: CreatePipelineInput) -> CreatePipelinePayload:
         context = info.context
-        project = None if input.project is None else key("project", input.project, "project")
-        async with context.database.begin() as session:
-            pipeline_id = await pipelines.create(
-                session,
-                context.viewer,
-                input.name,
-                specs(input.steps),
-                description=input.description,
-                project_id=project,
-            )
+        project = maybe_key("project", input.project, "project")
+        pipeline_id = await context.act(
+            pipelines.create,
+            input.name,
+            specs(input.steps),
+            description=input.description,
+            project_id=project,
+        )
         return CreatePipelinePayload(pipeline=await nodes.get(context, "pipeline", pipeline_id))
 
     @strawberry.mutation(
@@ -227,13 +225,11 @@ class PipelineMutation:
     async def update_pipeline(self, info: Info, input: UpdatePipelineInput) -> UpdatePipelinePayload:
         context = info.context
         pipeline_id = key("pipeline", input.id, "id")
-        async with context.database.begin() as session:
-            await pipelines.revise(
-                session,
-                context.viewer,
-                pipeline_id,
-                name=input.name,
-                description=input.description,
-                steps=None if input.steps is None else specs(input.steps),
-            )
+        await context.act(
+            pipelines.revise,
+            pipeline_id,
+            name=input.name,
+            description=input.description,
+            steps=None if input.steps is None else specs(input.steps),
+        )
         return UpdatePipelinePayload(pipeline=await nodes.get(context, "pipeline", pipeline_id))

@@ -6,7 +6,7 @@ from db import retention
 from graph import users
 from graph.context import Info
 from graph.errors import UserError, refusing
-from graph.nodes import key
+from graph.nodes import maybe_key
 
 
 @strawberry.input(description="For how many days to keep what ended runs measured and printed: 1 or more.")
@@ -46,7 +46,6 @@ class RetentionMutation:
         context = info.context
         given = {"metrics_days": input.metrics_days, "logs_days": input.logs_days}
         days = {name: count for name, count in given.items() if count is not strawberry.UNSET}
-        project = None if input.project is None else key("project", input.project, "project")
-        async with context.database.begin() as session:
-            chosen = await retention.set_days(session, context.viewer, project, days)
+        project = maybe_key("project", input.project, "project")
+        chosen = await context.act(retention.set_days, project, days)
         return SetRetentionPayload(project=await users.project(context, chosen))

@@ -113,10 +113,7 @@ class RetryMutation:
         context = info.context
         old = key("run", input.id, "id")
         begin = input.begin or retries.From.FAILURE
-        async with context.database.begin() as session:
-            run_id = await retries.retry(
-                session, context.viewer, old, begin, idempotency_key=input.idempotency_key
-            )
+        run_id = await context.act(retries.retry, old, begin, idempotency_key=input.idempotency_key)
         return RetryRunPayload(run=await context.load(load_runs, run_id))
 
     @strawberry.mutation(
@@ -153,6 +150,5 @@ class RetryMutation:
             fail_fast=input.fail_fast,
             cache=input.cache,
         )
-        async with context.database.begin() as session:
-            run_id = await retries.rerun(session, context.viewer, spec)
+        run_id = await context.act(retries.rerun, spec)
         return RerunRunPayload(run=await context.load(load_runs, run_id))

@@ -14,7 +14,7 @@ from db.states import RunState
 from graph import runs
 from graph.context import Info
 from graph.errors import UserError, refusing
-from graph.nodes import key
+from graph.nodes import key, maybe_key
 from graph.requests import RequestInput, request_of
 from graph.runs import Run
 from graph.schedules import Schedule, aware, load_schedules
@@ -234,8 +234,7 @@ class ScheduleMutation:
             starts_at=aware(input.starts_at),
             ends_at=aware(input.ends_at),
         )
-        async with context.database.begin() as session:
-            schedule_id = await scheduling.create(session, context.viewer, spec, columns.now())
+        schedule_id = await context.act(scheduling.create, spec, columns.now())
         return CreateSchedulePayload(schedule=await context.load(load_schedules, schedule_id))
 
     @strawberry.mutation(description="Change a schedule; it then acts in the name of who changed it.")
@@ -246,7 +245,7 @@ class ScheduleMutation:
         trigger, after = _trigger(input)
         changes = scheduling.Changes(
             name=input.name,
-            pipeline_id=None if input.pipeline is None else key("pipeline", input.pipeline, "pipeline"),
+            pipeline_id=maybe_key("pipeline", input.pipeline, "pipeline"),
             trigger=trigger,
             request=None if input.run is None else request_of(context, input.run, "run"),
             after_pipeline_id=after,
@@ -258,16 +257,14 @@ class ScheduleMutation:
             ends_at=aware(input.ends_at or None),
             cleared=frozenset(name for name in ("starts_at", "ends_at") if getattr(input, name) is None),
         )
-        async with context.database.begin() as session:
-            await scheduling.change(session, context.viewer, schedule_id, changes, columns.now())
+        await context.act(scheduling.change, schedule_id, changes, columns.now())
         return UpdateSchedulePayload(schedule=await context.load(load_schedules, schedule_id))
 
     @strawberry.mutation(description="Let a schedule fire no more until it is resumed.")
     @refusing(PauseSchedulePayload)
     async def pause_schedule(self, info: Info, input: PauseScheduleInput) -> PauseSchedulePayload:
         schedule_id = key("schedule", input.id, "id")
-        async with info.context.database.begin() as session:
-            await scheduling.pause(session, info.context.viewer, schedule_id)
+        await info.context.act(scheduling.pause, schedule_id)
         return PauseSchedulePayload(schedule=await info.context.load(load_schedules, schedule_id))
 
     @strawberry.mutation(
@@ -276,16 +273,14 @@ class ScheduleMutation:
     @refusing(ResumeSchedulePayload)
     async def resume_schedule(self, info: Info, input: ResumeScheduleInput) -> ResumeSchedulePayload:
         schedule_id = key("schedule", input.id, "id")
-        async with info.context.database.begin() as session:
-            await scheduling.resume(session, info.context.viewer, schedule_id, columns.now())
+        await info.context.act(scheduling.resume, schedule_id, columns.now())
         return ResumeSchedulePayload(schedule=await info.context.load(load_schedules, schedule_id))
 
     @strawberry.mutation(description="Delete a schedule with its history; the runs it started stay.")
     @refusing(DeleteSchedulePayload)
     async def delete_schedule(self, info: Info, input: DeleteScheduleInput) -> DeleteSchedulePayload:
         schedule_id = key("schedule", input.id, "id")
-        async with info.context.database.begin() as session:
-            await scheduling.remove(session, info.context.viewer, schedule_id)
+        await info.context.act(scheduling.remove, schedule_id)
         return DeleteSchedulePayload(id=input.id)
 
     @strawberry.mutation(description="Start a schedule's run now, in the name of who asks.")
@@ -294,8 +289,7 @@ class ScheduleMutation:
         context = info.context
         schedule_id = key("schedule", input.id, "id")
         given = uuid.uuid4().hex if input.idempotency_key is None else input.idempotency_key
-        async with context.database.begin() as session:
-            run_id = await firing.fire_now(session, context.viewer, schedule_id, given, columns.now())
+        run_id = await context.act(firing.fire_now, schedule_id, given, columns.now())
         return RunSchedulePayload(run=await context.load(runs.load_runs, run_id))
 
 

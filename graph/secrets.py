@@ -8,7 +8,7 @@ from db import data_sources, secrets
 from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
-from graph.nodes import Node, key, loads, public
+from graph.nodes import Node, loads, maybe_key, public
 from graph.paging import Connection
 
 
@@ -126,23 +126,16 @@ class SecretMutation:
     @refusing(SetSecretPayload)
     async def set_secret(self, info: Info, input: SetSecretInput) -> SetSecretPayload:
         context = info.context
-        project = None if input.project is None else key("project", input.project, "project")
-        async with context.database.begin() as session:
-            secret_id = await secrets.put(
-                session,
-                context.viewer,
-                input.name,
-                input.value,
-                context.around.vault.seal,
-                project_id=project,
-            )
+        project = maybe_key("project", input.project, "project")
+        secret_id = await context.act(
+            secrets.put, input.name, input.value, context.around.vault.seal, project_id=project
+        )
         return SetSecretPayload(secret=await context.load(load_secrets, secret_id))
 
     @strawberry.mutation(description="Delete a secret for ever; a job that needs it is launched no more.")
     @refusing(DeleteSecretPayload)
     async def delete_secret(self, info: Info, input: DeleteSecretInput) -> DeleteSecretPayload:
         context = info.context
-        project = None if input.project is None else key("project", input.project, "project")
-        async with context.database.begin() as session:
-            deleted = await secrets.remove(session, context.viewer, input.name, project_id=project)
+        project = maybe_key("project", input.project, "project")
+        deleted = await context.act(secrets.remove, input.name, project_id=project)
         return DeleteSecretPayload(name=deleted.name)

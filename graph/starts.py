@@ -10,7 +10,7 @@ from db.errors import DomainError
 from graph import enums
 from graph.context import Context, Info
 from graph.errors import UserError, refusing, told
-from graph.nodes import key
+from graph.nodes import key, maybe_key
 from graph.requests import RequestInput, request_of
 from graph.runs import Run, load_runs
 
@@ -171,7 +171,7 @@ def spec_of(context: Context, input: StartRunInput) -> starts.StartSpec:
     return starts.StartSpec(
         pipeline_id=key("pipeline", input.pipeline, "pipeline"),
         idempotency_key=input.idempotency_key,
-        parent_id=None if input.parent is None else key("run", input.parent, "parent"),
+        parent_id=maybe_key("run", input.parent, "parent"),
         if_busy=input.if_busy or plans.IfBusy.QUEUE,
         **request_of(context, input).asked(),
     )
@@ -179,18 +179,15 @@ def spec_of(context: Context, input: StartRunInput) -> starts.StartSpec:
 
 async def _start(context: Context, input: StartRunInput) -> bytes:
     spec = spec_of(context, input)
-    async with context.database.begin() as session:
-        return await starts.start(session, context.viewer, spec)
+    return await context.act(starts.start, spec)
 
 
 async def _cancel(context: Context, run_id: bytes, grace_seconds: float, cascade: bool) -> bytes:
     """Cancel a run and, if asked, what descends from it: each by itself, its parent first."""
-    async with context.database.begin() as session:
-        await runs.cancel(session, context.viewer, run_id, grace_seconds=grace_seconds)
+    await context.act(runs.cancel, run_id, grace_seconds=grace_seconds)
     if cascade:
         async with context.database.read() as session:
             below = await families.descendants(session, run_id)
         for one in below:
-            async with context.database.begin() as session:
-                await runs.cancel(session, context.viewer, one, grace_seconds=grace_seconds)
+            await context.act(runs.cancel, one, grace_seconds=grace_seconds)
     return run_id

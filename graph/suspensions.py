@@ -50,14 +50,12 @@ class SuspensionMutation:
     @refusing(SuspendRunPayload)
     async def suspend_run(self, info: Info, input: SuspendRunInput) -> SuspendRunPayload:
         context, run_id = info.context, key("run", input.id, "id")
-        async with context.database.begin() as session:
-            await suspensions.suspend(session, context.viewer, run_id)
+        await context.act(suspensions.suspend, run_id)
         return SuspendRunPayload(run=await context.load(load_runs, run_id))
 
     @strawberry.mutation(description="Let a suspended run go on where it stands. A repeat changes nothing.")
     @refusing(ResumeRunPayload)
     async def resume_run(self, info: Info, input: ResumeRunInput) -> ResumeRunPayload:
         context, run_id = info.context, key("run", input.id, "id")
-        async with context.database.begin() as session:
-            await suspensions.resume(session, context.viewer, run_id)
+        await context.act(suspensions.resume, run_id)
         return ResumeRunPayload(run=await context.load(load_runs, run_id))

@@ -136,8 +136,7 @@ class UserMutation:
         viewers.require_administrator(context.viewer)
         if not input.then.startswith("/") or input.then.startswith(("//", "/\\")):
             raise errors.Invalid("must be a path of this server, beginning with one /", path=("then",))
-        async with context.database.begin() as session:
-            token = await users.issue(session, context.viewer, users.TokenKind.LINK, LINK_LASTS)
+        token = await context.act(users.issue, users.TokenKind.LINK, LINK_LASTS)
         # What stands behind the # never reaches a server: the login page carries it over by itself.
         then, _, fragment = input.then.partition("#")
         path = f"/login?link={token}&then={quote(then, safe='/')}" + (f"#{fragment}" if fragment else "")

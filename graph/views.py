@@ -14,7 +14,7 @@ from graph import nodes, paging, users
 from graph.context import Context, Info
 from graph.errors import UserError, refusing
 from graph.filters import RunFilter, document
-from graph.nodes import Node, key, loads, public
+from graph.nodes import Node, key, loads, maybe_key, public
 from graph.paging import Connection
 from graph.sorting import RunSort
 
@@ -159,10 +159,9 @@ class ViewMutation:
     @refusing(CreateRunViewPayload)
     async def create_run_view(self, info: Info, input: CreateRunViewInput) -> CreateRunViewPayload:
         context = info.context
-        project = None if input.project is None else key("project", input.project, "project")
+        project = maybe_key("project", input.project, "project")
         spec = ViewSpec(input.name, input.shared, document(input.filter), document(input.sort), input.columns)
-        async with context.database.begin() as session:
-            view_id = await views.create(session, context.viewer, spec, project)
+        view_id = await context.act(views.create, spec, project)
         return CreateRunViewPayload(view=await context.load(load_views, view_id))
 
     @strawberry.mutation(description="Change a view of one's own; an administrator changes any.")
@@ -171,8 +170,7 @@ class ViewMutation:
         context = info.context
         view_id = key("view", input.id, "id")
         spec = ViewSpec(input.name, input.shared, document(input.filter), document(input.sort), input.columns)
-        async with context.database.begin() as session:
-            await views.change(session, context.viewer, view_id, spec)
+        await context.act(views.change, view_id, spec)
         return UpdateRunViewPayload(view=await context.load(load_views, view_id))
 
     @strawberry.mutation(description="Delete a view of one's own; an administrator deletes any.")
@@ -180,6 +178,5 @@ class ViewMutation:
     async def delete_run_view(self, info: Info, input: DeleteRunViewInput) -> DeleteRunViewPayload:
         context = info.context
         view_id = key("view", input.id, "id")
-        async with context.database.begin() as session:
-            await views.remove(session, context.viewer, view_id)
+        await context.act(views.remove, view_id)
         return DeleteRunViewPayload(id=input.id)
