@@ -188,19 +188,26 @@ OF_WORKERS = """query($run: ID!) {
   series(runs: [$run], names: ["loss", "accuracy", "plain", "after"]) { rank name steps values } }"""
 
 
+async def reporting(client: Client, folder: Path, script: str) -> str:
+    """A pipeline of one step that runs this script, which leaves its signs in a folder beside it; its id."""
+    signs, module = folder / "signs", folder / "reporting"
+    signs.mkdir()
+    module.mkdir()
+    (module / "rungraph.yaml").write_text(MANIFEST)
+    (module / "report.py").write_text(script)
+    await modules.install(client, Output(as_json=True), Wanted(str(module)))
+    step = {"name": "only", "function": "reporting/main", "arguments": {"signs": str(signs)}}
+    pipeline: str = (await pipelines.create(client, "reporting", [step]))["id"]
+    return pipeline
+
+
 @pytest.mark.slow
 async def test_the_workers_of_a_job_report_each_through_a_death_of_the_server(
     database_url: str, tmp_path: Path
 ) -> None:
-    signs, module = tmp_path / "signs", tmp_path / "reporting"
-    for folder in (signs, module):
-        folder.mkdir()
-    (module / "rungraph.yaml").write_text(MANIFEST)
-    (module / "report.py").write_text(REPORT)
+    signs = tmp_path / "signs"
     async with serving(tmp_path / "home", database_url) as server, server.client() as client:
-        await modules.install(client, Output(as_json=True), Wanted(str(module)))
-        step = {"name": "only", "function": "reporting/main", "arguments": {"signs": str(signs)}}
-        pipeline = (await pipelines.create(client, "reporting", [step]))["id"]
+        pipeline = await reporting(client, tmp_path, REPORT)
         wanted = {"pipeline": pipeline, "resources": [{"step": "only", "workers": 2}]}
         run = (await runs.start(client, wanted, ""))["id"]
         async with watched(client, run):
@@ -241,15 +248,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 async def test_what_a_job_could_not_send_before_it_ended_is_sent_for_it(
     database_url: str, tmp_path: Path
 ) -> None:
-    signs, module = tmp_path / "signs", tmp_path / "reporting"
-    for folder in (signs, module):
-        folder.mkdir()
-    (module / "rungraph.yaml").write_text(MANIFEST)
-    (module / "report.py").write_text(KILLED)
+    signs = tmp_path / "signs"
     async with serving(tmp_path / "home", database_url) as server, server.client() as client:
-        await modules.install(client, Output(as_json=True), Wanted(str(module)))
-        step = {"name": "only", "function": "reporting/main", "arguments": {"signs": str(signs)}}
-        pipeline = (await pipelines.create(client, "reporting", [step]))["id"]
+        pipeline = await reporting(client, tmp_path, KILLED)
         run = (await runs.start(client, {"pipeline": pipeline}, ""))["id"]
         await until(lambda: (signs / "half").exists(), "it has logged half")
         server.kill()

@@ -2,13 +2,30 @@
 
 import importlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from backends.base import Backend
+from db.bus import Bus
+from db.database import Database
 from tests.backends.grounds import Ground
 from tests.backends.kinds import RUNNING
+
+D = TypeVar("D", bound=Database)
+
+
+@asynccontextmanager
+async def hinting(kind: type[D], url: str) -> AsyncIterator[D]:
+    """A database of this kind, whose hints arrive."""
+    bus = Bus("memory://")
+    await bus.open()
+    opened = kind(url, bus=bus)
+    yield opened
+    await opened.close()
+    await bus.close()
 
 
 @pytest.fixture(params=["fake", *RUNNING])

@@ -25,11 +25,11 @@ from backends.janitor import Janitor
 from backends.local import Local
 from backends.supervisor import Configuration, Supervisor
 from db import columns, logs, metrics
-from db.bus import Bus
 from db.database import Database, Session, Transaction
 from db.leases import Supervisor as Lease
 from db.runs import Run
 from db.states import TERMINAL_RUN, EndReason, JobState, RunState
+from tests.backends.conftest import hinting
 from tests.db.world import GIB, HOST, World, function
 from tests.processes import until
 
@@ -72,12 +72,8 @@ async def losing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     """A database that loses nothing yet."""
     monkeypatch.setattr(terms, "_AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(errands, "_AGAIN_SECONDS", 0.01)
-    bus = Bus("memory://")
-    await bus.open()
-    opened = Losing(database_url, bus=bus)
-    yield opened
-    await opened.close()
-    await bus.close()
+    async with hinting(Losing, database_url) as opened:
+        yield opened
 
 
 @asynccontextmanager

@@ -17,10 +17,10 @@ from backends.fake import Fake
 from backends.supervisor import Configuration, Supervisor
 from db import columns, leases
 from db.backends import Backend
-from db.bus import Bus
 from db.database import Database, Transaction
 from db.leases import Supervisor as Lease
 from db.states import TERMINAL_RUN, RunState
+from tests.backends.conftest import hinting
 from tests.backends.grounds import eventually
 from tests.db.world import GIB, World, function
 
@@ -47,12 +47,8 @@ async def cut(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     """A database that is not cut off yet; supervisors look often."""
     monkeypatch.setattr(supervisor, "_STAND_BY_SECONDS", 0.05)
     monkeypatch.setattr(supervisor, "_RENEW_SECONDS", 0.05)
-    bus = Bus("memory://")
-    await bus.open()
-    opened = Cut(database_url, bus=bus)
-    yield opened
-    await opened.close()
-    await bus.close()
+    async with hinting(Cut, database_url) as opened:
+        yield opened
 
 
 @asynccontextmanager
