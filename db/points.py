@@ -1,6 +1,6 @@
 """Points of metrics as they go in and out: columns in parallel, and the rules they keep. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -87,27 +87,33 @@ def extremes(values: Floats) -> Extremes:
     return int(finite[some.argmin()]), int(finite[some.argmax()])
 
 
-def check(given: Sequence[Column], path: Sequence[str] = ()) -> None:
+Place = Callable[[int], tuple[str, ...]]
+"""Where in what was asked the column of this index is."""
+
+
+def check(given: Sequence[Column], at: Place = lambda index: (str(index),)) -> None:
     """Raise Invalid unless the columns can be kept: sizes, names, and that no name comes twice."""
-    if len(given) > MOST_SERIES or sum(len(column.values) for column in given) > MOST_POINTS:
-        raise errors.LimitExceeded(
-            f"a batch has at most {MOST_SERIES} series and {MOST_POINTS} points", path=path
-        )
+    count = sum(len(column.values) for column in given)
+    if len(given) > MOST_SERIES or count > MOST_POINTS:
+        most = f"a batch has at most {MOST_SERIES:,} series and {MOST_POINTS:,} points"
+        raise errors.LimitExceeded(f"{most}: this one has {len(given):,} and {count:,}", path=at(0)[:-1])
     seen: set[str] = set()
     for index, column in enumerate(given):
-        at = (*path, str(index))
-        if not 1 <= len(column.name) <= 250 or texts.refusal(column.name):
-            raise errors.Invalid("a metric's name has 1 to 250 characters", path=(*at, "name"))
+        refusal = texts.refusal(column.name)
+        if refusal or not 1 <= len(column.name) <= 250:
+            message = f"a metric's name {refusal or f'has 1 to 250 characters, not {len(column.name):,}'}"
+            raise errors.Invalid(message, path=(*at(index), "name"))
         if column.name in seen:
-            raise errors.Invalid(f"{column.name!r} comes twice in this batch", path=(*at, "name"))
+            raise errors.Invalid(f"{column.name!r} comes twice in this batch", path=(*at(index), "name"))
         seen.add(column.name)
-        if len(column.times) != len(column.values):
-            raise errors.Invalid("times and values differ in length", path=(*at, "times"))
-        if column.steps is not None and len(column.steps) != len(column.values):
-            raise errors.Invalid("steps and values differ in length", path=(*at, "steps"))
         for part, numbers in (("times", column.times), ("steps", column.steps)):
-            if numbers is not None and not _exact(numbers):
-                raise errors.Invalid(f"{part} must be within ±(2^53−1)", path=(*at, part))
+            if numbers is None:
+                continue
+            if len(numbers) != len(column.values):
+                message = f"there are {len(numbers):,} {part} for {len(column.values):,} values"
+                raise errors.Invalid(message, path=(*at(index), part))
+            if not _exact(numbers):
+                raise errors.Invalid(f"{part} must be within ±(2^53−1)", path=(*at(index), part))
 
 
 def _exact(numbers: Integers) -> bool:

@@ -15,7 +15,7 @@ from db import bare, batches, errors, externals, feeds, ids, room, texts, viewer
 from db.batches import Portion
 from db.database import Transaction
 from db.errors import DomainError
-from db.points import Column, Origin
+from db.points import Column, Origin, Place
 from db.states import TERMINAL_JOB
 from db.viewers import Viewer
 
@@ -30,6 +30,7 @@ class Batch:
     producer: str
     number: int
     given: Sequence[Column]
+    at: Place = lambda index: ("series", str(index))
 
 
 class Added(NamedTuple):
@@ -41,8 +42,10 @@ class Added(NamedTuple):
 
 def require_sound(batch: Batch) -> None:
     """Raise Invalid for what no job would take."""
-    if not 1 <= len(batch.producer) <= 100 or texts.refusal(batch.producer):
-        raise errors.Invalid("a producer's name has 1 to 100 characters", path=("producer",))
+    refusal = texts.refusal(batch.producer)
+    if refusal or not 1 <= len(batch.producer) <= 100:
+        message = f"a producer's name {refusal or f'has 1 to 100 characters, not {len(batch.producer):,}'}"
+        raise errors.Invalid(message, path=("producer",))
     if not any(len(column.values) for column in batch.given):
         raise errors.Invalid("there are no points in this batch", path=("points",))
 
@@ -237,10 +240,12 @@ class _Group:
             raise missing(batch.job_id)
         require_reporter(batch.viewer, batch.job_id, row.run_id, row.project_id)
         if row.worker_id is None or (row.ended_at is not None and batch.job_id not in self.heard):
-            message = "this job has no attempt running with a worker of this rank"
-            raise errors.Conflict(message, path=("job",))
+            is_running = row.attempt_id is not None and row.ended_at is None
+            message = f"this job has no attempt running with a worker of rank {batch.rank}"
+            raise errors.Conflict(message, path=("rank",) if is_running else ("job",))
         if batch.viewer.kind is viewers.Kind.JOB and batch.viewer.attempt != row.attempt:
-            raise errors.Forbidden("this token is of an earlier attempt", path=("job",))
+            message = f"this token is of attempt {batch.viewer.attempt}, and the job is at {row.attempt}"
+            raise errors.Forbidden(message, path=("job",))
         number, committed = self.numbers.get((row.attempt_id, batch.producer), (None, 0))
         if number is not None and batch.number <= number:
             return Added(committed, True)
@@ -265,4 +270,4 @@ class _Group:
         for index, column in enumerate(batch.given):
             if (row.worker_id, column.name) in self.strange:
                 message = f"a worker has at most {room.MOST:,} metrics: {column.name!r} would be one more"
-                raise errors.LimitExceeded(message, path=("series", str(index)))
+                raise errors.LimitExceeded(message, path=(*batch.at(index), "name"))

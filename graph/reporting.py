@@ -5,6 +5,7 @@ JSON has no NaN: a null in `values` stands for what `nonFinite` says.
 
 from array import array
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,13 +95,23 @@ class MetricMutation:
     async def log_metrics(self, info: Info, input: LogMetricsInput) -> LogMetricsPayload:
         context = info.context
         given = [_column(one, index) for index, one in enumerate(input.series)] + _columns(input.points)
-        points.check(given, ("series",))
+        at = partial(_place, input)
+        points.check(given, at)
         job_id = context.viewer.job_id if input.job is None else key("job", input.job, "job")
         if job_id is None:
             raise errors.Invalid("say which job, or use a job's token", path=("job",))
-        batch = Batch(context.viewer, job_id, input.rank, input.producer, input.number, given)
+        batch = Batch(context.viewer, job_id, input.rank, input.producer, input.number, given, at)
         added = await context.around.ingest.add(batch)
         return LogMetricsPayload(seq=Int64(added.seq), duplicate=added.duplicate)
+
+
+def _place(given: LogMetricsInput, index: int) -> tuple[str, ...]:
+    """Where a column was given: single points come after the series, those of one metric together."""
+    if index < len(given.series):
+        return "series", str(index)
+    names = [point.name for point in given.points]
+    first = list(dict.fromkeys(names))[index - len(given.series)]
+    return "points", str(names.index(first))
 
 
 def _log_metrics_input(_kind: type, given: Mapping[str, Any], context: InputContext) -> LogMetricsInput:

@@ -150,6 +150,10 @@ class Server:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         return Wire(reader, writer, self.token)
 
+    def line(self) -> "Line":
+        """The least that a single client takes: where it waits for each answer, its own work slows the server's."""
+        return Line(self.port, self.token)
+
     async def ask(self, query: str, **variables: Any) -> Any:
         """The data of an operation."""
         document = orjson.loads(await self.raw(query, **variables))
@@ -212,10 +216,7 @@ class Wire:
     ) -> None:
         self._reader = reader
         self._writer = writer
-        self._head = (
-            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            f"Authorization: Bearer {token}\r\nContent-Length: "
-        ).encode()
+        self._head = _head(token, path)
 
     async def raw(self, query: str, **variables: Any) -> bytes:
         """The answer to an operation, unread."""
@@ -231,6 +232,41 @@ class Wire:
     def close(self) -> None:
         """Let go."""
         self._writer.close()
+
+
+class Line:
+    """A connection that blocks, over which bodies are posted that are written already."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._head = _head(token, "/graphql")
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def post(self, body: bytes) -> bytes:
+        """The answer, with its head."""
+        self._socket.sendall(b"%s%d\r\n\r\n%s" % (self._head, len(body), body))
+        answer = b""
+        while True:
+            part = self._socket.recv(1 << 16)
+            assert part, "the server has closed the connection"
+            answer += part
+            head, end, rest = answer.partition(b"\r\n\r\n")
+            length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            if end and len(rest) >= int(length):
+                return answer
+
+
+def _head(token: str, path: str) -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {token}\r\nContent-Length: "
+    ).encode()
 
 
 @dataclass(frozen=True, slots=True)

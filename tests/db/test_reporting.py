@@ -131,7 +131,7 @@ async def test_a_worker_has_so_many_metrics_and_those_go_on(database: Database) 
         return_exceptions=True,
     )  # fmt: skip
     assert isinstance(answers[0], errors.LimitExceeded) and "'d'" in str(answers[0])
-    assert answers[0].problems[0].path == ("series", "1") and answers[1] is not None
+    assert answers[0].problems[0].path == ("series", "1", "name") and answers[1] is not None
     await report(4, "a", "b")  # the number is still free
     assert await _names(world, launch) == {"a", "b", "c"}
 

@@ -169,7 +169,18 @@ REFUSED: dict[str, tuple[tuple[str, dict[str, Any]], Errors]] = {
     "points of no job": (logged(job="$no job", points=[POINT]), [("NOT_FOUND", "job", "")]),
     "points of nobody": (logged(job=None, points=[POINT]), [("INVALID", "job", "")]),
     "no points": (logged(), [("INVALID", "points", "")]),
-    "points of a metric with a NUL": (logged(points=[{"name": "\0", "value": 1}]), [("INVALID", "series.0.name", "")]),
+    "points of a metric with a NUL": (
+        logged(points=[{"name": "\0", "value": 1}]),
+        [("INVALID", "points.0.name", "stored")],
+    ),
+    "a point without a name": (
+        logged(points=[POINT, POINT, {"name": "", "value": 1}]),
+        [("INVALID", "points.2.name", "250")],
+    ),
+    "a point of a series": (
+        logged(series=[{"name": "loss", "values": [1]}], points=[POINT]),
+        [("INVALID", "points.0.name", "twice")],
+    ),
     "points with steps here and there": (logged(points=[POINT, {**POINT, "step": 1}]), [("INVALID", "points", "step")]),
     "a column with a hole": (
         logged(series=[{"name": "x", "values": [1, None]}]),

@@ -4,12 +4,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from graphql import validation
+from graphql import parse, validation
+from graphql.execution.executor import CollectedErrors
+from graphql.pyutils import RefMap
+from graphql.type.definition import GraphQLResolveInfoHelpers
 from starlette.requests import HTTPConnection
+from strawberry.execution import optimized_is_awaitable
 
 from graph import execution, remembered
 from graph.context import Context
+from graph.execution import Execution
 from graph.http import Endpoint
+from graph.schema import build
 from tests.graph.serving import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -146,3 +152,25 @@ async def test_the_second_stream_is_the_first(
     first = await streamed()
     assert first
     assert [await streamed() for _ in range(2)] == [first, first]
+
+
+async def test_executions_of_one_document_share_nothing_that_they_gather() -> None:
+    schema = build()._schema
+    document = parse("mutation ($r: ID!) { cancelRun(input: {id: $r}) { errors { message } } }")
+    made = [Execution.again(schema, document, at, {"r": "x"}, None, {"at": at}) for at in range(2)]
+    expected = vars(
+        Execution.build(schema, document, None, 0, {"r": "x"}, is_awaitable=optimized_is_awaitable)
+    )
+    first, second = map(vars, made)
+    assert first.keys() == second.keys() == expected.keys()
+    assert {name: type(value) for name, value in first.items() if name != "operation_extensions"} == {
+        name: type(value) for name, value in expected.items() if name != "operation_extensions"
+    }
+    shared = {name for name in first if first[name] is second[name]}
+    gathered = (set, dict, list, RefMap, CollectedErrors, GraphQLResolveInfoHelpers)
+    assert not [name for name in shared if isinstance(first[name], gathered)]
+    assert [(each.context_value, each.operation_extensions) for each in made] == [
+        (0, {"at": 0}),
+        (1, {"at": 1}),
+    ]
+    assert first["operation"] is second["operation"] is expected["operation"]
