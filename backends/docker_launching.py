@@ -67,7 +67,8 @@ class Launcher:
         if not await self._create(names.holder, holder) and await self._is_made_by_another(spec, names):
             return False
         with await asyncio.to_thread(container_files.given, spec) as archive:
-            await asyncio.gather(self._put(names.holder, archive), self._native.learn_life())
+            await self._put(names.holder, archive)
+        await self._native.learn_life()
         marks = {**marks, STARTED: self._native.life}
         refusal = await self._refusal(spec, names, image, inspected)
         if refusal is not None:
