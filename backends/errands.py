@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 
 import structlog
 
+from backends.seldom import Seldom
 from db.bus import Wake
 from db.database import Database
 
@@ -69,6 +70,7 @@ class Errands:
             self._woken.set()
 
     async def _run(self) -> None:
+        seldom, before = Seldom(), ""
         while True:
             self.whom = self._heard or Wake.EVERYBODY
             self._heard = Wake.NOBODY
@@ -77,10 +79,13 @@ class Errands:
                 wanted = await self._step()
             except Exception as error:
                 # Nothing is lost: the intent is in the database.
-                log.error("it will be tried again", work=self._name, error=repr(error), exc_info=error)
+                if seldom.is_due() or repr(error) != before:
+                    log.error("it will be tried again", work=self._name, error=repr(error), exc_info=error)
+                before = repr(error)
                 await asyncio.sleep(_AGAIN_SECONDS)
                 self._heard = max(self._heard, self.whom)
                 continue
+            before = ""
             seconds = self._poll_seconds if wanted is None else min(wanted, self._poll_seconds)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
