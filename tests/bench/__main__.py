@@ -1,11 +1,6 @@
-"""`python -m tests.bench [WORD…]`: run the benchmarks whose name has one of the words, or all.
-
-`python -m tests.bench soak --minutes 10`: the server's memory over a while.
-`--url postgresql://…` has the servers work on that PostgreSQL server, each with a database of its own.
-"""
+"""The benchmarks: `python -m tests.bench [NAME…]`, all without a name; `python -m tests.bench soak` beside them."""
 
 import asyncio
-import sys
 
 from tests.bench import (
     containers,
@@ -21,6 +16,7 @@ from tests.bench import (
     server,
     watching,
 )
+from tests.bench.asked import asked
 from tests.bench.rows import show
 
 BENCHES = {
@@ -35,21 +31,16 @@ BENCHES = {
     "pages": pages.rows,
     "series": series.rows,
     "watching": watching.rows,
+    "soak": watching.soak,
 }
 
 
 def main() -> None:
     """Run and print."""
-    if sys.argv[1:2] == ["soak"]:
-        minutes = float(sys.argv[3]) if sys.argv[2:3] == ["--minutes"] else 10.0
-        show(asyncio.run(watching.soak(minutes)))
-        return
-    if "--url" in sys.argv:
-        server.DATABASE = sys.argv[sys.argv.index("--url") + 1]
-    words = [word for word in sys.argv[1:] if word.isalpha()]
-    for name, bench in BENCHES.items():
-        if not words or any(word in name for word in words):
-            show(asyncio.run(bench()))
+    found = asked(BENCHES)
+    server.DATABASE = found.url or None
+    for name in found.names or [name for name in BENCHES if name != "soak"]:
+        show(asyncio.run(BENCHES[name]()))
 
 
 main()

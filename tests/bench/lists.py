@@ -5,9 +5,7 @@ million; with one, in that database unless it has runs already. The page of newe
 list: filtered, sorted, rare, common, and those that match nothing.
 """
 
-import argparse
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +18,7 @@ from db.bus import Bus
 from db.database import Database
 from db.runs import Run
 from tests.bench import million
+from tests.bench.asked import asked
 from tests.bench.pages import rate_of
 from tests.bench.rows import Row, p
 from tests.bench.server import Server, free_port
@@ -63,20 +62,20 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any] | None, float]] = [
 
 async def rows() -> list[Row]:
     """Each kind of list, one client, p50 of 30."""
-    asked = _asked()
-    home = Path(tempfile.mkdtemp(prefix="rungraph-lists-", dir=asked.folder))
-    url = asked.url or f"sqlite:///{home / 'rungraph.db'}"
+    options = asked()
+    home = Path(tempfile.mkdtemp(prefix="rungraph-lists-", dir=options.folder))
+    url = options.url or f"sqlite:///{home / 'rungraph.db'}"
     await schema.upgrade(url)
     database = Database(url, bus=Bus("memory://"))
     async with database.read() as session:
         empty = await session.scalar(select(Run.id).limit(1)) is None
     if empty:
-        await million.fill(database, asked.runs)
+        await million.fill(database, options.runs)
     await database.close()
     server = Server(home, free_port(), url)
     await server.start()
     try:
-        return await _measured(server, asked.runs)
+        return await _measured(server, options.runs)
     finally:
         server.kill(15)
         await server.client.aclose()
@@ -105,12 +104,3 @@ async def _p50(server: Server, query: str, variables: dict[str, Any]) -> float:
         assert b'"errors"' not in answer, answer[:500]
     wire.close()
     return p(times[3:], 50) * 1e3
-
-
-def _asked() -> Any:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("words", nargs="*")
-    parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument("--url", default="")
-    parser.add_argument("--folder", default=None)
-    return parser.parse_args(sys.argv[1:])

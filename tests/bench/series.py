@@ -5,11 +5,9 @@ compacted, in a SQLite file of the benchmark's own or in the database of the URL
 just reported and is not compacted yet is read, too.
 """
 
-import argparse
 import asyncio
 import shutil
 import sqlite3
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,6 +24,7 @@ from db.bus import Bus
 from db.claims import Launch
 from db.database import Database
 from db.points import Column
+from tests.bench.asked import asked
 from tests.bench.rows import Row, p
 from tests.bench.server import Server, Wire, free_port
 from tests.db.world import World, origin_of
@@ -41,9 +40,7 @@ TIMES = 15
 
 async def rows() -> list[Row]:
     """Everything about reading series."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--url")
-    url: str | None = parser.parse_known_args(sys.argv[1:])[0].url
+    url: str = asked().url
     home = Path(tempfile.mkdtemp(prefix="rungraph-bench-"))
     try:
         return await _rows(url or f"sqlite:///{home / 'rungraph.db'}", home)

@@ -17,6 +17,7 @@ from pathlib import Path
 import orjson
 import psutil
 
+from tests.bench.asked import asked
 from tests.bench.ingest import LOG_POINT
 from tests.bench.rows import Row, p
 from tests.bench.server import Server, Wire, limiting, serving
@@ -189,9 +190,10 @@ async def _bare(watchers: int) -> AsyncIterator[Side]:
             )
 
 
-async def soak(minutes: float) -> list[Row]:
+async def soak() -> list[Row]:
     """The server's memory while it is written to and watched, also by ten that never read; a line a sample."""
     samples: list[tuple[float, float]] = []
+    minutes = asked().minutes
     async with serving() as server:
         job, run = await server.running_job()
         async with listening(100, f"{server.url}/graphql", server.token, run, stalled=10) as listeners:
