@@ -122,6 +122,7 @@ def tab(open_tab: OpenTab, server: Server) -> Tab:
     return tab
 
 
+@pytest.mark.slow
 def test_a_signed_out_browser_is_told_to_open_the_link(open_tab: OpenTab, server: Server) -> None:
     tab = open_tab()
     tab.expected = REFUSED
@@ -152,6 +153,7 @@ def test_a_link_signs_in_once(open_tab: OpenTab, server: Server) -> None:
     expect(second.status).to_have_text(SIGN_IN)
 
 
+@pytest.mark.slow
 def test_a_query_is_answered(tab: Tab) -> None:
     tab.choose("Modules")
     tab.execute()
@@ -171,6 +173,7 @@ def test_a_run_started_by_hand_is_watched_to_its_end(
     tab.execute("StartRun")
     run = tab.expect_answer('"id": "(run_[0-9a-z]+)"')
 
+    tab.wait_for_workers()  # one that is still loading when the page is left would complain
     tab.open(server.link(EXPLORE, run=run, after=0))
     tab.execute()
     tab.expect_answer('"counted"')
@@ -183,6 +186,7 @@ def test_a_run_started_by_hand_is_watched_to_its_end(
     assert tab.points() == [step / 8 for step in range(1, POINTS + 1)]
 
 
+@pytest.mark.slow
 def test_a_lost_connection_is_resumed_without_losing_a_number(
     open_tab: OpenTab, server: Server, pipeline: str, tmp_path: Path
 ) -> None:

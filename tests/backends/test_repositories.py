@@ -213,6 +213,7 @@ def _bomb(folder: Path) -> None:
     git(folder, "update-ref", "refs/heads/main", git(folder, "commit-tree", name, "-m", "bomb"))
 
 
+@pytest.mark.slow
 def test_a_tree_that_names_itself_over_and_over_is_refused_soon(into: Path, tmp_path: Path) -> None:
     bomb = tmp_path / "bomb"
     bomb.mkdir()

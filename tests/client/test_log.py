@@ -304,7 +304,7 @@ def _child(value: float) -> None:
     rungraph.log(loss=value)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_a_process_of_multiprocessing_sends_what_it_has_as_it_ends(job: list[Json], method: str) -> None:
     context: Any = multiprocessing.get_context(method)
     rungraph.log(loss=1)

@@ -60,7 +60,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any] | None, str]] = [
 ]
 
 
-@pytest.mark.repeats
+@pytest.mark.slow
 async def test_every_kind_of_list_walks_its_index(many: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "FEW", 20)
     async with many.read() as session:

@@ -82,7 +82,10 @@ async def test_nobody_profits_from_what_another_was_answered(server: Server) -> 
     assert refused.status_code == 401 and b"UNAUTHENTICATED" in refused.content
 
 
-async def test_no_more_documents_are_remembered_than_are_bounded(server: Server) -> None:
+async def test_no_more_documents_are_remembered_than_are_bounded(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "MOST", 10)
     for number in range(remembered.MOST + 5):
         assert (await _told(server, f"{{ a{number}: __typename }}", {}))[0] == 200
     assert len(remembered._documents) == remembered.MOST
