@@ -2,6 +2,8 @@
 
 On the fake backend, which runs nothing, it is the server's own work alone; on this machine the jobs are processes
 beside it. The same page is asked fifty times a second, first of the idle server, then while the queue is drained.
+A limit of no jobs holds the queue until all runs are in it: else some are drained while others are started, by a
+server that answers starts sooner fewer of them.
 """
 
 import asyncio
@@ -12,7 +14,6 @@ from contextlib import asynccontextmanager
 
 import orjson
 
-from backends.fake_cluster import Cluster
 from tests.bench.rows import Row, p
 from tests.bench.server import Server, serving
 
@@ -27,6 +28,8 @@ backends:
 PAGE = "{ runs(first: 20) { nodes { id name state createdAt jobs { id step state attempts { number } } } } }"
 START = """mutation($p: ID!, $b: String!) {
   startRun(input: {pipeline: $p, backend: $b}) { run { id } errors { message } } }"""
+HOLD = "mutation { setLimit(input: {allProjects: true, jobs: 0}) { limit { id } errors { message } } }"
+RELEASE = "mutation($l: ID!) { removeLimit(input: {id: $l}) { errors { message } } }"
 LEFT = """{ runs(first: 1, filter: {states: [QUEUED, RUNNING, CANCELLING]}) { nodes { id } } }"""
 
 
@@ -40,20 +43,17 @@ async def rows() -> list[Row]:
 
 
 async def _drained(server: Server, backend: str) -> list[Row]:
-    cluster = Cluster(server.home / "backends" / "fake" / "cluster")
     await server.ended(await _start(server, backend))  # what is prepared is prepared
     idle: list[float] = []
     async with _asking(server, idle):
         await asyncio.sleep(IDLE_SECONDS)
-    if backend == "fake":
-        cluster.leave(3600)
+    held = (await server.ask(HOLD))["setLimit"]["limit"]["id"]
     for _ in range(RUNS // 20):
         await asyncio.gather(*(_start(server, backend) for _ in range(20)))
     busy: list[float] = []
     began, used = time.perf_counter(), server.cpu_seconds()
     async with _asking(server, busy):
-        if backend == "fake":
-            cluster.leave(0)
+        await server.ask(RELEASE, l=held)
         while not await _is_drained(server):
             await asyncio.sleep(0.2)
         seconds = time.perf_counter() - began
