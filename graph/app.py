@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backends import manifest_schema
 from backends.restoring import Restorer
-from db import projects
+from db import errors, projects
 from db.ingest import Ingest
 from graph import carrying, content, exports, log_text, pages, working
-from graph.encoding import fault
+from graph.encoding import fault, unavailable
 from graph.errors import ErrorCode
 from graph.guard import Asked, Guard
 from graph.http import Endpoint
@@ -108,7 +108,12 @@ class _Graphql:
                 message = "a page of another origin may not ask"
                 await fault(403, ErrorCode.FORBIDDEN, message)(scope, receive, send)
                 return
-            if await self._is_much_of_nobody(request):
+            try:
+                is_much = await self._is_much_of_nobody(request)
+            except errors.Unavailable as error:
+                await unavailable(error)(scope, receive, send)
+                return
+            if is_much:
                 message = f"without a token a request says its length, of at most {NOBODYS_BYTES} bytes"
                 await fault(413, ErrorCode.LIMIT_EXCEEDED, message)(scope, receive, send)
                 return

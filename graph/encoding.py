@@ -6,6 +6,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from db import errors
 from graph.errors import ErrorCode
 
 LEGACY = "application/json"
@@ -44,6 +45,11 @@ def fault(status: int, code: ErrorCode, message: str, **headers: str) -> Respons
     """An answer without data."""
     body = {"errors": [{"message": message, "extensions": {"code": code.value}}]}
     return Response(orjson.dumps(body), status, headers, media_type=LEGACY)
+
+
+def unavailable(error: errors.Unavailable) -> Response:
+    """Of a request that has not been looked at yet."""
+    return fault(503, ErrorCode.UNAVAILABLE, str(error), **{"Retry-After": "1"})
 
 
 def _plain(value: Any) -> Any:

@@ -29,10 +29,11 @@ from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
+from db import errors
 from db.viewers import Viewer
 from graph import remembered, sse
 from graph.context import FROM_NOW, Context, Course
-from graph.encoding import LEGACY, Plain, encode, fault
+from graph.encoding import LEGACY, Plain, encode, fault, unavailable
 from graph.errors import ErrorCode
 from graph.sharing import Subscription, Topics, shareable
 from graph.sockets import INIT_SECONDS, MOST_OPERATIONS, Adapter, Handler
@@ -160,6 +161,8 @@ class Endpoint(GraphQL[Context, None]):
             response = _refusal(request) or await self._respond(request)
         except HTTPException as error:
             response = fault(error.status_code, ErrorCode.INVALID, error.reason)
+        except errors.Unavailable as error:
+            response = unavailable(error)
         await response(request.scope, request.receive, send)
 
     async def _respond(self, request: Request) -> sse.Stream | Response | Plain:

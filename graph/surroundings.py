@@ -10,7 +10,8 @@ from starlette.requests import HTTPConnection
 
 from backends.blobs import Blobs
 from backends.vault import Vault
-from db.database import Database
+from db import errors
+from db.database import Database, is_lost
 from db.ingest import Ingest
 from db.viewers import Viewer
 from graph.credentials import COOKIE, Credentials
@@ -44,7 +45,18 @@ class Surroundings:
         self.max_upload_bytes = max_upload_bytes
 
     async def viewer(self, connection: HTTPConnection) -> Viewer | None:
-        """Who a request or a handshake comes from, by its token or its cookie."""
+        """Who a request or a handshake comes from, by its token or its cookie.
+
+        Raises Unavailable where the database is away: nothing of the request is carried out then.
+        """
+        try:
+            return await self._viewer(connection)
+        except Exception as error:
+            if is_lost(error):
+                raise errors.Unavailable("the database was away for a moment; ask again") from error
+            raise
+
+    async def _viewer(self, connection: HTTPConnection) -> Viewer | None:
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and token:
             return await self.credentials.viewer(token.strip())

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sqlalchemy.exc import DisconnectionError
 
 from db import attempts
 from db.bus import Bus
@@ -11,6 +12,7 @@ from db.database import Database
 from db.viewers import Kind
 from graph.credentials import Credentials
 from tests.db.world import World
+from tests.graph.serving import Server
 
 
 async def _launched(database: Database) -> tuple[World, Launch]:
@@ -83,3 +85,17 @@ async def test_a_token_dies_soon_with_an_attempt_that_another_process_has_ended(
     monkeypatch.setattr("graph.credentials._ATTEMPT_SECONDS", 0.0)
     assert await credentials.viewer(token) is None
     await other.close()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_who_asks_while_the_database_is_away_is_told_to_ask_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    async def away(*_: object) -> None:
+        raise DisconnectionError("the line went dead")
+
+    monkeypatch.setattr(server.around.credentials, "viewer", away)
+    answer = await server.post("{ __typename }", {"padding": "x" * size})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["errors"][0]["extensions"] == {"code": "UNAVAILABLE"}
