@@ -40,8 +40,8 @@ async def unlimited(connection: AsyncConnection) -> None:
     names = ["idle_in_transaction_session_timeout"]
     if (connection.dialect.server_version_info or ()) >= _LIMITS_WHOLE:
         names.append("transaction_timeout")
-    for name in names:
-        await connection.exec_driver_sql(f"SET LOCAL {name} = 0")
+    settings = ", ".join(f"set_config('{name}', '0', true)" for name in names)
+    await connection.exec_driver_sql(f"SELECT {settings}")
 
 
 def _limit_whole(connection: Any, _record: Any) -> None:
