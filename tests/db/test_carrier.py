@@ -43,10 +43,13 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 async def pair(url: str) -> AsyncIterator[tuple[Bus, Bus]]:
     """Those of two processes."""
     one, other = Bus(url), Bus(url)
-    await asyncio.gather(one.open(), other.open())
-    assert one.connected and other.connected
-    yield one, other
-    await asyncio.gather(one.close(), other.close())
+    try:
+        await asyncio.gather(one.open(), other.open())
+        await until(lambda: one.connected and other.connected)
+        yield one, other
+    finally:
+        # The loop is all tests': what were left in it would look for its broker beside every later one.
+        await asyncio.gather(one.close(), other.close())
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -91,11 +94,13 @@ async def test_more_feeds_than_a_message_holds_are_all_told(pair: tuple[Bus, Bus
 async def test_without_the_other_side_a_process_still_hears_itself() -> None:
     alone = Bus("redis://127.0.0.1:1/0")
     ear = Ear(alone)
-    await alone.open()
-    assert not alone.connected
-    alone.publish({1: 1})
-    assert await ear.next() == ({1: 1}, Wake.NOBODY)
-    await alone.close()
+    try:
+        await alone.open()
+        assert not alone.connected
+        alone.publish({1: 1})
+        assert await ear.next() == ({1: 1}, Wake.NOBODY)
+    finally:
+        await alone.close()
 
 
 @pytest.mark.parametrize("url", ["redis"], indirect=True)
