@@ -49,6 +49,8 @@ DRAIN_SECONDS = 20.0
 """For the courier to say the last of a job that has ended."""
 DOUBT_SECONDS = 3.0
 """Until an end by a signal is the job's own: a node that ends all that runs is seen by what else ends then."""
+STALLED_SECONDS = 180.0
+"""Until a node that has begun with a pod and does not go on is taken for one that never will."""
 STARTED_AGAIN = "its container was started a second time"
 """What start.sh says instead of running a job that may have run."""
 _TAKEN_ALONG = (-9, -15, 255)
@@ -221,7 +223,9 @@ def _stuck(pod: Pod, main: Mapping[str, Any], patience: Patience, now: datetime)
     scheduled = _condition(pod, "PodScheduled").get("lastTransitionTime")
     waited = (now - (moment(scheduled) or created)).total_seconds()
     if (fetched := _fetched_alone(pod)) is not None:
-        if (now - fetched).total_seconds() <= patience.start_seconds:
+        # Of a pod that has lost its address there is nothing left to wait for; a busy node takes minutes over others.
+        seconds = STALLED_SECONDS if pod["status"].get("podIP") else patience.start_seconds
+        if (now - fetched).total_seconds() <= seconds:
             return None
         words = f"the node {pod['spec'].get('nodeName')} does not go on with it: its engine may have ended"
         return WorkerEnd(EndReason.LOST, None, words, micros(now))

@@ -135,6 +135,8 @@ def test_a_pod_that_its_node_does_not_go_on_with_is_lost(why: str) -> None:
     lost = read(pod(waiting(why), waiting(why), over(0, "Completed", -61)), None)
     assert lost is not None and lost.reason is EndReason.LOST
     assert "n1" in (lost.message or "")
+    busy = pod(waiting(why), waiting(why), over(0, "Completed", -61), podIP="10.0.0.1")
+    assert read(busy, None) is None
 
 
 def test_an_end_is_not_told_before_all_that_was_printed_is_kept() -> None:

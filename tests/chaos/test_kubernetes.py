@@ -14,7 +14,7 @@ import yaml
 from backends.kubernetes.cluster import Refused
 from backends.kubernetes.template import PREFIX
 from tests.chaos.kubernetes_place import Kubernetes
-from tests.chaos.loads import Figures, hit, load, tried_again
+from tests.chaos.loads import SECONDS, Figures, hit, load, tried_again
 
 pytestmark = [pytest.mark.chaos, pytest.mark.kubernetes]
 Tell = Callable[[Figures], None]
@@ -80,7 +80,8 @@ async def test_pods_are_taken_away(
     async with load(place, sqlite_url, retries=1) as made:
         held = set(await made.start(kills, fate="held"))
         await made.start(jobs - kills, pause=0.2)
-        others = await disturb(place, held, kills, evict)
+        async with asyncio.timeout(SECONDS):
+            others = await disturb(place, held, kills, evict)
         await made.judge(figures, hit(held, others, "PREEMPTED"))
 
 
