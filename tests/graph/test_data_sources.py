@@ -11,6 +11,9 @@ import pytest
 import pytest_asyncio
 
 from backends import retrieving
+from db import data_fetches, ids
+from db.bus import Bus
+from db.database import Database
 from rungraph.errors import ApiError
 from tests.backends.grounds import eventually
 from tests.backends.places import Place, trickle
@@ -198,23 +201,22 @@ async def test_a_source_is_changed_listed_and_deleted(server: Server, place: Pla
 
 
 async def test_what_a_death_interrupts_is_fetched_by_the_next_server(
-    serve: Serve, place: Place, tmp_path: Path
+    serve: Serve, place: Place, tmp_path: Path, database_url: str
 ) -> None:
     async with serve() as server:
         source = await known(server, "web", place.put("/late", b"late"))
         assert "is not public" in (await fetched(server, source))["message"]
-        around = server.around
-        from db import data_fetches, ids
-        from db.bus import Wake
-
-        # Asked for in the moment of the death: nothing has been told to anybody.
-        viewer = await around.credentials.viewer(server.client.token or "")
+        viewer = await server.around.credentials.viewer(server.client.token or "")
         assert viewer is not None
-        async with around.database.begin() as session:
+    # As if asked for in the moment of the death: nobody has looked since.
+    database = Database(database_url, bus=Bus("memory://"))
+    try:
+        async with database.begin() as session:
             fetch_id = await data_fetches.request(
                 session, viewer, ids.decode("data_source", source), limit_bytes=9
             )
-            session.emitted.wake = Wake.NOBODY
+    finally:
+        await database.close()
     async with serve(source_hosts=["127.0.0.1"]) as server:
 
         async def ended() -> Any:
