@@ -1,9 +1,9 @@
 """A thousand queued runs drained: how long that takes, and what an API client feels of it.
 
 On the fake backend, which runs nothing, it is the server's own work alone; on this machine the jobs are processes
-beside it. The same page is asked fifty times a second, first of the idle server, then while the queue is drained.
-A limit of no jobs holds the queue until all runs are in it: else some are drained while others are started, by a
-server that answers starts sooner fewer of them.
+beside it. The same page of twenty runs is asked fifty times a second, first while the queue is full and nothing
+happens, then while it is drained. A limit of no jobs holds the queue until all runs are in it: else some are drained
+while others are started, by a server that answers starts sooner fewer of them.
 """
 
 import asyncio
@@ -44,12 +44,12 @@ async def rows() -> list[Row]:
 
 async def _drained(server: Server, backend: str) -> list[Row]:
     await server.ended(await _start(server, backend))  # what is prepared is prepared
-    idle: list[float] = []
-    async with _asking(server, idle):
-        await asyncio.sleep(IDLE_SECONDS)
     held = (await server.ask(HOLD))["setLimit"]["limit"]["id"]
     for _ in range(RUNS // 20):
         await asyncio.gather(*(_start(server, backend) for _ in range(20)))
+    idle: list[float] = []
+    async with _asking(server, idle):
+        await asyncio.sleep(IDLE_SECONDS)
     busy: list[float] = []
     began, used = time.perf_counter(), server.cpu_seconds()
     async with _asking(server, busy):
