@@ -142,7 +142,7 @@ class Carrier:
 
         Its deletion is the usual reason; where it is not, what ends pods is the end of the node, or of its engine.
         """
-        self.leaving = True
+        self._tell(leaving=True)
         if self.started_us is None:
             self.released.set()
         else:

@@ -48,7 +48,7 @@ FETCH_SECONDS = 20.0
 DRAIN_SECONDS = 20.0
 """For the courier to say the last of a job that has ended."""
 DOUBT_SECONDS = 3.0
-"""Until an end by a signal is the job's own: a node that ends all that runs is seen by what else ends then."""
+"""After which the courier must still be there for an end by a signal to be the job's own, and no node's."""
 STALLED_SECONDS = 180.0
 """Until a node that has begun with a pod and does not go on is taken for one that never will."""
 STARTED_AGAIN = "its container was started a second time"
@@ -93,14 +93,23 @@ class Patience:
 
 
 def read(
-    pod: Pod, state: State | None, *, gone: bool, patience: Patience, now: datetime | None = None
+    pod: Pod,
+    state: State | None,
+    *,
+    gone: bool,
+    patience: Patience,
+    heard: datetime | None = None,
+    now: datetime | None = None,
 ) -> WorkerEnd | None:
-    """How the worker of this pod ended; None while it has not. `gone` says that the pod is no more."""
+    """How the worker of this pod ended; None while it has not.
+
+    `gone` says that the pod is no more, `heard` when its courier last answered.
+    """
     now = now or datetime.now(UTC)
     main = container(pod, template.MAIN)
     over = (main.get("state") or {}).get("terminated") or _known_to_courier(pod, state)
     if over is not None:
-        return _ended(pod, state, over, gone, now)
+        return _ended(pod, state, over, gone, heard, now)
     why = reason_of(pod)
     if pod.get("status", {}).get("phase") == "Failed" and why is not None:
         return WorkerEnd(why, None, _words(pod), _latest(pod, now))
@@ -113,8 +122,19 @@ def read(
     return _stuck(pod, main, patience, now)
 
 
+def is_doubtful(state: State) -> bool:
+    """Whether a job ended as one that its node ends, and nobody has said yet that they ended it."""
+    said = state.exit_code is not None and state.exit_code not in (128 + 9, 128 + 15, 255)
+    return state.ended_us is not None and not (said or state.asked or state.leaving)
+
+
 def _ended(
-    pod: Pod, state: State | None, over: Mapping[str, Any], gone: bool, now: datetime
+    pod: Pod,
+    state: State | None,
+    over: Mapping[str, Any],
+    gone: bool,
+    heard: datetime | None,
+    now: datetime,
 ) -> WorkerEnd | None:
     """The job's container is over; so is the worker when all it printed is in the journal, or lost."""
     finished = moment(over.get("finishedAt")) or now
@@ -148,6 +168,14 @@ def _ended(
             return WorkerEnd(EndReason.LOST, None if is_refused else code, words, at_us)
         if not gone and (now - finished).total_seconds() < DOUBT_SECONDS:
             return None
+        # What the pod says of its courier is as old as its node's last word.
+        outlived = heard is not None and (heard - finished).total_seconds() >= DOUBT_SECONDS
+        if not gone and not is_refused and not outlived:
+            if (now - finished).total_seconds() < NODE_SECONDS:
+                return None
+            return WorkerEnd(
+                EndReason.LOST, code, "its node, or the engine there, says nothing more of it", at_us
+            )
     if is_refused:
         return WorkerEnd(EndReason.LAUNCH_REJECTED, None, str(over.get("message") or over["reason"]), at_us)
     message = f"killed by signal {-code}" if code < 0 else f"exited with {code}"

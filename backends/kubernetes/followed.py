@@ -32,6 +32,8 @@ class Worker:
     pod: Mapping[str, Any] | None = None
     gone: bool = False
     state: State | None = None
+    heard: datetime | None = None
+    """When its courier last answered."""
     end: WorkerEnd | None = None
     size_told: int = 0
     start_told: bool = False

@@ -172,7 +172,9 @@ class Following:
                 self._tell(base.HasOutput(each.name, worker.rank), worker.rank)
         if worker.end is None:
             self._tell_waiting(each)
-            worker.end = ends.read(worker.pod, state, gone=worker.gone, patience=self._hands.patience)
+            worker.end = ends.read(
+                worker.pod, state, gone=worker.gone, patience=self._hands.patience, heard=worker.heard
+            )
             if worker.end is not None:
                 self._start_of_ended(each, worker)
 
@@ -242,19 +244,24 @@ class Following:
 
     async def _talk(self, each: Followed, worker: Worker) -> None:
         """Ask a courier for news until there are no more."""
-        pause, known = AGAIN_SECONDS[0], -1
+        pause, known, wait_seconds = AGAIN_SECONDS[0], -1, 0
         while worker.end is None:
             try:
                 companion = await self._hands.companion(each.handle, worker.rank)
-                worker.state = await companion.state(known, WAIT_SECONDS if known >= 0 else 0)
+                worker.state = await companion.state(known, wait_seconds)
             except (BackendUnavailable, Refused):
                 # It is not there yet, or not any more: its pod says so sooner or later.
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, AGAIN_SECONDS[1])
                 continue
             quiet, known, pause = worker.state.version == known, worker.state.version, AGAIN_SECONDS[0]
+            worker.heard = now()
             self._look(each)
-            if worker.state.ended_us is not None:
+            if worker.state.ended_us is None:
+                wait_seconds = WAIT_SECONDS
+            elif ends.is_doubtful(worker.state):
+                wait_seconds = 1
+            else:
                 return
             if not quiet:
                 await asyncio.sleep(_PACE_SECONDS)

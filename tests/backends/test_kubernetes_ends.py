@@ -58,8 +58,12 @@ def pod(
     }
 
 
-def read(given: Mapping[str, Any], state: State | None = DRAINED, *, gone: bool = False) -> WorkerEnd | None:
-    return ends.read(given, state, gone=gone, patience=Patience(image_seconds=60), now=NOW)
+def read(
+    given: Mapping[str, Any], state: State | None = DRAINED, *, gone: bool = False, silent: float = 0
+) -> WorkerEnd | None:
+    """What is read of a pod whose courier has said nothing for so many seconds."""
+    heard = NOW - timedelta(seconds=silent)
+    return ends.read(given, state, gone=gone, patience=Patience(image_seconds=60), heard=heard, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +159,16 @@ def test_who_sent_a_signal_is_waited_for() -> None:
     assert asked is not None and asked.reason is EndReason.EXIT_CODE
     taken = read(ended, State(3, 10, started_us=1, ended_us=2, exit_code=143, leaving=True))
     assert taken is not None and (taken.reason, taken.exit_code) == (EndReason.LOST, -15)
+
+
+def test_a_signal_is_the_jobs_own_only_if_its_courier_outlives_it() -> None:
+    told = State(3, 10, started_us=1, ended_us=2, exit_code=143)
+    ended = pod(over(143, seconds=-30))
+    assert read(ended, told, silent=28) is None, "what the pod says of its courier may be old"
+    own = read(ended, told, silent=26)
+    assert own is not None and (own.reason, own.exit_code) == (EndReason.EXIT_CODE, -15)
+    lost = read(pod(over(143, seconds=-61)), told, silent=60)
+    assert lost is not None and lost.reason is EndReason.LOST
 
 
 def test_a_container_that_is_started_again_is_lost() -> None:
