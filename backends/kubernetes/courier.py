@@ -142,7 +142,9 @@ class Carrier:
 
         Its deletion is the usual reason; where it is not, what ends pods is the end of the node, or of its engine.
         """
-        self._tell(leaving=True)
+        # What a job ended with before is its own, unless it ended by the signal that has come to us as well.
+        if self.exit_code in (None, *SIGNALLED):
+            self._tell(leaving=True)
         if self.started_us is None:
             self.released.set()
         else:

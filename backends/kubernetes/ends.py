@@ -68,7 +68,7 @@ class State:
     exit_code: int | None = None
     rejected: str | None = None
     leaving: bool = False
-    """Whether the courier was told by its node to end."""
+    """Whether the courier was told by its node to end, before the job had ended or as its end came by a signal."""
     asked: bool = False
     """Whether we have had it end the job."""
 
@@ -162,7 +162,8 @@ def _ended(
     if _was_deleted_under(pod, finished):
         return WorkerEnd(EndReason.PREEMPTED, code, _words(pod), at_us)
     is_refused = over.get("reason") in ("ContainerCannotRun", "StartError")
-    if is_refused or (code in _TAKEN_ALONG and not (state is not None and state.asked)):
+    is_taken = code in _TAKEN_ALONG or _had_no_courier(pod, state, finished)
+    if is_refused or (is_taken and not (state is not None and state.asked)):
         if _is_leaving(pod, state):
             words = "its node, or the engine there, ended all that ran"
             return WorkerEnd(EndReason.LOST, None if is_refused else code, words, at_us)
@@ -209,6 +210,14 @@ def _is_leaving(pod: Pod, state: State | None) -> bool:
     """Whether the courier ends as well, which nobody has released yet and nobody has deleted."""
     ended = "terminated" in (container(pod, "courier").get("state") or {})
     return ended or (state is not None and state.leaving)
+
+
+def _had_no_courier(pod: Pod, state: State | None, finished: datetime) -> bool:
+    """Whether its courier was leaving or had left while the job ran: nobody read any more what the job wrote."""
+    if state is not None and state.leaving:
+        return True
+    left = moment(((container(pod, "courier").get("state") or {}).get("terminated") or {}).get("finishedAt"))
+    return (state is None or state.ended_us is None) and left is not None and left <= finished
 
 
 def _failed_courier(pod: Pod) -> WorkerEnd | None:

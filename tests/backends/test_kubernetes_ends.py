@@ -171,6 +171,16 @@ def test_a_signal_is_the_jobs_own_only_if_its_courier_outlives_it() -> None:
     assert lost is not None and lost.reason is EndReason.LOST
 
 
+def test_whatever_a_job_ends_with_that_has_lost_its_courier_is_no_end_of_its_own() -> None:
+    leaving = State(3, 10, started_us=1, ended_us=2, exit_code=1, leaving=True)
+    found = read(pod(over(1)), leaving)
+    assert found is not None and (found.reason, found.exit_code) == (EndReason.LOST, 1)
+    left = read(pod(over(1, seconds=-2), over(137, seconds=-2)), State(1, 10, started_us=1))
+    assert left is not None and left.reason is EndReason.LOST
+    own = read(pod(over(1, seconds=-3), over(137, seconds=-2)), State(1, 10, started_us=1))
+    assert own is not None and (own.reason, own.exit_code) == (EndReason.EXIT_CODE, 1)
+
+
 def test_a_container_that_is_started_again_is_lost() -> None:
     again = over(125)
     again["terminated"]["message"] = ends.STARTED_AGAIN
