@@ -85,6 +85,7 @@ async def test_pods_are_taken_away(
         await made.judge(figures, hit(held, others, "PREEMPTED"))
 
 
+@pytest.mark.node
 async def test_the_engine_below_the_pods_is_started_anew(
     place: Kubernetes, restart: str, sqlite_url: str, jobs: int, told: Tell
 ) -> None:
