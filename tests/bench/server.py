@@ -237,10 +237,10 @@ class Wire:
 class Line:
     """A connection that blocks, over which bodies are posted that are written already."""
 
-    def __init__(self, port: int, token: str) -> None:
+    def __init__(self, port: int, token: str, path: str = "/graphql") -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._head = _head(token, "/graphql")
+        self._head = _head(token, path)
 
     def __enter__(self) -> "Line":
         return self
@@ -276,10 +276,11 @@ class Limit:
     url: str
     process: psutil.Process
 
-    async def wire(self, path: str) -> Wire:
-        """A bare connection."""
-        parts = urlsplit(self.url)
-        return Wire(*await asyncio.open_connection(parts.hostname, parts.port), "-", path)
+    def line(self, path: str) -> Line:
+        """A connection to one of its routes."""
+        port = urlsplit(self.url).port
+        assert port is not None
+        return Line(port, "-", path)
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import orjson
@@ -39,7 +39,7 @@ import psutil
 from tests.bench.asked import asked
 from tests.bench.ingest import LOG_POINT
 from tests.bench.rows import Row, p
-from tests.bench.server import Server, Wire, limiting, serving
+from tests.bench.server import Line, Server, limiting, serving
 
 RATE = 50
 SECONDS, ROUNDS = 2, 3
@@ -93,8 +93,8 @@ class Side:
     def __init__(
         self,
         listeners: Listeners,
-        connect: Callable[[], Awaitable[Wire]],
-        write: Callable[[Wire], Awaitable[None]],
+        connect: Callable[[], Line],
+        write: Callable[[Line], None],
         used: Callable[[], float],
     ) -> None:
         self.listeners = listeners
@@ -106,10 +106,10 @@ class Side:
 
     async def play(self) -> None:
         """Write at the rate for a while; the cost is that until all has come."""
-        with contextlib.closing(await self._connect()) as wire:  # a server closes one that is idle for long
+        with self._connect() as line:  # a server closes one that is idle for long
             before, began = self._used(), time.perf_counter()
             for number in range(RATE * SECONDS):
-                await self._write(wire)
+                self._write(line)
                 await asyncio.sleep(max(0.0, began + (number + 1) / RATE - time.perf_counter()))
         await asyncio.sleep(SETTLE_SECONDS)
         self.points += RATE * SECONDS
@@ -184,15 +184,15 @@ def _durable(folder: Path) -> list[float]:
 
 @contextlib.asynccontextmanager
 async def _watched(server: Server, job: str, run: str, watchers: int) -> AsyncIterator[Side]:
-    async def write(wire: Wire) -> None:
+    def write(line: Line) -> None:
         server.number += 1
         variables = {"j": job, "p": "watched", "n": server.number, "v": time.time()}
-        answer = await wire.raw(LOG_POINT, **variables)
+        answer = line.post(orjson.dumps({"query": LOG_POINT, "variables": variables}))
         assert b'"errors":[]' in answer, answer
 
     async with listening(watchers, f"{server.url}/graphql", server.token, run) as listeners:
         await asyncio.sleep(0.5)
-        yield Side(listeners, server.wire, write, server.cpu_seconds)
+        yield Side(listeners, server.line, write, server.cpu_seconds)
 
 
 @contextlib.asynccontextmanager
@@ -200,12 +200,12 @@ async def _bare(watchers: int) -> AsyncIterator[Side]:
     """The same messages by a server that does nothing else, at the same rate, to as many sockets."""
     async with limiting() as bare:
 
-        async def write(wire: Wire) -> None:
-            await wire.post(orjson.dumps({"at": time.time(), "padding": "x" * 150}))
+        def write(line: Line) -> None:
+            line.post(orjson.dumps({"at": time.time(), "padding": "x" * 150}))
 
         async with listening(watchers, f"{bare.url}/listen") as listeners:
             yield Side(
-                listeners, lambda: bare.wire("/push"), write, lambda: sum(bare.process.cpu_times()[:2])
+                listeners, lambda: bare.line("/push"), write, lambda: sum(bare.process.cpu_times()[:2])
             )
 
 
