@@ -26,6 +26,7 @@ from backends.kubernetes.followed import Hands
 from backends.kubernetes.following import Following
 from backends.kubernetes.options import KubernetesOptions
 from backends.kubernetes.pods import Image
+from backends.kubernetes.statuses import container, is_running
 from backends.kubernetes.taken import Taken
 from backends.kubernetes.usage import Usage
 
@@ -291,13 +292,13 @@ class Kubernetes:
         if state is not None and state.size <= offset and state.ended_us is not None:
             return False
         pod = await self._pod(handle, rank)
-        return pod is not None and ends.is_answering(pod) and bool(ends.container(pod, "main").get("started"))
+        return pod is not None and ends.is_answering(pod) and bool(container(pod, "main").get("started"))
 
     async def _stop(self, handle: base.Handle, rank: int, grace_seconds: float) -> None:
         pod = await self._pod(handle, rank)
-        if pod is None or "terminated" in (ends.container(pod, "main").get("state") or {}):
+        if pod is None or "terminated" in (container(pod, "main").get("state") or {}):
             return
-        if ends.is_running(pod, "courier"):
+        if is_running(pod, "courier"):
             try:
                 companion = await self._companion(handle, rank)
                 state = await companion.state(-1, 0)

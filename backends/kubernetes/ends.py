@@ -2,7 +2,8 @@
 
 A pod says why it ended in four places: its own reason (evicted, refused by a node, over its deadline), the job's
 container (exit code, OOMKilled), a container that never came to run (images, mounts), and its deletion, which
-before Kubernetes 1.26 does not say whose it was. The first that applies decides, in this order.
+before Kubernetes 1.26 does not say whose it was. The first that applies decides, in this order. What is given time
+has it from when we first saw it so: of what went on while we, or the API server, were away, the pod may say what was.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,7 @@ from typing import Any
 
 from backends.base import EndReason
 from backends.kubernetes import template
-
-Pod = Mapping[str, Any]
+from backends.kubernetes.statuses import Pod, condition, container, image, is_running, micros, moment
 
 WITHDRAWN = f"{template.PREFIX}withdrawn"
 """On pods that we delete before their job has begun: why."""
@@ -43,8 +43,6 @@ CANNOT_START = {
 }
 NODE_SECONDS = 60.0
 """After a deletion's grace, until a node that says nothing is taken for lost."""
-FETCH_SECONDS = 20.0
-"""Until it is told that a job has not got its files yet."""
 DRAIN_SECONDS = 20.0
 """For the courier to say the last of a job that has ended."""
 DOUBT_SECONDS = 3.0
@@ -98,28 +96,40 @@ def read(
     *,
     gone: bool,
     patience: Patience,
+    since: datetime | None = None,
     heard: datetime | None = None,
     now: datetime | None = None,
 ) -> WorkerEnd | None:
     """How the worker of this pod ended; None while it has not.
 
-    `gone` says that the pod is no more, `heard` when its courier last answered.
+    `gone` says that the pod is no more, `since` when we first saw it at its `stage`, `heard` when its courier last
+    answered.
     """
     now = now or datetime.now(UTC)
+    since = since or datetime.min.replace(tzinfo=UTC)
     main = container(pod, template.MAIN)
     over = (main.get("state") or {}).get("terminated") or _known_to_courier(pod, state)
     if over is not None:
-        return _ended(pod, state, over, gone, heard, now)
+        return _ended(pod, state, over, gone, since, heard, now)
     why = reason_of(pod)
     if pod.get("status", {}).get("phase") == "Failed" and why is not None:
         return WorkerEnd(why, None, _words(pod), _latest(pod, now))
     if (failed := _failed_courier(pod)) is not None:
         return failed
     if deleted := moment(pod["metadata"].get("deletionTimestamp")):
-        return _deleted(pod, gone, deleted, now)
+        return _deleted(pod, gone, deleted, since, now)
     if gone:
         return WorkerEnd(EndReason.LOST, None, "its pod is gone", micros(now))
-    return _stuck(pod, main, patience, now)
+    return _stuck(pod, patience, since, now)
+
+
+def stage(pod: Pod) -> str:
+    """What is waited for next: from when we see another, something else is given its time."""
+    if "terminated" in (container(pod, template.MAIN).get("state") or {}):
+        return "over"
+    if pod["metadata"].get("deletionTimestamp"):
+        return "deleted"
+    return "waiting" if _fetched_alone(pod) is None else "fetched"
 
 
 def is_doubtful(state: State) -> bool:
@@ -133,6 +143,7 @@ def _ended(
     state: State | None,
     over: Mapping[str, Any],
     gone: bool,
+    since: datetime,
     heard: datetime | None,
     now: datetime,
 ) -> WorkerEnd | None:
@@ -142,7 +153,8 @@ def _ended(
     if withdrawn is not None and (state is None or state.started_us is None):
         return WorkerEnd(EndReason.PREEMPTED, None, withdrawn, micros(finished), withdrawn=True)
     drained = state is not None and state.ended_us is not None
-    speaks = not gone and is_running(pod, "courier") and (now - finished).total_seconds() < DRAIN_SECONDS
+    waited = (now - max(finished, since)).total_seconds()
+    speaks = not gone and is_running(pod, "courier") and waited < DRAIN_SECONDS
     if speaks and not drained:
         return None
     at_us = state.ended_us if state is not None and state.ended_us is not None else micros(finished)
@@ -172,7 +184,7 @@ def _ended(
         # What the pod says of its courier is as old as its node's last word.
         outlived = heard is not None and (heard - finished).total_seconds() >= DOUBT_SECONDS
         if not gone and not is_refused and not outlived:
-            if (now - finished).total_seconds() < NODE_SECONDS:
+            if waited < NODE_SECONDS:
                 return None
             return WorkerEnd(
                 EndReason.LOST, code, "its node, or the engine there, says nothing more of it", at_us
@@ -240,7 +252,7 @@ def _failed_courier(pod: Pod) -> WorkerEnd | None:
     return None
 
 
-def _deleted(pod: Pod, gone: bool, deleted: datetime, now: datetime) -> WorkerEnd | None:
+def _deleted(pod: Pod, gone: bool, deleted: datetime, since: datetime, now: datetime) -> WorkerEnd | None:
     """A pod that is on its way out before its job has ended, or begun."""
     running = any(is_running(pod, name) for name in ("fetch", "courier", template.MAIN))
     withdrawn = (pod["metadata"].get("annotations") or {}).get(WITHDRAWN)
@@ -248,28 +260,28 @@ def _deleted(pod: Pod, gone: bool, deleted: datetime, now: datetime) -> WorkerEn
         return WorkerEnd(EndReason.PREEMPTED, None, withdrawn, micros(deleted), withdrawn=True)
     if gone or not running:
         return WorkerEnd(EndReason.PREEMPTED, None, _words(pod), micros(deleted))
-    if (now - deleted).total_seconds() > NODE_SECONDS:
+    if (now - max(deleted, since)).total_seconds() > NODE_SECONDS:
         node = pod["spec"].get("nodeName")
         return WorkerEnd(EndReason.LOST, None, f"the node {node} does not answer", micros(deleted))
     return None
 
 
-def _stuck(pod: Pod, main: Mapping[str, Any], patience: Patience, now: datetime) -> WorkerEnd | None:
+def _stuck(pod: Pod, patience: Patience, since: datetime, now: datetime) -> WorkerEnd | None:
     """What waits for something that will not come: images, and containers that cannot be made."""
     created = moment(pod["metadata"].get("creationTimestamp")) or now
-    scheduled = _condition(pod, "PodScheduled").get("lastTransitionTime")
-    waited = (now - (moment(scheduled) or created)).total_seconds()
+    scheduled = condition(pod, "PodScheduled").get("lastTransitionTime")
+    waited = (now - max(moment(scheduled) or created, since)).total_seconds()
     if (fetched := _fetched_alone(pod)) is not None:
         # Of a pod that has lost its address there is nothing left to wait for; a busy node takes minutes over others.
         seconds = STALLED_SECONDS if pod["status"].get("podIP") else patience.start_seconds
-        if (now - fetched).total_seconds() <= seconds:
+        if (now - max(fetched, since)).total_seconds() <= seconds:
             return None
         words = f"the node {pod['spec'].get('nodeName')} does not go on with it: its engine may have ended"
         return WorkerEnd(EndReason.LOST, None, words, micros(now))
     for name in ("fetch", "courier", template.MAIN):
         waiting = (container(pod, name).get("state") or {}).get("waiting") or {}
         why, said = waiting.get("reason"), waiting.get("message")
-        words = f"{_image(pod, name)}: {said or why}"
+        words = f"{image(pod, name)}: {said or why}"
         if why in IMAGE_NEVER or (why in IMAGE_PERHAPS and waited > patience.image_seconds):
             return WorkerEnd(EndReason.IMAGE_UNAVAILABLE, None, words, micros(now))
         if why in CANNOT_START and waited > patience.start_seconds:
@@ -289,22 +301,6 @@ def _fetched_alone(pod: Pod) -> datetime | None:
     return moment(over.get("finishedAt"))
 
 
-def waits(pod: Pod, now: datetime | None = None) -> str | None:
-    """Why a pod that should run does not, in the cluster's words; None when nothing keeps it."""
-    scheduled = _condition(pod, "PodScheduled")
-    if scheduled.get("status") == "False":
-        return str(scheduled.get("message") or scheduled.get("reason"))
-    for name in ("fetch", "courier", template.MAIN):
-        waiting = (container(pod, name).get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") in IMAGE_PERHAPS | CANNOT_START:
-            return f"{_image(pod, name)}: {waiting.get('message') or waiting['reason']}"
-    fetching = (container(pod, "fetch").get("state") or {}).get("running") or {}
-    since = moment(fetching.get("startedAt"))
-    if since is not None and ((now or datetime.now(UTC)) - since).total_seconds() > FETCH_SECONDS:
-        return "it fetches its files still; or pods do not reach the server at the `url` of the backend"
-    return None
-
-
 def deciding(ends: Sequence[WorkerEnd]) -> int:
     """The rank whose end is the attempt's: the first that failed by itself, else the last to end."""
     failed = [rank for rank, end in enumerate(ends) if end.reason is not EndReason.COMPLETED]
@@ -312,21 +308,6 @@ def deciding(ends: Sequence[WorkerEnd]) -> int:
     if own:
         return min(own, key=lambda rank: (ends[rank].at_us, rank))
     return max(range(len(ends)), key=lambda rank: ends[rank].at_us)
-
-
-def container(pod: Pod, name: str) -> Mapping[str, Any]:
-    """What the cluster says of a container; empty when it says nothing yet."""
-    status = pod.get("status") or {}
-    for each in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
-        if each.get("name") == name:
-            found: Mapping[str, Any] = each
-            return found
-    return {}
-
-
-def is_running(pod: Pod, name: str) -> bool:
-    """Whether a container runs just now."""
-    return "running" in (container(pod, name).get("state") or {})
 
 
 def is_answering(pod: Pod, now: datetime | None = None) -> bool:
@@ -341,36 +322,23 @@ def reason_of(pod: Pod) -> EndReason | None:
     status = pod.get("status") or {}
     if status.get("reason") in POD_REASONS:
         return POD_REASONS[status["reason"]]
-    if _condition(pod, "DisruptionTarget").get("status") == "True":
+    if condition(pod, "DisruptionTarget").get("status") == "True":
         return EndReason.PREEMPTED
     return None
 
 
 def _words(pod: Pod) -> str:
-    status, disrupted = pod.get("status") or {}, _condition(pod, "DisruptionTarget")
+    status, disrupted = pod.get("status") or {}, condition(pod, "DisruptionTarget")
     for told in (status, disrupted):
         if told.get("reason") or told.get("message"):
             return ": ".join(str(told[name]) for name in ("reason", "message") if told.get(name))
     return "its pod was deleted: evicted, preempted, or by hand"
 
 
-def _condition(pod: Pod, kind: str) -> Mapping[str, Any]:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return next((each for each in conditions if each.get("type") == kind), {})
-
-
 def _memory(pod: Pod) -> str:
     main = pod["spec"]["containers"][-1]
     limit = ((main.get("resources") or {}).get("limits") or {}).get("memory")
     return f"it used more than its {limit} bytes of memory" if limit else "its node ran out of memory"
-
-
-def _image(pod: Pod, name: str) -> str:
-    spec = pod["spec"]
-    for each in (*(spec.get("initContainers") or ()), *spec["containers"]):
-        if each["name"] == name:
-            return str(each["image"])
-    return name
 
 
 def _latest(pod: Pod, now: datetime) -> int:
@@ -381,13 +349,3 @@ def _latest(pod: Pod, now: datetime) -> int:
         for each in status.get("containerStatuses") or ()
     ]
     return micros(max((each for each in found if each is not None), default=now))
-
-
-def moment(text: str | None) -> datetime | None:
-    """A time as the API writes it."""
-    return datetime.fromisoformat(text) if text else None
-
-
-def micros(at: datetime) -> int:
-    """Since the epoch."""
-    return round(at.timestamp() * 1_000_000)

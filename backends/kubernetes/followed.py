@@ -15,6 +15,7 @@ from backends.kubernetes import ends
 from backends.kubernetes.cluster import Refused
 from backends.kubernetes.companions import Companion
 from backends.kubernetes.ends import State, WorkerEnd
+from backends.kubernetes.statuses import is_running
 
 log = structlog.get_logger(__name__)
 
@@ -34,15 +35,23 @@ class Worker:
     state: State | None = None
     heard: datetime | None = None
     """When its courier last answered."""
+    stage: str = ""
+    since: datetime | None = None
+    """When its pod was first seen at its stage."""
     end: WorkerEnd | None = None
     size_told: int = 0
     start_told: bool = False
+
+    def look(self) -> None:
+        """See how far its pod is, and since when we know."""
+        if self.pod is not None and (stage := ends.stage(self.pod)) != self.stage:
+            self.stage, self.since = stage, now()
 
     @property
     def reachable(self) -> bool:
         """Whether its courier can be asked."""
         pod = self.pod
-        return pod is not None and not self.gone and ends.is_running(pod, "courier") and bool(self.address)
+        return pod is not None and not self.gone and is_running(pod, "courier") and bool(self.address)
 
     @property
     def address(self) -> str:

@@ -13,11 +13,12 @@ from typing import Any
 
 from backends import base
 from backends.base import BackendUnavailable, EndReason
-from backends.kubernetes import ends, gangs, listing, pods
+from backends.kubernetes import ends, gangs, listing, pods, waits
 from backends.kubernetes.cluster import Refused
 from backends.kubernetes.companions import WAIT_SECONDS
 from backends.kubernetes.ends import State, WorkerEnd
 from backends.kubernetes.followed import AGAIN_SECONDS, Followed, Hands, Worker, insist, now
+from backends.kubernetes.statuses import container, micros, moment
 
 LOOK_SECONDS = 1.0
 _PACE_SECONDS = 0.1
@@ -154,7 +155,7 @@ class Following:
         if worker.pod is None:
             # The others' pods are there, so this one was, too: all are made before the handle is given.
             if worker.end is None and not each.is_new:
-                worker.end = WorkerEnd(EndReason.LOST, None, "its pod is gone", ends.micros(now()))
+                worker.end = WorkerEnd(EndReason.LOST, None, "its pod is gone", micros(now()))
             return
         if worker.reachable and worker.end is None:
             self._task(each, ("talk", worker.rank), partial(self._talk, each, worker))
@@ -172,8 +173,14 @@ class Following:
                 self._tell(base.HasOutput(each.name, worker.rank), worker.rank)
         if worker.end is None:
             self._tell_waiting(each)
+            worker.look()
             worker.end = ends.read(
-                worker.pod, state, gone=worker.gone, patience=self._hands.patience, heard=worker.heard
+                worker.pod,
+                state,
+                gone=worker.gone,
+                patience=self._hands.patience,
+                since=worker.since,
+                heard=worker.heard,
             )
             if worker.end is not None:
                 self._start_of_ended(each, worker)
@@ -181,7 +188,7 @@ class Following:
     def _tell_waiting(self, each: Followed) -> None:
         """What keeps it from starting, when that is news: of a gang, what keeps the first that is kept."""
         found = (
-            ends.waits(worker.pod) for worker in each.workers if worker.pod is not None and not worker.end
+            waits.words(worker.pod) for worker in each.workers if worker.pod is not None and not worker.end
         )
         words = next((word for word in found if word), None)
         if words != each.words:
@@ -190,8 +197,8 @@ class Following:
 
     def _start_of_ended(self, each: Followed, worker: Worker) -> None:
         """Of a job that ended before its courier could be asked, when its container started."""
-        main = ends.container(worker.pod or {}, "main")
-        at = ends.moment(((main.get("state") or {}).get("terminated") or {}).get("startedAt"))
+        main = container(worker.pod or {}, "main")
+        at = moment(((main.get("state") or {}).get("terminated") or {}).get("startedAt"))
         end = worker.end
         if worker.start_told or worker.state is not None or at is None or end is None:
             return
@@ -199,7 +206,7 @@ class Following:
             return
         worker.start_told = True
         node = str((worker.pod or {})["spec"].get("nodeName") or "")
-        at_us = min(ends.micros(at), end.at_us)
+        at_us = min(micros(at), end.at_us)
         self._tell(base.WorkerStarted(each.name, worker.rank, node, worker.address, at_us), worker.rank)
 
     def _conclude(self, each: Followed) -> None:

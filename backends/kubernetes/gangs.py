@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 from backends.base import EndReason
-from backends.kubernetes import ends, pods
+from backends.kubernetes import pods, waits
 from backends.kubernetes.followed import Followed, Hands, Worker, insist, now
+from backends.kubernetes.statuses import moment
 
 Task = Callable[[Followed, Hashable, Callable[[], Coroutine[Any, Any, None]]], None]
 
@@ -65,7 +66,7 @@ async def _go(each: Followed, hands: Hands) -> None:
 def _age(each: Followed) -> float:
     """Seconds since the first of its pods was made."""
     made = [
-        ends.moment(worker.pod["metadata"].get("creationTimestamp"))
+        moment(worker.pod["metadata"].get("creationTimestamp"))
         for worker in each.workers
         if worker.pod is not None
     ]
@@ -75,7 +76,7 @@ def _age(each: Followed) -> float:
 def _short(each: Followed, seconds: float) -> str:
     """Why a gang is withdrawn: how many are there, and why not the others."""
     there = sum(worker.reachable for worker in each.workers)
-    words = [ends.waits(worker.pod) for worker in each.workers if worker.pod is not None]
+    words = [waits.words(worker.pod) for worker in each.workers if worker.pod is not None]
     said = next((word for word in words if word), "")
     return f"withdrawn: {there} of {len(each.workers)} workers were there after {seconds:g} s: {said}".rstrip(
         ": "

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backends.base import EndReason
-from backends.kubernetes import ends
+from backends.kubernetes import ends, waits
 from backends.kubernetes.ends import Patience, State, WorkerEnd
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -59,11 +59,18 @@ def pod(
 
 
 def read(
-    given: Mapping[str, Any], state: State | None = DRAINED, *, gone: bool = False, silent: float = 0
+    given: Mapping[str, Any],
+    state: State | None = DRAINED,
+    *,
+    gone: bool = False,
+    silent: float = 0,
+    seen: float | None = None,
 ) -> WorkerEnd | None:
-    """What is read of a pod whose courier has said nothing for so many seconds."""
+    """What is read of a pod whose courier is silent, and that we have seen so, for so many seconds."""
     heard = NOW - timedelta(seconds=silent)
-    return ends.read(given, state, gone=gone, patience=Patience(image_seconds=60), heard=heard, now=NOW)
+    since = None if seen is None else NOW - timedelta(seconds=seen)
+    patience = Patience(image_seconds=60)
+    return ends.read(given, state, gone=gone, patience=patience, since=since, heard=heard, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +178,32 @@ def test_a_signal_is_the_jobs_own_only_if_its_courier_outlives_it() -> None:
     assert lost is not None and lost.reason is EndReason.LOST
 
 
+@pytest.mark.parametrize(
+    ("given", "state", "seconds"),
+    [
+        (pod(over(143, seconds=-300)), None, 60),
+        (pod(over(143, seconds=-300)), State(3, 10, started_us=1, ended_us=2, exit_code=143), 60),
+        (pod(over(5, seconds=-300)), State(1, 10, started_us=1), 20),
+        (pod(metadata={"deletionTimestamp": at(-300)}), None, 61),
+        (pod(waiting("P"), waiting("P"), over(0, "Completed", -300)), None, 61),
+        (pod(waiting("ErrImagePull"), metadata={"creationTimestamp": at(-300)}), None, 61),
+        (pod(waiting("CreateContainerError"), metadata={"creationTimestamp": at(-300)}), None, 61),
+    ],
+)
+def test_what_is_given_time_has_it_from_our_first_look(
+    given: Mapping[str, Any], state: State | None, seconds: float
+) -> None:
+    assert read(given, state, silent=300, seen=seconds - 1) is None, "it may have gone on while we were away"
+    assert read(given, state, silent=300, seen=seconds) is not None
+
+
+def test_each_stage_of_a_pod_is_looked_at_anew() -> None:
+    leaving = {"metadata": {"deletionTimestamp": at(-1)}}
+    fetched = pod(waiting("P"), waiting("P"))
+    found = [ends.stage(each) for each in (fetched, pod(), pod(**leaving), pod(over(0), **leaving))]
+    assert found == ["fetched", "waiting", "deleted", "over"]
+
+
 def test_whatever_a_job_ends_with_that_has_lost_its_courier_is_no_end_of_its_own() -> None:
     leaving = State(3, 10, started_us=1, ended_us=2, exit_code=1, leaving=True)
     found = read(pod(over(1)), leaving)
@@ -215,9 +248,9 @@ def test_the_first_worker_that_failed_by_itself_decides() -> None:
 
 def test_what_keeps_a_pod_from_starting_is_told_in_the_clusters_words() -> None:
     scheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
-    assert ends.waits(pod(conditions=[scheduled]), NOW) == "0/3 nodes are available"
-    assert ends.waits(pod(waiting("ErrImagePull")), NOW) == "job:1: ErrImagePull it is"
-    assert ends.waits(pod(waiting("ContainerCreating")), NOW) is None
-    slow = ends.waits(pod(fetch={"running": {"startedAt": at(-30)}}), NOW)
+    assert waits.words(pod(conditions=[scheduled]), NOW) == "0/3 nodes are available"
+    assert waits.words(pod(waiting("ErrImagePull")), NOW) == "job:1: ErrImagePull it is"
+    assert waits.words(pod(waiting("ContainerCreating")), NOW) is None
+    slow = waits.words(pod(fetch={"running": {"startedAt": at(-30)}}), NOW)
     assert slow is not None and "`url`" in slow
-    assert ends.waits(pod(fetch={"running": {"startedAt": at(-3)}}), NOW) is None
+    assert waits.words(pod(fetch={"running": {"startedAt": at(-3)}}), NOW) is None
