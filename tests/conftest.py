@@ -108,6 +108,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Leave word of how it ended: make, which .ci/run asks, has one exit code for everything that is wrong."""
+    config = session.config
+    if getattr(config, "cache", None) is not None and not hasattr(config, "workerinput"):
+        config.cache.set("rungraph/exitstatus", int(exitstatus))
+
+
 def absent(part: str, why: str) -> NoReturn:
     """Skip for want of a real part, or fail where RUNGRAPH_TEST_REQUIRE names it."""
     if part in REQUIRED:
