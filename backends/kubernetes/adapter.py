@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from backends import attempts, base, frames, options, pythons
-from backends.kubernetes import ends, listing, nodes, pods
+from backends.kubernetes import complaints, ends, listing, nodes, pods
 from backends.kubernetes.building import Builder
 from backends.kubernetes.cluster import Cluster, Refused
 from backends.kubernetes.companions import NOT_THERE, Companion
@@ -151,6 +151,7 @@ class Kubernetes:
             if self._options.usage_seconds:
                 usage = Usage(self._cluster, selector, self._companion)
                 following.work(usage.watch(following.running, self._options.usage_seconds))
+            following.work(complaints.watch(self._cluster, following.has_quiet, following.complain))
             changes = listing.follow(self._cluster, selector)
             async with contextlib.aclosing(following.observations(changes)) as observations:
                 async for observation in observations:

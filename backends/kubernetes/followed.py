@@ -11,7 +11,7 @@ import structlog
 
 from backends import base
 from backends.base import BackendUnavailable
-from backends.kubernetes import ends
+from backends.kubernetes import ends, waits
 from backends.kubernetes.cluster import Refused
 from backends.kubernetes.companions import Companion
 from backends.kubernetes.ends import State, WorkerEnd
@@ -38,6 +38,8 @@ class Worker:
     stage: str = ""
     since: datetime | None = None
     """When its pod was first seen at its stage."""
+    complaint: str | None = None
+    """What the cluster's events say keeps it from starting."""
     end: WorkerEnd | None = None
     size_told: int = 0
     start_told: bool = False
@@ -46,6 +48,11 @@ class Worker:
         """See how far its pod is, and since when we know."""
         if self.pod is not None and (stage := ends.stage(self.pod)) != self.stage:
             self.stage, self.since = stage, now()
+
+    @property
+    def words(self) -> str | None:
+        """What keeps it from starting."""
+        return None if self.pod is None or self.end else waits.words(self.pod, self.complaint, now())
 
     @property
     def reachable(self) -> bool:

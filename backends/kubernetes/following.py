@@ -88,6 +88,18 @@ class Following:
             and worker.end is None
         ]
 
+    def has_quiet(self) -> bool:
+        """Whether there is a pod whose node does not begin with it."""
+        pods = (worker.pod for each in self._followed.values() for worker in each.workers if not worker.end)
+        return any(pod is not None and waits.is_quiet(pod) for pod in pods)
+
+    def complain(self, told: Mapping[str, str]) -> None:
+        """What the cluster's events say of pods, by their uids."""
+        for each in list(self._followed.values()):
+            for worker in each.workers:
+                worker.complaint = told.get((worker.pod or {}).get("metadata", {}).get("uid", ""))
+            self._look(each)
+
     def work(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something else for as long as it follows."""
         self._spawn(work)
@@ -187,9 +199,7 @@ class Following:
 
     def _tell_waiting(self, each: Followed) -> None:
         """What keeps it from starting, when that is news: of a gang, what keeps the first that is kept."""
-        found = (
-            waits.words(worker.pod) for worker in each.workers if worker.pod is not None and not worker.end
-        )
+        found = (worker.words for worker in each.workers)
         words = next((word for word in found if word), None)
         if words != each.words:
             each.words = words

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from backends.base import EndReason
-from backends.kubernetes import pods, waits
+from backends.kubernetes import pods
 from backends.kubernetes.followed import Followed, Hands, Worker, insist, now
 from backends.kubernetes.statuses import moment
 
@@ -76,8 +76,7 @@ def _age(each: Followed) -> float:
 def _short(each: Followed, seconds: float) -> str:
     """Why a gang is withdrawn: how many are there, and why not the others."""
     there = sum(worker.reachable for worker in each.workers)
-    words = [waits.words(worker.pod) for worker in each.workers if worker.pod is not None]
-    said = next((word for word in words if word), "")
+    said = next((worker.words for worker in each.workers if worker.words), "")
     return f"withdrawn: {there} of {len(each.workers)} workers were there after {seconds:g} s: {said}".rstrip(
         ": "
     )

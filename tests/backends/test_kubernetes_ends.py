@@ -1,61 +1,17 @@
 """How ends are read from pods: every native reason, with no cluster."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from backends.base import EndReason
-from backends.kubernetes import ends, waits
+from backends.kubernetes import ends
 from backends.kubernetes.ends import Patience, State, WorkerEnd
+from tests.backends.podshapes import NOW, at, over, pod, waiting
 
-NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-RUNNING = {"running": {"startedAt": "2026-01-01T11:59:00Z"}}
 DRAINED = State(3, 10, started_us=1, ended_us=2, exit_code=5)
-
-
-def at(seconds: float) -> str:
-    """A moment of the API, so many seconds from now."""
-    return (NOW + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
-
-
-def over(code: int, reason: str = "Error", seconds: float = -1) -> dict[str, Any]:
-    return {"terminated": {"exitCode": code, "reason": reason, "finishedAt": at(seconds)}}
-
-
-def waiting(reason: str) -> dict[str, Any]:
-    return {"waiting": {"reason": reason, "message": f"{reason} it is"}}
-
-
-def pod(
-    main: Mapping[str, Any] | None = None,
-    courier: Mapping[str, Any] = RUNNING,
-    fetch: Mapping[str, Any] | None = None,
-    *,
-    metadata: Mapping[str, Any] | None = None,
-    **status: Any,
-) -> dict[str, Any]:
-    return {
-        "metadata": {"name": "job-0", "creationTimestamp": at(-90), **(metadata or {})},
-        "spec": {
-            "nodeName": "n1",
-            "initContainers": [{"name": "fetch", "image": "hands:1"}],
-            "containers": [
-                {"name": "courier", "image": "hands:1"},
-                {"name": "main", "image": "job:1", "resources": {"limits": {"memory": "100"}}},
-            ],
-        },
-        "status": {
-            "phase": "Running",
-            "initContainerStatuses": [{"name": "fetch", "state": fetch or over(0, "Completed")}],
-            "containerStatuses": [
-                {"name": "courier", "state": courier},
-                {"name": "main", "state": main or RUNNING},
-            ],
-            **status,
-        },
-    }
 
 
 def read(
@@ -244,13 +200,3 @@ def test_the_first_worker_that_failed_by_itself_decides() -> None:
     assert ends.deciding([won, stopped, failed, withdrawn]) == 2
     assert ends.deciding([withdrawn, won]) == 0
     assert ends.deciding([won, WorkerEnd(EndReason.COMPLETED, 0, None, 60)]) == 1
-
-
-def test_what_keeps_a_pod_from_starting_is_told_in_the_clusters_words() -> None:
-    scheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
-    assert waits.words(pod(conditions=[scheduled]), NOW) == "0/3 nodes are available"
-    assert waits.words(pod(waiting("ErrImagePull")), NOW) == "job:1: ErrImagePull it is"
-    assert waits.words(pod(waiting("ContainerCreating")), NOW) is None
-    slow = waits.words(pod(fetch={"running": {"startedAt": at(-30)}}), NOW)
-    assert slow is not None and "`url`" in slow
-    assert waits.words(pod(fetch={"running": {"startedAt": at(-3)}}), NOW) is None

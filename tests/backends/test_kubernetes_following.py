@@ -74,3 +74,32 @@ async def test_an_end_that_came_while_nobody_looked_is_told_when_its_courier_was
     ended = await first_end(following, changes(listed(courier={"running": {}}, main=over)))
     assert couriers.silent < 0
     assert (ended.reason, ended.exit_code) == (EndReason.EXIT_CODE, -15)
+
+
+async def test_what_the_clusters_events_say_is_what_the_job_waits_for() -> None:
+    couriers = Couriers(silent=0)
+    following = Following(Hands(couriers.companion, nothing, nothing, ends.Patience(60), 60, lambda *_: ""))
+    following.add({"name": "job", "uid": "u", "workers": 1})
+    told = listed()
+    scheduled = {
+        "type": "PodScheduled",
+        "status": "True",
+        "lastTransitionTime": (datetime.now(UTC) - timedelta(seconds=9)).isoformat(),
+    }
+    told.pods[0]["status"]["conditions"] = [scheduled]
+    told.pods[0]["metadata"]["uid"] = "p"
+    words: list[str | None] = []
+
+    async def complained() -> None:
+        while not following.has_quiet():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        following.complain({"p": "FailedMount: no secret", "another": "x"})
+
+    following.work(complained())
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        async for observation in following.observations(changes(told)):
+            if isinstance(observation, base.Waiting):
+                words.append(observation.words)
+                break
+    following.close()
+    assert words == ["FailedMount: no secret"]
