@@ -8,7 +8,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import random
 import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from backends.kubernetes.followed import Hands
 from backends.kubernetes.following import Following
 from backends.kubernetes.options import KubernetesOptions
 from backends.kubernetes.pods import Image
+from backends.kubernetes.refusals import Refusals, crowded
 from backends.kubernetes.statuses import container, is_running
 from backends.kubernetes.taken import Taken
 from backends.kubernetes.usage import Usage
@@ -37,8 +37,6 @@ MAX_WORKERS = 64
 _METADATA = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
 _METADATA_LIST = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
 _TAKEN = 409
-_CROWDED_SECONDS = (3.0, 7.0)
-"""Between which lies the next try of what a quota refused."""
 
 
 def adapter(home: Path, given: Mapping[str, Any]) -> base.Backend:
@@ -56,6 +54,7 @@ class Kubernetes:
         self._builder = Builder(options) if options.builder is not None else None
         self._keys: dict[str, str] = {}
         self._launched: dict[str, base.Handle] = {}
+        self._refusals = Refusals()
         self._following: Following | None = None
         self._taken = Taken(self._home, self._companion, self._pod)
 
@@ -108,10 +107,12 @@ class Kubernetes:
         handle = _handle(spec.name, uid, spec.workers)
         if not launched:
             if spec.workers > 1 and self._options.service:
-                await self._make("services", pods.service(spec, self._options, uid))
+                await self._make("services", pods.service(spec, self._options, uid), spec)
             made = [pods.pod(spec, self._options, image, uid, rank) for rank in range(spec.workers)]
             # All are waited for: what is made after the removal would stay.
-            results = await asyncio.gather(*(self._make("pods", pod) for pod in made), return_exceptions=True)
+            results = await asyncio.gather(
+                *(self._make("pods", pod, spec) for pod in made), return_exceptions=True
+            )
             failures = [each for each in results if each is not None]
             for failure in failures:
                 if isinstance(failure, base.LaunchRejected):
@@ -126,6 +127,7 @@ class Kubernetes:
             note = {"metadata": {"annotations": {pods.LAUNCHED: "true"}}}
             await self._refusable(self._cluster.patch(self._cluster.path("secrets", spec.name), note))
         self._launched[spec.name] = handle
+        self._refusals.forget(spec.name)
         if self._following is not None:
             self._following.add(handle, launched_here=True)
         return handle
@@ -212,6 +214,7 @@ class Kubernetes:
                 body={"propagationPolicy": "Background", **_only(handle)},
             )
         self._keys.pop(name, None)
+        self._refusals.forget(name)
         await self._taken.discard(name)
 
     async def held(self) -> Sequence[base.Handle]:
@@ -238,18 +241,19 @@ class Kubernetes:
             self._keys[spec.name] = key
         except Refused as error:
             if error.status != _TAKEN:
-                raise _rejection(error) from error
+                raise self._refusals.judge(spec.name, error) from error
             made = await self._refusable(self._cluster.json("GET", f"{path}/{spec.name}", headers=_METADATA))
         metadata = made["metadata"]
         return metadata["uid"], pods.LAUNCHED in (metadata.get("annotations") or {})
 
-    async def _make(self, kind: str, document: Mapping[str, Any]) -> None:
+    async def _make(self, kind: str, document: Mapping[str, Any], spec: base.JobSpec) -> None:
         """Make an object that may be there already, by us."""
         try:
             await self._cluster.json("POST", self._cluster.path(kind), body=document, headers=_METADATA)
         except Refused as error:
             if error.status != _TAKEN:
-                raise _rejection(error) from error
+                workers = spec.workers if kind == "pods" else 1
+                raise self._refusals.judge(spec.name, error, workers=workers) from error
             if kind == "pods":
                 await self._require_there(document["metadata"]["name"])
 
@@ -260,7 +264,7 @@ class Kubernetes:
             found = await self._cluster.json("GET", self._cluster.path("pods", name), headers=_METADATA)
             labels = found["metadata"].get("labels") or {}
         if pods.LABEL_OWNER not in labels:
-            raise _crowded(f"the pod {name} of the last try has not gone yet")
+            raise crowded(f"the pod {name} of the last try has not gone yet")
 
     async def _refusable(self, asked: Awaitable[Any]) -> Any:
         """Where a refusal is nobody's mistake but the cluster's, or its roles'."""
@@ -367,22 +371,3 @@ def _missing() -> Any:
     except Refused as error:
         if error.status not in (404, _TAKEN):
             raise base.BackendUnavailable(f"the cluster refuses: {error}") from error
-
-
-def _rejection(error: Refused) -> Exception:
-    """A quota may have room later, and a namespace's end is not the job's fault; the rest is the document's.
-
-    A quota that wants what the pod does not say (`failed quota: … must specify`) will never have it.
-    """
-    if error.status == 403 and "quota" in error.message and "failed quota" not in error.message:
-        return _crowded(error.message)
-    if error.status == 404:
-        return base.BackendUnavailable(f"the cluster refuses: {error}")
-    if error.status in (401, 403) and "cannot create resource" in error.message:
-        return base.BackendUnavailable(f"the cluster does not let us: {error}")
-    return base.LaunchRejected(f"the cluster refuses it: {error.message}")
-
-
-def _crowded(words: str) -> base.Crowded:
-    """Two gangs that were in one another's way do not come back at the same moment."""
-    return base.Crowded(words, retry_in_seconds=random.uniform(*_CROWDED_SECONDS))

@@ -26,7 +26,7 @@ from backends.base import JobSpec
 from backends.kubernetes.adapter import Kubernetes
 from backends.kubernetes.cluster import Cluster, Refused
 from backends.kubernetes.options import KubernetesOptions
-from tests.backends.grounds import Ground, eventually
+from tests.backends.grounds import DEADLINE_SECONDS, Ground, eventually
 from tests.conftest import absent
 
 VARIABLE = "RUNGRAPH_TEST_KUBECONFIG"
@@ -124,6 +124,19 @@ async def clear(cluster: Cluster, namespace: str) -> None:
         return not (await cluster.json("GET", cluster.path("pods")))["items"]
 
     await eventually(gone)
+
+
+async def nothing_is_left(ground: KubernetesGround) -> None:
+    """Wait until no pod is there, and no Secret but the namespace's own; who does not listen has 30 s to end."""
+    await eventually(lambda: has_no_pods(ground), seconds=30 + 2 * DEADLINE_SECONDS)
+    secrets = (await ground.cluster.json("GET", ground.cluster.path("secrets")))["items"]
+    assert [each["metadata"]["name"] for each in secrets if each["type"] == "Opaque"] == []
+
+
+async def has_no_pods(ground: KubernetesGround) -> bool:
+    """A moment later."""
+    await asyncio.sleep(0.1)
+    return not await ground.pods()
 
 
 async def own_address(cluster: Cluster) -> str:

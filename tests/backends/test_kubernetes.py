@@ -1,7 +1,6 @@
 """What is Kubernetes's own, against a real cluster: reasons, gangs, deletions from outside, adoption, leftovers."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from backends.kubernetes.adapter import Kubernetes
 from backends.kubernetes.cluster import Refused
 from backends.kubernetes.options import KubernetesOptions
 from tests.backends import kubernetesground, relays, roles
-from tests.backends.grounds import DEADLINE_SECONDS, FOREVER, Witness, eventually, lines, pieces
+from tests.backends.grounds import FOREVER, Witness, eventually, lines, pieces
 from tests.backends.kubernetesground import KubernetesGround
 
 pytestmark = pytest.mark.kubernetes
@@ -54,7 +53,7 @@ async def test_one_deletion_takes_everything_with_it(ground: KubernetesGround, a
         await ground.cluster.json("DELETE", ground.cluster.path("secrets", handle["name"]))
         assert (await witness.ended(handle)).reason is EndReason.PREEMPTED
         await adapter.remove(handle)
-    await nothing_is_left(ground)
+    await kubernetesground.nothing_is_left(ground)
     assert await adapter.held() == []
 
 
@@ -78,7 +77,7 @@ async def test_an_image_that_cannot_be_had_ends_the_job(
     assert "localhost:1/nobody/nothing:none" in (ended.message or "")
     assert not witness.of(WorkerStarted, handle["name"])
     await adapter.remove(handle)
-    await nothing_is_left(ground)
+    await kubernetesground.nothing_is_left(ground)
 
 
 async def test_an_evicted_pod_is_preempted_and_its_last_words_are_kept(
@@ -96,7 +95,7 @@ async def test_an_evicted_pod_is_preempted_and_its_last_words_are_kept(
         assert (ended.reason, ended.exit_code) == (EndReason.PREEMPTED, 9)
         assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"ready", b"goodbye"]
         await adapter.remove(handle)
-    await nothing_is_left(ground)
+    await kubernetesground.nothing_is_left(ground)
 
 
 async def test_a_pod_that_is_killed_without_grace_is_preempted(
@@ -110,7 +109,7 @@ async def test_a_pod_that_is_killed_without_grace_is_preempted(
         assert (await witness.ended(handle)).reason is EndReason.PREEMPTED
         assert await adapter.spool(handle)
         await adapter.remove(handle)
-    await nothing_is_left(ground)
+    await kubernetesground.nothing_is_left(ground)
 
 
 async def test_what_a_completed_job_printed_outlives_its_pod(
@@ -134,7 +133,7 @@ async def test_what_a_completed_job_printed_outlives_its_pod(
     await eventually(is_silent)
     assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"all of it"]
     await adapter.remove(handle)
-    await nothing_is_left(ground)
+    await kubernetesground.nothing_is_left(ground)
 
 
 async def test_a_gang_that_cannot_be_placed_whole_is_withdrawn(tmp_path: Path) -> None:
@@ -197,7 +196,7 @@ async def test_a_pod_that_is_gone_is_not_made_again(ground: KubernetesGround, ad
     await ground.cluster.json("DELETE", path, body={"gracePeriodSeconds": 0})
     fresh = await ground.open()
     assert await fresh.launch(job) == handle
-    await eventually(lambda: _no_pods(ground))
+    await eventually(lambda: kubernetesground.has_no_pods(ground))
 
 
 async def test_a_job_whose_files_are_refused_says_so(ground: KubernetesGround, adapter: base.Backend) -> None:
@@ -286,68 +285,5 @@ async def test_the_rights_that_are_documented_are_enough(ground: KubernetesGroun
     hosts = ",".join(f"worker-{n}.{handle['name']}.{ground.cluster.namespace}.svc" for n in range(2))
     assert lines(await pieces(adapter, handle), Stream.STDOUT) == [hosts.encode()]
     await adapter.remove(handle)
-    await nothing_is_left(ground)
+    await kubernetesground.nothing_is_left(ground)
     assert await adapter.held() == []
-
-
-async def nothing_is_left(ground: KubernetesGround) -> None:
-    """Wait until no pod is there, and no Secret but the namespace's own; who does not listen has 30 s to end."""
-    await eventually(lambda: _no_pods(ground), seconds=30 + 2 * DEADLINE_SECONDS)
-    secrets = (await ground.cluster.json("GET", ground.cluster.path("secrets")))["items"]
-    assert [each["metadata"]["name"] for each in secrets if each["type"] == "Opaque"] == []
-
-
-async def _no_pods(ground: KubernetesGround) -> bool:
-    await asyncio.sleep(0.1)
-    return not await ground.pods()
-
-
-async def allow(ground: KubernetesGround, some: int) -> None:
-    """Let the namespace have so many pods, from now on."""
-    path = ground.cluster.path("resourcequotas")
-    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": str(some)}}}
-    try:
-        await ground.cluster.json("POST", path, body=quota)
-    except Refused:
-        await ground.cluster.patch(f"{path}/few", quota)
-
-    async def is_enforced() -> bool:
-        found = await ground.cluster.json("GET", f"{path}/few")
-        return bool((found.get("status") or {}).get("hard", {}).get("pods") == str(some))
-
-    await eventually(is_enforced)
-
-
-async def test_a_gang_that_a_quota_refuses_holds_nothing_and_begins_when_there_is_room(
-    ground: KubernetesGround, adapter: base.Backend
-) -> None:
-    gang = ground.job("print('here')", workers=2)
-    await allow(ground, 1)
-    with pytest.raises(base.Crowded, match="exceeded quota: few"):
-        await adapter.launch(gang)
-    await eventually(lambda: _no_pods(ground))
-    await adapter.capacity()  # it answers
-    await allow(ground, 2)
-
-    async def is_launched() -> base.Handle | None:
-        with contextlib.suppress(base.Crowded):
-            return await adapter.launch(gang)
-        return None
-
-    async with Witness(adapter) as witness:
-        handle = await eventually(is_launched)
-        assert handle is not None
-        assert (await witness.ended(handle)).reason is EndReason.COMPLETED
-
-
-async def test_a_job_that_a_quota_refuses_can_be_withdrawn(
-    ground: KubernetesGround, adapter: base.Backend
-) -> None:
-    await allow(ground, 0)
-    job = ground.job("pass")
-    with pytest.raises(base.Crowded, match="exceeded quota: few"):
-        await adapter.launch(job)
-    (handle,) = await adapter.held()
-    assert handle["name"] == job.name
-    await adapter.remove(handle)
-    await nothing_is_left(ground)
