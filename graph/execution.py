@@ -22,6 +22,7 @@ from graphql import (
 )
 from graphql.execution.executor import CollectedErrors
 from graphql.pyutils import Path
+from graphql.type import GraphQLResolveInfoHelpers
 from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
@@ -110,6 +111,18 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
             is_awaitable=optimized_is_awaitable,
             operation_extensions=operation_extensions,
         )
+
+    @property
+    def async_helpers(self) -> GraphQLResolveInfoHelpers:
+        """What resolvers are given of the execution.
+
+        Made for each who asks: kept, both would hold each other, and all that was sent, until garbage is looked for.
+        """
+        return GraphQLResolveInfoHelpers(gather=self.gather_async_work, track=self.track_async_work)
+
+    @async_helpers.setter
+    def async_helpers(self, made: GraphQLResolveInfoHelpers) -> None:
+        """graphql-core's are not kept."""
 
     def execute_operation(self, serially: bool | None = None) -> Any:
         """The result, or what it can be awaited from."""
@@ -214,7 +227,6 @@ class Model:
             for name, value in vars(execution).items()
             if isinstance(value, CollectedErrors) or (isinstance(value, Collection) and not value)
         ]
-        self._helpers = type(execution.async_helpers)
 
     def another(self) -> Execution:
         """One that has not begun."""
@@ -223,5 +235,4 @@ class Model:
         state.update(vars(self._execution))
         for name, kind in self._gathered:
             state[name] = kind()
-        made.async_helpers = self._helpers(gather=made.gather_async_work, track=made.track_async_work)
         return made

@@ -1,5 +1,6 @@
 """An operation that was asked before is answered as it was the first time, without being parsed or judged again."""
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,6 @@ import pytest
 from graphql import parse, validation
 from graphql.execution.executor import CollectedErrors
 from graphql.pyutils import RefMap
-from graphql.type.definition import GraphQLResolveInfoHelpers
 from starlette.requests import HTTPConnection
 from strawberry.execution import optimized_is_awaitable
 
@@ -73,6 +73,33 @@ async def test_what_was_found_valid_is_not_judged_again(
     monkeypatch.setattr(validation, "validate", fail)
     monkeypatch.setattr("strawberry.schema.schema.Schema.execute", fail)
     assert await _told(server, query, {}) == first
+
+
+@pytest.mark.parametrize(
+    ("query", "variables"),
+    [
+        ("{ runs(first: 1) { nodes { id name jobs { id } } } }", {}),
+        ("{ run(id: \"run_x\") { id } }", {}),
+        ("mutation($s: [SeriesInput!]!) { logMetrics(input: {producer: \"p\", number: 1, series: $s}) { seq } }",
+         {"s": [{"name": "m", "values": [1.0] * 20}]}),
+    ],
+)  # fmt: skip
+async def test_what_was_sent_is_free_once_it_is_answered(
+    server: Server, query: str, variables: dict[str, Any]
+) -> None:
+    def alive() -> int:
+        return sum(isinstance(each, Context) for each in gc.get_objects())
+
+    more = {"variables": variables}
+    first = await _told(server, query, more)
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        assert [await _told(server, query, more) for _ in range(3)] == [first] * 3
+        assert alive() == before
+    finally:
+        gc.enable()
 
 
 async def test_nobody_profits_from_what_another_was_answered(server: Server) -> None:
@@ -170,10 +197,11 @@ async def test_executions_of_one_document_share_nothing_that_they_gather() -> No
         name: type(value) for name, value in expected.items() if name != "operation_extensions"
     }
     shared = {name for name in first if first[name] is second[name]}
-    gathered = (set, dict, list, RefMap, CollectedErrors, GraphQLResolveInfoHelpers)
+    gathered = (set, dict, list, RefMap, CollectedErrors)
     assert not [name for name in shared if isinstance(first[name], gathered)]
     assert [(each.context_value, each.operation_extensions) for each in made] == [
         (0, {"at": 0}),
         (1, {"at": 1}),
     ]
     assert first["operation"] is second["operation"] is expected["operation"]
+    assert [each.async_helpers.track.__self__ for each in made] == made
