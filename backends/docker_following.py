@@ -25,8 +25,8 @@ from backends.engines import reachable
 LIST_SECONDS = 20.0
 GRACE_SECONDS = 10.0
 """What workers are given when another failed."""
-REMOVAL_SECONDS = 0.5
-"""How long after a kill a container is gone that is being removed."""
+DOUBT_SECONDS = 1.0
+"""How long after a kill a container is gone that is being removed, or the engine says that it was for memory."""
 _TELLING = {"start", "die", "destroy", "oom", "pause", "unpause"}
 
 Stop = Callable[[base.Handle, float], Coroutine[Any, Any, None]]
@@ -38,10 +38,12 @@ class Followed:
 
     handle: base.Handle
     states: dict[int, State | None] = field(default_factory=dict)
+    starved: set[int] = field(default_factory=set)
+    """The ranks of which the engine has said so as it happened: said late, it is in no answer to a question."""
     has_started: bool = False
     is_ending: bool = False
     doubts: bool = True
-    """Whether a kill that nobody here asked for may be the first half of a removal."""
+    """Whether a kill that nobody here asked for may be the first half of a removal, or for memory."""
     looking: bool = False
     again: bool = False
 
@@ -142,8 +144,13 @@ class Following:
         raise base.BackendUnavailable("the Docker engine has gone away")
 
     def _hear(self, event: dict[str, Any]) -> None:
-        if event.get("Action") in _TELLING:
-            self._look(event["Actor"]["Attributes"].get(ATTEMPT, ""))
+        if event.get("Action") not in _TELLING:
+            return
+        told = event["Actor"]["Attributes"]
+        name = told.get(ATTEMPT, "")
+        if event["Action"] == "oom" and (each := self._followed.get(name)) is not None:
+            each.starved.add(int(told[RANK]))
+        self._look(name)
 
     async def _list(self, listening: asyncio.Event) -> None:
         """Look at all when events are heard, and at what the list has otherwise than we, now and then."""
@@ -177,7 +184,10 @@ class Following:
                 each.again = False
                 ranks = range(each.handle["workers"])
                 found = await asyncio.gather(*(self._native.inspect(name, rank) for rank in ranks))
-                each.states = {rank: read(one) for rank, one in zip(ranks, found, strict=True)}
+                each.states = {
+                    rank: read(one, starved=rank in each.starved)
+                    for rank, one in zip(ranks, found, strict=True)
+                }
                 await self._judge(name, each)
         finally:
             each.looking = False
@@ -215,7 +225,7 @@ class Following:
             self._tell(ended(name, each.states, self._native))
 
     async def _look_later(self, name: str) -> None:
-        await asyncio.sleep(REMOVAL_SECONDS)
+        await asyncio.sleep(DOUBT_SECONDS)
         self._look(name)
 
     def _tell_starts(self, name: str, each: Followed) -> None:

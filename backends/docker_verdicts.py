@@ -59,9 +59,10 @@ class State:
         return self.was_refused or (self.has_ended and self.exit_code != 0)
 
 
-def read(found: Mapping[str, Any] | None) -> State | None:
+def read(found: Mapping[str, Any] | None, *, starved: bool = False) -> State | None:
     """What inspecting a container gave; None for one that is not there, or that somebody is removing.
 
+    `starved`: an event has said that the kernel ended it for its memory, which what it says of itself may lack.
     Of a removed one the exit code says only that it was killed, and nothing can be fetched any more.
     """
     if found is None or found["State"]["Status"] in ("removing", "dead"):
@@ -73,7 +74,7 @@ def read(found: Mapping[str, Any] | None) -> State | None:
         status=state["Status"],
         exit_code=int(state["ExitCode"]),
         error=state.get("Error") or "",
-        starved=bool(state.get("OOMKilled")),
+        starved=starved or bool(state.get("OOMKilled")),
         created_us=moment_us(found["Created"]),
         started_us=moment_us(state["StartedAt"]),
         finished_us=moment_us(state["FinishedAt"]),

@@ -73,6 +73,23 @@ print(socket.if_nameindex())
     ]
 
 
+async def test_that_memory_ended_a_job_is_known_where_the_engine_says_so_in_an_event_alone(
+    ground: Ground, adapter: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspect = adapter._native.inspect
+
+    async def forgetful(name: str, rank: int) -> dict[str, Any] | None:
+        found = await inspect(name, rank)
+        if found is not None:
+            found["State"]["OOMKilled"] = False
+        return found
+
+    monkeypatch.setattr(adapter._native, "inspect", forgetful)
+    limit = base.Resources(memory_bytes=64 << 20)
+    ended, _, _ = await run(adapter, ground.job("taken = b'x' * (1 << 30)", resources=limit))
+    assert ended.reason is EndReason.OUT_OF_MEMORY
+
+
 async def test_a_network_is_there_for_who_asks_and_where_the_policy_says(
     ground: Ground, adapter: Docker
 ) -> None:

@@ -21,6 +21,8 @@ class Docker(Place):
         options = {"owner": self.owner, "scope": "cluster", "build_network": "host", "usage_seconds": 0}
         super().__init__(folder, "docker", options)
         self._starts: Counter[str] = Counter()
+        self.starved: set[str] = set()
+        """The runs of which the engine has said that the kernel ended their container for its memory."""
         self._stack = contextlib.AsyncExitStack()
 
     def arguments(self) -> dict[str, Any]:
@@ -54,13 +56,17 @@ class Docker(Place):
         return await dockerground.left(self.engine, self.owner)
 
     async def _listen(self) -> None:
-        """Count starts for as long as the engine tells them."""
+        """Take note of starts, and of ends for memory, for as long as the engine tells them."""
         wanted = {
             "type": ["container"],
-            "event": ["start"],
+            "event": ["start", "oom"],
             "label": [f"{containers.OWNER}={self.owner}", containers.RANK],
         }
         async with self.engine.stream("GET", "events", {"filters": wanted}) as response:
             async for line in response.content:
-                labels = json.loads(line)["Actor"]["Attributes"]
-                self._starts[f"{labels[containers.ATTEMPT]}.{labels[containers.RANK]}"] += 1
+                event = json.loads(line)
+                labels = event["Actor"]["Attributes"]
+                if event["Action"] == "oom":
+                    self.starved.add(labels[f"{containers.LABEL}.run"])
+                else:
+                    self._starts[f"{labels[containers.ATTEMPT]}.{labels[containers.RANK]}"] += 1

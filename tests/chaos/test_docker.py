@@ -10,7 +10,7 @@ import pytest
 
 from backends import containers
 from tests.chaos.docker_place import Docker
-from tests.chaos.loads import Figures, hit, load, tried_again
+from tests.chaos.loads import Figures, at_once, hit, load, tried_again
 
 pytestmark = [pytest.mark.chaos, pytest.mark.docker]
 Tell = Callable[[Figures], None]
@@ -67,9 +67,15 @@ async def test_containers_over_their_memory_end_so(
     async with load(place, sqlite_url) as made:
         taken = set(await made.start(greedy, memory_bytes=64 << 20, fate="oom"))
         await made.start(jobs - greedy)
-        await made.judge(
-            figures, lambda run, reasons: reasons == ["OUT_OF_MEMORY" if run in taken else "COMPLETED"]
-        )
+
+        def fits(run: str, reasons: list[str]) -> bool:
+            if run not in taken:
+                return at_once(run, reasons)
+            # Of some containers that end under load the engine never says it, in no event and in no answer.
+            return reasons == ["OUT_OF_MEMORY"] or (run not in place.starved and reasons == ["EXIT_CODE"])
+
+        await made.judge(figures, fits)
+        assert place.starved
 
 
 async def test_an_image_that_is_gone_ends_what_needs_it(place: Docker, sqlite_url: str, told: Tell) -> None:
