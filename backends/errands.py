@@ -2,7 +2,7 @@
 
 Should a hint be lost, a slow poll finds it. What a step does can be repeated, so that it is simply begun again
 after whatever went wrong: a crash, or a database that was away. Errands that take long go on by themselves
-(Ongoing), so that a step only begins them.
+(Ongoing), so that a step only begins them. All of them go behind whoever is being answered (precedence.py).
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 
 import structlog
 
+from backends.precedence import behind
 from backends.seldom import Seldom
 from db.bus import Wake
 from db.database import Database
@@ -50,7 +51,8 @@ class Errands:
     def open(self) -> None:
         """Begin, with what a former server left undone."""
         self._silence = self._database.bus.listen(self._hear)
-        self._task = asyncio.create_task(self._run(), name=self._name)
+        with behind():
+            self._task = asyncio.create_task(self._run(), name=self._name)
 
     async def close(self) -> None:
         """Stop, if it was begun; what was not finished is begun again next time."""

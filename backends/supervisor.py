@@ -2,7 +2,8 @@
 
 Where another replica has the lease it stands by, and takes it when it runs out: of a CLUSTER backend any replica,
 of a HOST backend one of the same host. A lease that cannot be renewed in time ends the term. A backend that is
-away costs nothing but time: it is tried again, and its jobs wait.
+away costs nothing but time: it is tried again, and its jobs wait. All that a term does goes behind whoever is being
+answered (precedence.py); renewing the lease does not.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from backends.base import Backend, BackendUnavailable
 from backends.blobs import Blobs
 from backends.configured import Caps
 from backends.errands import Ongoing
+from backends.precedence import behind
 from backends.preparing import Preparer
 from backends.recorder import Recorder
 from backends.restoring import Restorer
@@ -106,7 +108,8 @@ class Supervisor:
         """Have the backend known, take its lease if it can be had, and begin."""
         async with self._database.begin() as session:
             self.backend_id = await backends.declare(session, self._declared())
-        self.term = await self._take(again=False)
+        with behind():
+            self.term = await self._take(again=False)
         self._task = asyncio.create_task(self._serve(), name=f"supervisor of {self._name}")
 
     async def close(self) -> None:
@@ -131,7 +134,8 @@ class Supervisor:
                     await self._step_down(term)
             await asyncio.sleep(self._patience)
             try:
-                self.term = await self._take(again=True)
+                with behind():
+                    self.term = await self._take(again=True)
             except Exception as error:
                 log.error("it will be tried again", backend=self._name, error=repr(error), exc_info=error)
 

@@ -9,6 +9,7 @@ waits is queued in the backend's file, not in memory.
 
 import asyncio
 import contextlib
+import contextvars
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -71,9 +72,11 @@ class Turns:
 
 
 class Steps:
-    """Steps of many attempts that come at once, a few in each pass of the event loop: requests come between.
+    """Steps of many attempts that come at once, a few in each pass of the event loop: what was begun goes on between.
 
-    Whoever comes first goes first, so that a writer who comes last finds what all before it had to report.
+    Requests go first in any case (precedence.py); this is for transactions, which are not to stay open for as long as
+    all that is ready takes. Whoever comes first goes first, so that a writer who comes last finds what all before it
+    had to report.
     """
 
     _PASS_SECONDS = 0.002
@@ -99,7 +102,7 @@ class Steps:
 
     def _open(self, loop: asyncio.AbstractEventLoop, let_go: int) -> None:
         self._is_open, self._let_go, self._began = True, let_go, time.perf_counter()
-        loop.call_soon(self._next, loop)
+        loop.call_soon(self._next, loop, context=contextvars.copy_context())
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let go as many more as a pass has time for, by how long the last ones took."""

@@ -18,6 +18,7 @@ import uvicorn
 import uvloop
 from pydantic import ValidationError
 
+from backends.precedence import Loop
 from db import schema
 from graph import working
 from graph.app import create_app, near, open_alone
@@ -54,7 +55,7 @@ def serve(host: str, port: int) -> None:
             app,
             host=host,
             port=port,
-            loop="uvloop",
+            loop=f"{Loop.__module__}:{Loop.__qualname__}",
             http=Connection,
             ws=Protocol,
             ws_per_message_deflate=False,
@@ -83,7 +84,7 @@ def supervise() -> None:
             "rungraph: RUNGRAPH_PUBLIC_URL must say where jobs reach a server: this one has no API"
         )
     with _lock(settings):
-        uvloop.run(_supervise(settings))
+        uvloop.run(_supervise(settings), loop_factory=Loop)
 
 
 async def _supervise(settings: Settings) -> None:
