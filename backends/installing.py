@@ -11,28 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
-
-from backends import fetching, formats, manifests, sources
+from backends import alone, fetching, formats, manifests, sources
+from backends.alone import Alone
 from backends.blobs import Blobs
 from backends.errands import Errands, Ongoing
 from backends.journal import Journal
 from backends.manifest_documents import ManifestProblem
-from db import files, installations, leases, preparations
+from db import files, installations, preparations
 from db.database import Database
 from db.installations import Content
-from db.leases import Supervisor
 from db.module_sources import Source, SourceKind
 from db.modules import ModuleVersion
 from db.viewers import SUPERVISOR
 
-_LEASE = "fetching modules"
-"""What the one holds that fetches: several would do the same, and tell it line by line. No backend is called so."""
-_RENEW_SECONDS = 5.0
-_STAND_BY_SECONDS = 2.0
-
-
-log = structlog.get_logger(__name__)
+LEASE = "fetching modules"
+"""What the one holds that fetches: several would do the same, and tell it line by line."""
 
 
 class Fetcher:
@@ -42,9 +35,7 @@ class Fetcher:
         self._database = database
         self._store = store
         self._blobs = blobs
-        self._host = host
-        self._lease: Supervisor | None = None
-        self._again = False
+        self._alone = Alone(database, LEASE, host)
         self._errands = Errands(database, self._step)
         self._place: tuple[bytes, str] = b"", ""
         self.ongoing = Ongoing()
@@ -63,39 +54,20 @@ class Fetcher:
         """Stop; what was not finished is begun again next time."""
         await self._errands.close()
         await self.ongoing.close()
-        try:
-            await self._let_go()
-        except Exception as error:
-            # It runs out by itself.
-            log.warning("lease not released", lease=_LEASE, error=repr(error), exc_info=error)
+        await self._alone.close()
 
     async def _step(self) -> float | None:
         """Begin whatever is to be fetched, if that is ours to do; it is renewed while something goes on."""
         async with self._database.read() as session:
             waiting = await installations.fetching(session)
         if not waiting and not self.ongoing:
-            await self._let_go()
+            await self._alone.let_go()
             return None
-        if not await self._has_turn():
-            return _STAND_BY_SECONDS
+        if not await self._alone.has_turn():
+            return alone.STAND_BY_SECONDS
         for version in waiting:
             self.ongoing.begin(version.id, partial(self._fetch, version))
-        return _RENEW_SECONDS
-
-    async def _has_turn(self) -> bool:
-        async with self._database.begin() as session:
-            if self._lease is not None and await leases.renew(session, self._lease):
-                return True
-            self._lease = await leases.take(session, _LEASE, self._host, again=self._again)
-        self._again = True
-        return self._lease is not None
-
-    async def _let_go(self) -> None:
-        if self._lease is None:
-            return
-        async with self._database.begin() as session:
-            await leases.release(session, self._lease)
-        self._lease = None
+        return alone.RENEW_SECONDS
 
     async def _fetch(self, version: ModuleVersion) -> None:
         journal = Journal(self._database, version.feed_id)

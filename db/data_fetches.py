@@ -119,7 +119,7 @@ async def progress(session: Transaction, fetch_id: bytes, done_bytes: int, total
 
 
 async def fetched(session: Transaction, fetch: DataFetch, sha256: str, size_bytes: int) -> None:
-    """Make a file of what arrived; of two servers that fetched the same, the second changes nothing."""
+    """Make a file of what arrived; a repeat changes nothing."""
     now = columns.now()
     ended = {"state": DataFetchState.READY, "done_bytes": size_bytes, "total_bytes": size_bytes}
     changed = update(DataFetch).where(_under_way(fetch.id)).values(**ended, ended_at=now)

@@ -93,19 +93,19 @@ async def open_all(stack: AsyncExitStack, settings: Settings, url: str, own_url:
         await backends.retire(session, [made.declared.name for made in configured])
     fetcher.open(supervisors[0].backend_id, supervisors[0].host)
     stack.push_async_callback(fetcher.close)
-    await _keep_house(stack, settings, database, blobs, vault)
+    await _keep_house(stack, settings, database, blobs, vault, host)
     return Opened(database, blobs, credentials, vault, configured[0].declared.name)
 
 
 async def _keep_house(
-    stack: AsyncExitStack, settings: Settings, database: Database, blobs: Blobs, vault: Vault
+    stack: AsyncExitStack, settings: Settings, database: Database, blobs: Blobs, vault: Vault, host: str
 ) -> None:
     """What is no backend's: any number of replicas may do it, and each piece is done once."""
     profiler = Profiler(database, blobs)
     profiler.open()
     stack.push_async_callback(profiler.close)
     policy = Policy(tuple(settings.source_roots), frozenset(host.lower() for host in settings.source_hosts))
-    retriever = Retriever(database, blobs, vault, policy)
+    retriever = Retriever(database, blobs, vault, policy, host)
     retriever.open()
     stack.push_async_callback(retriever.close)
     janitor = Janitor(database, blobs)

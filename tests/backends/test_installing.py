@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from backends import installing
+from backends import alone, installing
 from backends.blobs import Blobs
 from backends.installing import Fetcher
 from db import installations, leases, logs, module_sources, modules
@@ -55,7 +55,7 @@ def _fetcher(world: World, folder: Path, name: str) -> Fetcher:
 async def test_of_several_replicas_one_fetches_a_module(
     database: Database, tmp_path: Path, source: module_sources.Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(installing, "_STAND_BY_SECONDS", 0.02)
+    monkeypatch.setattr(alone, "STAND_BY_SECONDS", 0.02)
     world = await World.make(database)
     fetchers = [_fetcher(world, tmp_path, name) for name in "abc"]
     version = await _fetched(world, await _install(world, source))
@@ -71,10 +71,10 @@ async def test_of_several_replicas_one_fetches_a_module(
 async def test_what_a_replica_that_died_was_fetching_is_fetched_by_another(
     database: Database, tmp_path: Path, source: module_sources.Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(installing, "_STAND_BY_SECONDS", 0.02)
+    monkeypatch.setattr(alone, "STAND_BY_SECONDS", 0.02)
     world = await World.make(database)
     async with database.begin() as session:
-        dead = await leases.take(session, installing._LEASE, "dead")
+        dead = await leases.take(session, installing.LEASE, "dead")
     assert dead is not None
     version_id = await _install(world, source)
     alive = _fetcher(world, tmp_path, "alive")
