@@ -76,7 +76,7 @@ class Local:
         self._path = _without_ours(self._environment.get("PATH", os.defpath))
         self._machine = ""
         self._boot = attempts.boot_id()
-        self._zygote = Zygote(self._jobs)
+        self._zygote = Zygote(self._jobs, nice)
         self._hints: socket.socket | None = None
         self._following: Following | None = None
         self._launched: dict[str, base.Handle] = {}
@@ -250,7 +250,6 @@ class Local:
             "workers": spec.workers,
             "environment": self._variables(spec, folder),
             "limits": self._limits(spec.resources),
-            "nice": self._nice,
             "usage": {
                 "seconds": self._usage_seconds,
                 "devices": spec.devices,

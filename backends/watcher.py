@@ -35,8 +35,9 @@ BOOT = attempts.boot_id()
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def main(jobs: str, descriptor: int) -> None:
+def main(jobs: str, descriptor: int, nice: int) -> None:
     """The zygote: fork a watcher for every request on the socket, until the server closes its end."""
+    os.nice(nice)  # of all that is forked here, too; where no core is short, it has all of them
     for other in os.listdir("/proc/self/fd"):  # a listening socket of the server's would outlive it in us
         if int(other) > descriptor:
             with contextlib.suppress(OSError):
@@ -58,7 +59,7 @@ def main(jobs: str, descriptor: int) -> None:
             continue
         if child == 0:
             try:
-                watch(os.path.join(jobs, name), int(number), server)
+                watch(os.path.join(jobs, name), int(number), server, nice)
             finally:
                 os._exit(0)
 
@@ -68,9 +69,10 @@ def reply(server: socket.socket, number: int, answer: attempts.Record) -> None:
         server.send(json.dumps({"number": number, **answer}).encode())
 
 
-def watch(folder: str, number: int, server: socket.socket) -> None:
+def watch(folder: str, number: int, server: socket.socket, nice: int) -> None:
     """The life of a watcher."""
     os.setsid()
+    yields = not nice or workers.give_way(nice)  # at once: most of a short job is its start
     gc.disable()
     for each in (signal.SIGCHLD, signal.SIGUSR1):
         signal.signal(each, lambda *_: None)  # they only wake the poll
@@ -83,7 +85,7 @@ def watch(folder: str, number: int, server: socket.socket) -> None:
     server.close()
     if descriptor is not None:
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        attempts.write_record(attempts.EXIT, attend(folder), durable=True)
+        attempts.write_record(attempts.EXIT, attend(folder, 0 if yields else nice), durable=True)
     return None
 
 
@@ -108,13 +110,16 @@ def claim() -> tuple[int | None, attempts.Record]:
     return descriptor, record
 
 
-def attend(folder: str) -> attempts.Record:
-    """Run the attempt in `folder` to its end and say how it ended. Whatever happens, nothing is left."""
+def attend(folder: str, nice: int) -> attempts.Record:
+    """Run the attempt in `folder` to its end and say how it ended. Whatever happens, nothing is left.
+
+    Its session is still to be made so `nice`; it is already where that is 0.
+    """
     if attempts.read_record(attempts.STOP) is not None:
         return attempts.end_record("EXIT_CODE", None, {}, "stopped before it started")
     attempt = None
     try:
-        attempt = Attempt(folder)
+        attempt = Attempt(folder, nice)
         attempt.start()
         attempt.run()
         attempt.sync()
@@ -169,7 +174,7 @@ class Hints:
 class Attempt:
     """One attempt while it runs: its workers, their pipes, and until when to be patient with them."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, nice: int) -> None:
         self.folder = folder
         spec = attempts.read_record(attempts.SPEC)
         assert spec is not None
@@ -180,8 +185,8 @@ class Attempt:
         self.poll = select.poll()
         self.hints = Hints(os.path.basename(folder))
         self.backlog = backlog.Backlog(self.poll, self.spec.get("backlog_bytes"))
-        self.nice = self.spec.get("nice", 0)
-        self.yields = not self.nice
+        self.nice = nice
+        self.yields = not nice
         self.usage = usage.Usage(**spec.get("usage", {}))
         self.burst = 0
         self.read_at = 0.0
@@ -203,7 +208,6 @@ class Attempt:
     def start(self) -> None:
         """Spawn all workers, or raise Unlaunchable."""
         spec = self.spec
-        os.nice(self.nice)  # of what we start too; where no core is short, it has all of them
         started = []
         for rank, variables in enumerate(workers.rank_variables(spec["workers"])):
             worker = workers.Worker(rank)

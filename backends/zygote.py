@@ -24,16 +24,18 @@ INTERPRETER = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 ANSWER_SECONDS = 30.0
 DESCRIPTOR = 3
 PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from backends import watcher; watcher.main(sys.argv[2], 3)"
+    "import sys; sys.path.append(sys.argv[1]); from backends import watcher; "
+    "watcher.main(sys.argv[2], 3, int(sys.argv[3]))"
 )
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class Zygote:
-    """Asks a process of next to no size to fork watchers for the attempts in one folder."""
+    """Asks a process of next to no size to fork watchers for the attempts in one folder, as `nice` as they are."""
 
-    def __init__(self, jobs: Path) -> None:
+    def __init__(self, jobs: Path, nice: int = 0) -> None:
         self._jobs = jobs
+        self._nice = nice
         self._numbers = itertools.count()
         self._asked: dict[int, asyncio.Future[attempts.Record]] = {}
         self._sending = asyncio.Lock()
@@ -58,7 +60,8 @@ class Zygote:
 
     def _spawn(self, descriptor: int) -> int:
         # A socket of number 3 to 3 is meant to work: posix_spawn then clears close-on-exec.
-        command = [str(INTERPRETER), "-S", "-E", "-I", "-c", PROGRAM, str(ROOT), str(self._jobs)]
+        given = (str(ROOT), str(self._jobs), str(self._nice))
+        command = [str(INTERPRETER), "-S", "-E", "-I", "-c", PROGRAM, *given]
         try:
             return os.posix_spawn(
                 INTERPRETER,

@@ -221,6 +221,22 @@ async def test_a_jobs_session_gives_way_where_sessions_share_cores(tmp_path: Pat
         await eventually(given)
 
 
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no core is shared between sessions")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="the kernel lets others than root change one session every 0.1 s"
+)
+async def test_a_jobs_session_has_given_way_before_the_job_begins(tmp_path: Path) -> None:
+    async with localground.stand(tmp_path) as ground:
+        ground.make = lambda: Local(tmp_path / "home", nice=7)
+        adapter = await ground.open()
+        async with Witness(adapter) as witness:
+            handle = await adapter.launch(
+                ground.job("print(open('/proc/self/autogroup').read().split()[-1])")
+            )
+            await witness.ended(handle)
+        assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"7"]
+
+
 @pytest.mark.parametrize(("version", "file", "weight"), [(2, "cpu.weight", "11"), (1, "cpu.shares", "110")])
 def test_a_group_of_its_own_gives_way_as_its_processes_do(
     tmp_path: Path, version: int, file: str, weight: str
