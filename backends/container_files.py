@@ -45,6 +45,17 @@ _PATIENCE_SECONDS = 600.0
 def given(spec: base.JobSpec) -> IO[bytes]:
     """All that a job is given, to be unpacked at /. Raises LaunchRejected for an input whose content is gone."""
     archive = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+    try:
+        _pack(spec, archive)
+        archive.seek(0)
+    except BaseException:
+        with contextlib.suppress(OSError):  # of what it holds still
+            archive.close()
+        raise
+    return archive
+
+
+def _pack(spec: base.JobSpec, archive: IO[bytes]) -> None:
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for folder, mode in ((INPUT, 0o755), (OUTPUT, 0o1777), (MODULE, 0o755), (SOURCE, 0o755)):
             _folder(tar, folder, mode)
@@ -59,8 +70,6 @@ def given(spec: base.JobSpec) -> IO[bytes]:
         if spec.client is not None:
             _folder(tar, CLIENT, 0o755)
             _tree(tar, spec.client, CLIENT)
-    archive.seek(0)
-    return archive
 
 
 async def sent(archive: IO[bytes]) -> AsyncIterator[bytes]:
@@ -103,6 +112,15 @@ def _member(name: str, mode: int, kind: bytes) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name.lstrip("/"))
     member.mode, member.type = mode, kind
     return member
+
+
+@contextlib.contextmanager
+def keeping(what: str) -> Iterator[None]:
+    """A disk of ours that fails (full, above all) is nobody's end: it is BackendUnavailable, and tried again."""
+    try:
+        yield
+    except OSError as error:
+        raise base.BackendUnavailable(f"{what}: {error}") from error
 
 
 @contextlib.contextmanager

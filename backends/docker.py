@@ -23,7 +23,7 @@ import contextlib
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 from aiodocker.exceptions import DockerError
@@ -138,7 +138,7 @@ class Docker:
         return await self._logs.read((str(handle["name"]), rank), offset, limit_bytes)
 
     async def stored(self, handle: base.Handle, rank: int, offset: int) -> None:
-        """The engine frees no part of a log."""
+        """The engine frees no part of a log before its container goes; what we hold of it goes as it is read."""
 
     async def outputs(self, handle: base.Handle) -> Path:
         target = self._fetched(handle) / "output"
@@ -233,8 +233,13 @@ class Docker:
     def _fetched(self, handle: base.Handle) -> Path:
         return self._home / "fetched" / str(handle["name"])
 
-    def _staged(self, target: Path) -> contextlib.AbstractContextManager[Path]:
-        return container_files.staged(target, self._home / "new")
+    @contextlib.contextmanager
+    def _staged(self, target: Path) -> Iterator[Path]:
+        with (
+            container_files.keeping(f"{target} cannot be written"),
+            container_files.staged(target, self._home / "new") as new,
+        ):
+            yield new
 
     async def _archive(self, container: str, path: str) -> AsyncGenerator[bytes]:
         """A folder of a container, as it comes."""

@@ -66,7 +66,9 @@ class Launcher:
         holder = containers.holder(names, image, marks, self._instance)
         if not await self._create(names.holder, holder) and await self._is_made_by_another(spec, names):
             return False
-        with await asyncio.to_thread(container_files.given, spec) as archive:
+        with container_files.keeping("what it is given cannot be packed"):
+            archive = await asyncio.to_thread(container_files.given, spec)
+        with archive:
             await self._put(names.holder, archive)
         await self._native.learn_life()
         marks = {**marks, STARTED: self._native.life}

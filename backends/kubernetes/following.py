@@ -248,10 +248,7 @@ class Following:
 
         async def take() -> None:
             nonlocal taken
-            try:
-                taken = await self._hands.stage(each.handle)
-            except OSError as error:  # a full disk of ours: others' ends may find room
-                raise BackendUnavailable(f"its outputs cannot be kept here: {error}") from error
+            taken = await self._hands.stage(each.handle)
 
         await insist(take)
         if taken:

@@ -55,17 +55,21 @@ class Taken:
             final = self._home / "staged" / name
             if final.is_dir():
                 return True
-            new = self._home / "new" / f"{name}.{secrets.token_hex(4)}"
+            with container_files.keeping(f"{final} cannot be written"):
+                return await self._fill(handle, final)
+
+    async def _fill(self, handle: base.Handle, final: Path) -> bool:
+        new = self._home / "new" / f"{final.name}.{secrets.token_hex(4)}"
+        try:
             for folder in _FOLDERS:
                 (new / folder).mkdir(parents=True)
-            try:
-                for rank in range(handle["workers"]):
-                    if not await self._take(handle, rank, new):
-                        return False
-                new.rename(final)
-            finally:
-                await asyncio.to_thread(folders.discard, new)
-            return True
+            for rank in range(handle["workers"]):
+                if not await self._take(handle, rank, new):
+                    return False
+            new.rename(final)
+        finally:
+            await asyncio.to_thread(folders.discard, new)
+        return True
 
     async def folder(self, handle: base.Handle, name: str) -> Path:
         """What was taken, now if need be; of an attempt whose pods are gone, an empty folder."""

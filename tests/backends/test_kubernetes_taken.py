@@ -28,6 +28,7 @@ from backends.kubernetes.followed import Hands
 from backends.kubernetes.following import Following
 from backends.kubernetes.options import KubernetesOptions
 from backends.kubernetes.taken import Taken
+from tests.backends import disks
 
 DEADLINE_SECONDS = 30
 
@@ -171,13 +172,23 @@ async def test_no_workers_link_leads_another_workers_file_out(
     assert sorted(path.relative_to(spool).as_posix() for path in spool.rglob("*")) == ["a", "a/evil"]
 
 
+async def test_a_disk_of_ours_that_is_full_is_tried_again_when_there_is_room(
+    pods: Pods, taken: Taken
+) -> None:
+    left(pods, "job-0", large=b"x" * (2 << 20))
+    with disks.full(), pytest.raises(base.BackendUnavailable, match="cannot be written"):
+        await taken.folder(handle_of("job"), "output")
+    folder = await taken.folder(handle_of("job"), "output")
+    assert (folder / "large").stat().st_size == 2 << 20
+
+
 async def test_an_end_whose_outputs_cannot_be_kept_is_no_others() -> None:
     tries: list[str] = []
 
     async def stage(handle: base.Handle) -> bool:
         tries.append(handle["name"])
         if handle["name"] == "full" and tries.count("full") < 3:
-            raise OSError(28, "No space left on device")
+            raise base.BackendUnavailable("it cannot be written: No space left on device")
         return True
 
     async def nothing(*_: Any) -> Any:

@@ -1,0 +1,66 @@
+"""What the Docker adapter makes of an engine, or a disk of ours, that is not as it should be; with a small engine."""
+
+import io
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from backends import base
+from backends.docker import Docker
+from backends.docker_options import DockerOptions
+from tests.backends import disks, smallengine
+from tests.backends.smallengine import SmallEngine
+
+HANDLE = {"name": "job", "workers": 1}
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[SmallEngine]:
+    async with smallengine.running() as engine:
+        yield engine
+
+
+@pytest.fixture
+async def adapter(engine: SmallEngine, tmp_path: Path) -> AsyncIterator[Docker]:
+    opened = Docker(tmp_path / "home", DockerOptions(host=engine.url, owner="me"))
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+def archive(folder: str, size: int) -> bytes:
+    """As the engine gives a folder with one large file."""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as tar:
+        member = tarfile.TarInfo(f"{folder}/kept/large" if "spool" in folder else f"{folder}/large")
+        member.size = size
+        tar.addfile(member, io.BytesIO(bytes(size)))
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("what", "container", "folder"),
+    [("outputs", "rungraph-me-job", "output"), ("spool", "rungraph-me-job-0", "rungraph-spool")],
+)
+async def test_a_disk_of_ours_that_is_full_is_tried_again_when_there_is_room(
+    adapter: Docker, engine: SmallEngine, what: str, container: str, folder: str
+) -> None:
+    engine.archives[container] = archive(folder, 2 << 20)
+    with disks.full(), pytest.raises(base.BackendUnavailable, match="cannot be written"):
+        await getattr(adapter, what)(HANDLE)
+    found = await getattr(adapter, what)(HANDLE)
+    assert [path.stat().st_size for path in found.rglob("*") if path.is_file()] == [2 << 20]
+
+
+async def test_a_disk_that_takes_no_archive_of_what_a_job_is_given_is_tried_again(
+    adapter: Docker, engine: SmallEngine, tmp_path: Path
+) -> None:
+    engine.names["python:3.11-slim"] = "sha256:base"
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "large").write_bytes(bytes(9 << 20))
+    spec = base.JobSpec("job", ("x",), tmp_path / "source", prepared=None, input_document=b"{}")
+    with disks.full(), pytest.raises(base.BackendUnavailable, match="cannot be packed"):
+        await adapter.launch(spec)
+    assert list(engine.containers) == ["rungraph-me-job"], "the holder, which the next launch fills"
