@@ -49,7 +49,7 @@ class Docker:
         self._options = options
         self._native = Native(Engine(options.host))
         building = Building(options.image, options.build_network, dict(options.build_arguments))
-        self._images = Images(self._native.engine, building)
+        self._images = Images(self._native.engine, building, options.owner or "")
         self._launcher = Launcher(self._native, self._images, options)
         self._logs = Logs(self._native)
         self._node = ""
@@ -76,7 +76,7 @@ class Docker:
         try:
             for folder in ("new", "fetched"):
                 (self._home / folder).mkdir(parents=True, exist_ok=True)
-            self._native.owner = self._options.owner or _keep(self._home / "owner")
+            self._native.owner = self._images.owner = self._options.owner or _keep(self._home / "owner")
             await asyncio.to_thread(self._sweep)
         except OSError as error:
             raise base.BackendUnavailable(f"{self._home} cannot be used: {error}") from error

@@ -1,7 +1,8 @@
 """Images that modules run in, made by a Docker engine: from a Dockerfile, or of Python requirements on a base.
 
-What an image is called is a digest of what it is made of, so that equal ones are made once, by whichever server,
-and a name found is the work done. What is handed out is its immutable id, or where it is pushed for others the
+What an image is called is its owner and a digest of what it is made of, so that a name found is the work done. Equal
+ones of several owners are one image, which the engine has under a name of each: who discards takes his own away, and
+the last takes the image. What is handed out is its immutable id, or where it is pushed for others the
 digest that the registry gives it. The classic builder does it, for it takes a context over plain HTTP, from
 anywhere; what it prints is the preparation's log.
 """
@@ -17,7 +18,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 import aiohttp
@@ -30,7 +31,7 @@ from backends.engines import Engine, Parameters, reachable
 
 Log = Callable[[str], Awaitable[None]]
 
-MODULES, ENVIRONMENTS = "rungraph/module", "rungraph/environment"
+KINDS = MODULES, ENVIRONMENTS, FROZEN = "rungraph/module", "rungraph/environment", "rungraph/frozen"
 LABEL = "io.rungraph.made"
 _LAST_WORDS = 20
 _PAINT = re.compile(r"\x1b\[[\d;]*m")
@@ -72,9 +73,11 @@ class Image:
 class Images:
     """Makes images on one engine."""
 
-    def __init__(self, engine: Engine, building: Building) -> None:
+    def __init__(self, engine: Engine, building: Building, owner: str) -> None:
         self._engine = engine
         self._building = building
+        self.owner = owner
+        """Whose they are: replicas' of one database, and nobody else's."""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def prepare(self, spec: PrepareSpec, log: Log) -> Image:
@@ -107,18 +110,26 @@ class Images:
         return found
 
     async def discard(self, reference: str) -> None:
-        """Take the names away that we gave it, and with the last one the image; repeats silently."""
+        """Take the names away that we gave it, and with the last one the image; repeats silently.
+
+        Raises BackendUnavailable for one that a container still has: it stays for now.
+        """
         found = await self.inspect(reference)
         for name in (found or {}).get("RepoTags") or ():
-            if PurePosixPath(name.partition(":")[0]).match(f"{MODULES.partition('/')[0]}/*"):
+            if name in (self.named(kind, name.rpartition("-")[2]) for kind in KINDS):
                 try:
-                    await self._engine.json("DELETE", f"images/{name}", {"force": True})
+                    await self._engine.json("DELETE", f"images/{name}")
                 except DockerError as error:
                     if error.status != 404:
                         raise _unavailable(error) from error
 
+    def named(self, kind: str, key: str) -> str:
+        """What an image of ours is called."""
+        return f"{kind}:{self.owner}-{key}"
+
     async def _module(self, spec: PrepareSpec, dockerfile: str, log: Log) -> Image:
-        name = f"{MODULES}:{_digest(spec.digest or str(spec.source), dockerfile, self._building.arguments)}"
+        digest = _digest(spec.digest or str(spec.source), dockerfile, self._building.arguments)
+        name = self.named(MODULES, digest)
         return await self._built(name, lambda: _context(spec.source, dockerfile), log, dockerfile=dockerfile)
 
     async def _environment(self, base: Image, requirements: tuple[str, ...], log: Log) -> Image:
@@ -132,7 +143,7 @@ class Images:
             f"--root-user-action=ignore -r /tmp/{_REQUIREMENTS}",
         ]
         files = {"Dockerfile": "\n".join(lines), _REQUIREMENTS: "\n".join(requirements) + "\n"}
-        name = f"{ENVIRONMENTS}:{_digest(base.id, *requirements, self._building.arguments)}"
+        name = self.named(ENVIRONMENTS, _digest(base.id, *requirements, self._building.arguments))
         return await self._built(name, lambda: _small(files), log, dockerfile="Dockerfile")
 
     async def _built(

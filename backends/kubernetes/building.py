@@ -10,12 +10,10 @@ from aiodocker.exceptions import DockerError
 
 from backends.base import BackendUnavailable, PrepareSpec
 from backends.engines import Engine
-from backends.images import ENVIRONMENTS, MODULES, Building, Images
+from backends.images import ENVIRONMENTS, FROZEN, MODULES, Building, Images
 from backends.images import Image as Made
 from backends.kubernetes.options import KubernetesOptions
 from backends.kubernetes.pods import Image
-
-_FROZEN = "rungraph/frozen"
 
 
 class Builder:
@@ -30,7 +28,8 @@ class Builder:
             registry=options.registry,
             credentials=dict(options.registry_login),
         )
-        self._images = Images(self._engine, building)
+        # Not the owner's of a Docker backend that may be called the same, and have the same engine.
+        self._images = Images(self._engine, building, f"{options.owner}.pods")
 
     async def prepare(self, spec: PrepareSpec, log: Callable[[str], Awaitable[None]]) -> Image:
         """A module version's image, with its own command and folder for functions that name none."""
@@ -52,9 +51,10 @@ class Builder:
     async def _name(self, made: Made) -> str:
         if made.name.startswith((f"{MODULES}:", f"{ENVIRONMENTS}:")):
             return made.name
-        tag = made.id.removeprefix("sha256:")[:32]
+        name = self._images.named(FROZEN, made.id.removeprefix("sha256:")[:32])
+        repository, _, tag = name.partition(":")
         try:
-            await self._engine.json("POST", f"images/{made.id}/tag", {"repo": _FROZEN, "tag": tag})
+            await self._engine.json("POST", f"images/{made.id}/tag", {"repo": repository, "tag": tag})
         except DockerError as error:
             raise BackendUnavailable(f"Docker: {error.message}") from error
-        return f"{_FROZEN}:{tag}"
+        return name

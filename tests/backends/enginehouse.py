@@ -18,7 +18,7 @@ async def running() -> AsyncIterator[Engine]:
     engine = Engine()
     try:
         await engine.open()
-        if await Images(engine, BUILDING).find(BASE) is None:
+        if await Images(engine, BUILDING, "nobody").find(BASE) is None:
             absent("docker", f"the engine has no image {BASE}")
         yield engine
     except BackendUnavailable as error:

@@ -1,11 +1,12 @@
 """Images made by a real engine: of a Dockerfile, of requirements, and what is said when none can be made."""
 
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from backends.base import PreparationFailed, PrepareSpec
+from backends.base import BackendUnavailable, PreparationFailed, PrepareSpec
 from backends.engines import Engine
 from backends.images import Image, Images
 from tests.backends import enginehouse
@@ -23,7 +24,7 @@ class Builds:
     """The images of a test, which are gone after it, and what was told while they were made."""
 
     def __init__(self, engine: Engine, source: Path) -> None:
-        self.images = Images(engine, enginehouse.BUILDING)
+        self.images = Images(engine, enginehouse.BUILDING, f"test-{secrets.token_hex(4)}")
         self.source = source
         self.told: list[str] = []
         self.made: list[Image] = []
@@ -72,6 +73,7 @@ async def test_a_dockerfile_is_built_once_with_its_log_as_it_appears(builds: Bui
     assert "left.pyc" not in builds.told
     builds.told.clear()
     again = Builds(engine, builds.source)
+    again.images.owner = builds.images.owner
     assert await again.prepare(dockerfile="Dockerfile") == image
     assert again.told == []
     assert await builds.images.find(image.name) == image
@@ -80,11 +82,40 @@ async def test_a_dockerfile_is_built_once_with_its_log_as_it_appears(builds: Bui
     assert await builds.images.find(image.name) is None
 
 
+async def test_an_image_of_two_servers_stays_until_both_have_discarded_it(
+    builds: Builds, engine: Engine
+) -> None:
+    builds.dockerfile("RUN echo ours > /ours")
+    ours = await builds.prepare(dockerfile="Dockerfile")
+    other = Builds(engine, builds.source)
+    theirs = await other.prepare(dockerfile="Dockerfile")
+    assert theirs.id == ours.id and theirs.name != ours.name
+    await builds.images.discard(ours.reference)
+    assert await builds.images.find(ours.name) is None
+    assert await other.images.find(theirs.reference) is not None
+    await other.images.discard(theirs.reference)
+    assert await other.images.find(theirs.reference) is None
+
+
+async def test_an_image_that_a_container_has_stays(builds: Builds, engine: Engine) -> None:
+    builds.dockerfile("RUN echo used > /used")
+    image = await builds.prepare(dockerfile="Dockerfile")
+    made = await engine.json("POST", "containers/create", given={"Image": image.id, "Cmd": ["true"]})
+    try:
+        with pytest.raises(BackendUnavailable, match="container"):
+            await builds.images.discard(image.reference)
+        assert await builds.images.find(image.reference) is not None
+    finally:
+        await engine.json("DELETE", f"containers/{made['Id']}")
+    await builds.images.discard(image.reference)
+    assert await builds.images.find(image.reference) is None
+
+
 async def test_requirements_are_installed_above_whatever_the_module_brings(builds: Builds) -> None:
     builds.dockerfile("RUN echo mine > /mine")
     image = await builds.prepare("cronsim==2.8", dockerfile="Dockerfile")
     assert any(line.startswith("Successfully installed cronsim-2.8") for line in builds.told)
-    assert image.name.startswith("rungraph/environment:")
+    assert image.name.startswith(f"rungraph/environment:{builds.images.owner}-")
     assert image.id != (await builds.prepare(dockerfile="Dockerfile")).id
 
 
