@@ -30,7 +30,7 @@ NAME = re.compile(r"[a-z0-9-]{1,63}")
 
 LABEL = "io.rungraph"
 OWNER, ATTEMPT, RANK, WORKERS = f"{LABEL}.owner", f"{LABEL}.name", f"{LABEL}.rank", f"{LABEL}.workers"
-REFUSAL, STARTED = f"{LABEL}.refusal", f"{LABEL}.engine-start"
+REFUSAL, STARTED, LIFE = f"{LABEL}.refusal", f"{LABEL}.engine-start", f"{LABEL}.life"
 
 Config = dict[str, Any]
 
@@ -87,6 +87,16 @@ def holder(names: Names, image: str, marks: Mapping[str, str], made_by: str) -> 
             "LogConfig": {"Type": "none"},
             "Mounts": [_volume(name, path, marks, False) for path, name in names.volumes.items()],
         },
+    }
+
+
+def mark(owner: str, image: str) -> Config:
+    """What is never started, and that the engine removes when it starts: it lasts as long as the engine lives."""
+    return {
+        "Image": image,
+        "Entrypoint": ["rungraph-life"],
+        "Labels": {LIFE: owner},
+        "HostConfig": {"AutoRemove": True, "NetworkMode": "none", "LogConfig": {"Type": "none"}},
     }
 
 

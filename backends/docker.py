@@ -82,8 +82,7 @@ class Docker:
             raise base.BackendUnavailable(f"{self._home} cannot be used: {error}") from error
         self._closed = False
         await self._native.engine.open()
-        self._node = str((await self._native.ask("GET", "info"))["Name"])
-        await self._native.learn_life()
+        self._node = await self._native.meet()
 
     async def capacity(self) -> base.Capacity | None:
         told = await self._native.ask("GET", "info")
@@ -114,7 +113,7 @@ class Docker:
             self._native, self._logs, self._node, self.stop, self._options.usage_seconds
         )
         try:
-            await self._native.learn_life()
+            await self._native.meet()
             for handle in (*known, *self._launched.values()):
                 following.add(handle)
             async for observation in following.observations():

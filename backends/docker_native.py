@@ -1,14 +1,17 @@
 """What one owner has on a Docker engine, asked for and acted on by the attempts' names. Part of `docker.py`."""
 
+import tarfile
 from collections.abc import Mapping
 from typing import Any
 
 from aiodocker.exceptions import DockerError
 
-from backends import base
+from backends import base, containers
 from backends.containers import ATTEMPT, OWNER, RANK, STARTED, WORKERS, Names
-from backends.engines import Engine, Parameters
+from backends.engines import Engine, Parameters, reachable
 
+_EMPTY = "rungraph/empty:1"
+_TRIES = 5
 _DONE = ("is not running", "is not paused", "is already paused", "already in progress", "No such container")
 
 
@@ -19,20 +22,67 @@ class Native:
         self.engine = engine
         self.owner = ""
         self.life = ""
-        """What is another after every start of the engine that ends what runs."""
+        """What is another after every start of the engine; where that keeps what runs, after every start at all."""
+        self._keeps = False
 
     def names(self, attempt: str) -> Names:
         return Names(f"rungraph-{self.owner}", attempt)
 
+    async def meet(self) -> str:
+        """Learn how the engine keeps what runs, and which life of it this is; returns its host's name."""
+        told = await self.ask("GET", "info")
+        self._keeps = bool(told.get("LiveRestoreEnabled"))
+        await self.learn_life()
+        return str(told["Name"])
+
     async def learn_life(self) -> None:
-        """Learn which life of the engine it is: its default network is made anew when it starts with nothing kept."""
+        """Learn which life of the engine it is: its default network is made anew when it starts with nothing kept.
+
+        An engine that keeps what runs (live-restore) keeps that network as well, and some have none: there it is a
+        container of ours that is never started, and that every engine removes when it starts.
+        """
+        self.life = (await self._bridge() or await self._mark())[:16]
+
+    async def _bridge(self) -> str:
+        """The default network's id; nothing where it does not tell."""
+        if self._keeps:
+            return ""
         try:
-            found = await self.engine.json("GET", "networks/bridge")
+            return str((await self.engine.json("GET", "networks/bridge"))["Id"])
         except DockerError as error:
             if error.status != 404:
                 raise unavailable(error) from error
-            found = {"Id": ""}
-        self.life = str(found["Id"])[:16]
+            return ""
+
+    async def _mark(self) -> str:
+        """The id of the container that lasts as long as the engine lives; the first who looks for it makes it."""
+        name = f"rungraph-{self.owner}.life"
+        given = containers.mark(self.owner, _EMPTY)
+        for _ in range(_TRIES):
+            if (found := await self.find(name)) is not None:
+                return str(found["Id"])
+            try:
+                await self.engine.json("POST", "containers/create", {"name": name}, given=given)
+            except DockerError as error:
+                if error.status == 404:
+                    await self._import_empty()
+                elif error.status != 409:  # another was faster
+                    raise unavailable(error) from error
+        raise base.BackendUnavailable(f"Docker: {name} cannot be made")
+
+    async def _import_empty(self) -> None:
+        """Have an image of no file, for what never runs: one of a module would keep that from being freed."""
+        repository, _, tag = _EMPTY.partition(":")
+        asked = {"fromSrc": "-", "repo": repository, "tag": tag}
+        nothing, kind = bytes(2 * tarfile.BLOCKSIZE), {"Content-Type": "application/x-tar"}
+        try:
+            async with self.engine.stream(
+                "POST", "images/create", asked, data=nothing, headers=kind
+            ) as response:
+                with reachable():
+                    await response.read()
+        except DockerError as error:
+            raise unavailable(error) from error
 
     def is_another_life(self, labels: Mapping[str, str]) -> bool:
         """Whether the engine has been started anew since a container was made."""
