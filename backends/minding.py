@@ -29,6 +29,7 @@ from db.attempts import Attempt
 from db.claims import Launch
 from db.database import Transaction
 from db.ends import End, Ended
+from db.outputs import Printed
 from db.points import Column
 from db.reports import Launched, Started
 from db.states import EndReason
@@ -255,6 +256,35 @@ class Minder:
             points, chunks = self._told(pieces)
         else:
             points, chunks = await asyncio.to_thread(self._told, pieces)
+        reached = output.next_offset
+        if points or size >= turning.LIGHT_BYTES:
+            stored = await self._write(rank, was, reached, chunks, points, turn)
+        else:
+            told = Printed(
+                self.launch.attempt_id, self.launch.feed_id, rank, was, reached, chunks, around.log_limit
+            )
+            stored = await around.recorder.report(told.feed_id, outputs.printed, told, size=size)
+        turn.size = size
+        self._pace.spend(time.monotonic())
+        if stored:
+            self._offsets[rank] = reached
+            await self._free(rank)
+            return size
+        # Stored before, by a commit whose answer was lost; or somebody else minds it by now.
+        del self._offsets[rank]
+        return None if await self._offset(rank) == was else size
+
+    async def _write(
+        self,
+        rank: int,
+        was: int,
+        reached: int,
+        chunks: list[lines.Packed],
+        points: list[list[Column]],
+        turn: Turn,
+    ) -> bool:
+        """Store much, or what has points, and learn how long that holds the loop."""
+        around, size = self._around, reached - was
 
         async def write(session: Transaction) -> bool:
             began = time.thread_time()
@@ -265,7 +295,7 @@ class Minder:
                 self.launch.feed_id,
                 rank,
                 was=was,
-                reached=output.next_offset,
+                reached=reached,
                 chunks=chunks,
                 points=points,
                 limit=around.log_limit,
@@ -274,16 +304,8 @@ class Minder:
             return stored
 
         stored = await around.recorder.record(self.launch.feed_id, write, size=size)
-        turn.size = size
         around.turns.judge(size, turn.held_seconds)
-        self._pace.spend(time.monotonic())
-        if stored:
-            self._offsets[rank] = output.next_offset
-            await self._free(rank)
-            return size
-        # Stored before, by a commit whose answer was lost; or somebody else minds it by now.
-        del self._offsets[rank]
-        return None if await self._offset(rank) == was else size
+        return stored
 
     def _told(self, pieces: Sequence[base.Piece]) -> tuple[list[list[Column]], list[lines.Packed]]:
         """What was printed, told apart: points and packed lines."""

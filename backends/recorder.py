@@ -68,10 +68,10 @@ class Recorder:
         self._waiting.put_nowait(_Report(feed_id, done, size, write=write))
         return cast("T", await done)
 
-    async def report(self, feed_id: int, write_all: WriteAll[R, T], what: R) -> T | bool:
+    async def report(self, feed_id: int, write_all: WriteAll[R, T], what: R, *, size: int = 0) -> T | bool:
         """Write a report with the others of its kind; returns what `write_all` answered it once it is committed."""
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait(_Report(feed_id, done, 0, write_all=write_all, what=what))
+        self._waiting.put_nowait(_Report(feed_id, done, size, write_all=write_all, what=what))
         return cast("T", await done)
 
     async def run(self) -> None:

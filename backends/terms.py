@@ -187,12 +187,14 @@ class Term:
                 claimed = await claims.claim(session, supervisor, self._backend_id, self._host, most=_CLAIMS)
             if not claimed:
                 return
+            await asyncio.sleep(0)
             async with self._around.database.read() as session:
                 launches = await claims.describe(session, claimed)
             for launch in launches:
                 self._mind(launch)
             if len(claimed) < _CLAIMS // 2:  # nothing more fits
                 return
+            await asyncio.sleep(0)
 
     async def _hold(self) -> float | None:
         """Mind what was claimed though we were not told, and what is to be stopped, or to stand still.

@@ -6,7 +6,7 @@ deleted in the transactions that store what follows, and one row, the gap, stand
 numbers and says what is missing, so that whoever reads past it is told.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -134,8 +134,19 @@ _LAST = _AFTER.order_by(LogChunk.seq.desc()).limit(1)
 
 async def append(session: Transaction, head: feeds.Head, chunks: Sequence[Packed], printer: Printer) -> None:
     """Add what a worker printed to a locked feed."""
-    values = {"job_id": printer.job_id, "attempt": printer.attempt, "rank": printer.rank}
-    await _insert(session, head, chunks, values, printer.lines + 1, printer.size)
+    await append_all(session, [(head, chunks, printer)])
+
+
+async def append_all(
+    session: Transaction, given: Iterable[tuple[feeds.Head, Sequence[Packed], Printer]]
+) -> None:
+    """Add what several workers printed, each to a locked feed."""
+    rows: list[dict[str, Any]] = []
+    for head, chunks, printer in given:
+        values = {"job_id": printer.job_id, "attempt": printer.attempt, "rank": printer.rank}
+        rows += _placed(head, chunks, values, printer.lines + 1, printer.size)
+    if rows:
+        await session.execute(_INSERT, rows)
 
 
 async def note(session: Transaction, head: feeds.Head, given: Sequence[Line]) -> None:
@@ -143,25 +154,21 @@ async def note(session: Transaction, head: feeds.Head, given: Sequence[Line]) ->
     row = (await session.execute(_LAST, {"feed": head.id})).first()
     first, start = tuple(row) if row is not None else (1, 0)
     chunks = lines.pack(lines.blocks_of(given))
-    await _insert(session, head, chunks, {"job_id": None, "attempt": 0, "rank": 0}, first, start)
+    rows = _placed(head, chunks, {"job_id": None, "attempt": 0, "rank": 0}, first, start)
+    if rows:
+        await session.execute(_INSERT, rows)
 
 
-async def _insert(
-    session: Transaction,
-    head: feeds.Head,
-    chunks: Sequence[Packed],
-    values: dict[str, Any],
-    first: int,
-    start: int,
-) -> None:
+def _placed(
+    head: feeds.Head, chunks: Sequence[Packed], values: dict[str, Any], first: int, start: int
+) -> list[dict[str, Any]]:
     rows = []
     for chunk in chunks:
         place = {"feed_id": head.id, "seq": head.take(), "first_line": first, "start": start, "dropped": 0}
         rows.append({**values, **place, "lines": chunk.lines, "size": chunk.size, "data": chunk.data})
         first += chunk.lines
         start += chunk.size
-    if rows:
-        await session.execute(_INSERT, rows)
+    return rows
 
 
 _MIDDLE = (

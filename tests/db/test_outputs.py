@@ -1,16 +1,20 @@
 """Outputs: what a worker printed is kept exactly once, whoever reads it however often."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+from sqlalchemy import Engine, event
 
 from db import feeds, leases, lines, logs, outputs
 from db.claims import Launch
 from db.database import Database
 from db.leases import Supervisor
 from db.lines import Block
+from db.outputs import Printed
 from db.paging import Page
 from db.points import Column
 from tests.db.world import World, function, points_of
@@ -116,3 +120,78 @@ async def test_what_is_no_line_moves_the_offset_and_takes_no_number(database: Da
         assert await outputs.record(session, *address, was=0, reached=7, chunks=[], points=[[]])
     assert await _kept(world, launch) == ([], [], 7)
     assert await _seq(world, launch) == seq
+
+
+async def _several(world: World, count: int) -> list[Launch]:
+    for _ in range(count):
+        await world.start({"a": ()})
+    launches = list((await world.claim_all()).values())
+    for launch in launches:
+        await world.begin(launch)
+    return launches
+
+
+def _printed(launch: Launch, was: int, *words: str) -> Printed:
+    chunks = lines.pack([Block(was, 1, word.encode()) for word in words])
+    return Printed(launch.attempt_id, launch.feed_id, 0, was, was + len(words), chunks)
+
+
+async def test_what_several_printed_is_kept_at_once_each_once_and_in_order(database: Database) -> None:
+    world = await World.make(database)
+    first, second, third = await _several(world, 3)
+    assert await _record(world, third, 0, "before")
+    given = [
+        _printed(first, 0, "a", "b"),
+        _printed(second, 0, "c"),
+        _printed(first, 0, "a", "b"),
+        _printed(third, 0, "before"),
+        _printed(second, 7, "gap"),
+    ]
+    async with database.begin() as session:
+        answers = await outputs.printed(session, world.supervisor, given)
+    assert answers == [True, True, False, False, False]
+    async with database.begin() as session:
+        assert await outputs.printed(session, world.supervisor, [_printed(first, 2, "d")]) == [True]
+    kept = [(await _kept(world, launch))[::2] for launch in (first, second, third)]
+    assert kept == [(["a", "b", "d"], 3), (["c"], 1), (["before"], 1)]
+
+
+async def test_what_several_printed_is_not_kept_for_whom_it_is_not(database: Database) -> None:
+    world = await World.make(database)
+    first, second = await _several(world, 2)
+    async with database.begin() as session:
+        later = await leases.take(session, "elsewhere", "elsewhere")
+        assert later is not None
+        assert await outputs.printed(session, later, [_printed(first, 0, "a")]) == [False]
+    await world.end(second)
+    async with database.begin() as session:
+        given = [_printed(first, 0, "mine"), _printed(second, 0, "after the end")]
+        assert await outputs.printed(session, world.supervisor, given) == [True, False]
+
+
+async def test_what_many_printed_costs_no_more_statements_than_what_one_did(database: Database) -> None:
+    world = await World.make(database)
+    launches = await _several(world, 12)
+    counts: list[int] = []
+    for some in (launches[:1], launches[1:]):
+        given = [_printed(launch, 0, "x") for launch in some]
+        async with database.begin() as session:
+            with _executed() as statements:
+                assert all(await outputs.printed(session, world.supervisor, given))
+        counts.append(len(statements))
+    assert counts[0] == counts[1] <= 4
+
+
+@contextmanager
+def _executed() -> Iterator[list[str]]:
+    """The statements that are executed meanwhile; one for many rows is one."""
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
