@@ -86,7 +86,7 @@ class Capabilities:
     """What a backend can do, so that the rest of the system need not ask its kind; known once it is open.
 
     `scope` and `needs_container` are known before. `memory` and `cpus` say in a few words what keeps a worker
-    to what it asked for, None that nothing does. `capacity` may change while it is open: it is asked for anew.
+    to what it asked for, None that nothing does. What it has may change while it is open: `Backend.capacity` tells.
     """
 
     scope: Scope
@@ -96,7 +96,6 @@ class Capabilities:
     memory: str | None = None
     cpus: str | None = None
     devices: tuple[Device, ...] = ()
-    capacity: Capacity = Capacity()
 
 
 @dataclass(frozen=True, slots=True)

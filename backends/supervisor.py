@@ -271,11 +271,9 @@ class Supervisor:
     def _values(self) -> dict[str, Any]:
         """What is known of it once it is open."""
         made, can = self._configuration, self._adapter.capabilities
-        told = {**dataclasses.asdict(can.capacity)}
-        if told["gpus"] is None and can.devices:
-            told["gpus"] = len(can.devices)
-        asked = dataclasses.asdict(made.caps)
-        known = {name: asked[name] if asked[name] is not None else told[name] for name in asked}
+        known = dataclasses.asdict(made.caps)
+        if known["gpus"] is None and can.devices:
+            known["gpus"] = len(can.devices)
         return {
             **self._declared(),
             **{name: value for name, value in known.items() if value is not None},
