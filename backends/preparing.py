@@ -6,6 +6,7 @@ costs nothing where it was done.
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from backends.base import Backend, BackendUnavailable, PreparationFailed, Prepar
 from backends.errands import Ongoing
 from backends.journal import Journal
 from backends.restoring import Restorer
+from backends.seldom import Seldom
 from backends.sources import SourceInvalid
 from backends.tenure import Lost, Tenure
 from db import ids, modules, preparations, removals, wanted
@@ -27,6 +29,9 @@ from db.viewers import SUPERVISOR
 from db.wanted import Place
 
 log = structlog.get_logger(__name__)
+
+FREE_SECONDS = 30.0
+"""Between two tries to free what could not be."""
 
 
 class Preparer:
@@ -52,6 +57,7 @@ class Preparer:
         self._tenure = tenure
         self._away = away
         self._ongoing = Ongoing()
+        self._freeing: defaultdict[bytes, Seldom] = defaultdict(partial(Seldom, FREE_SECONDS))
 
     async def step(self) -> None:
         """Begin whatever is to be done and not being done already."""
@@ -71,7 +77,9 @@ class Preparer:
         for preparation in unfinished:
             self._ongoing.begin(preparation.id, partial(self._make_ready, preparation))
         for preparation in left:
-            if not self._ongoing and not self._fetching:  # lest it frees what is being fetched or built again
+            if self._ongoing or self._fetching:  # lest it frees what is being fetched or built again
+                break
+            if self._freeing[preparation.id].is_due():
                 await self._free(preparation)
 
     async def close(self) -> None:
@@ -105,11 +113,13 @@ class Preparer:
             try:
                 await self._adapter.discard(prepared)
             except BackendUnavailable as error:
-                # What makes images may be away while jobs run on: they have not to wait for it.
+                # What makes images may be away while jobs run on: they have not to wait for it. Or a container
+                # that nobody here knows of has the image.
                 log.warning("what a module left is freed later", prepared=prepared, error=str(error))
                 return
         async with self._tenure.writing(self._database) as session:
             await removals.freed(session, [preparation.id])
+        del self._freeing[preparation.id]
 
     async def _make_ready(self, preparation: Preparation) -> None:
         with contextlib.suppress(Lost):

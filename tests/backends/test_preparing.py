@@ -21,9 +21,11 @@ class Builder:
 
     def __init__(self) -> None:
         self.away = True
+        self.asked = 0
         self.discarded: list[str] = []
 
     async def discard(self, prepared: str) -> None:
+        self.asked += 1
         if self.away:
             raise base.BackendUnavailable("the engine that makes images does not answer")
         self.discarded.append(prepared)
@@ -57,10 +59,14 @@ async def test_what_cannot_be_freed_now_is_freed_later(database: Database, tmp_p
         Ongoing(),
         Tenure(world.supervisor, Tenure.asking()),
     )
-    await preparer.step()
+    for _ in range(3):
+        await preparer.step()
+    assert builder.asked == 1, "it is not asked at every step"
     async with database.read() as session:
         assert len(await removals.to_free(session, world.backend.id, HOST)) == 1
     builder.away = False
+    for each in preparer._freeing.values():
+        each.over()  # as time does
     await preparer.step()
     async with database.read() as session:
         assert await removals.to_free(session, world.backend.id, HOST) == []
