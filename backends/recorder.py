@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import structlog
 
 from backends.tenure import Lost, Tenure
-from backends.turning import LIGHT_BYTES, Steps
+from backends.turning import Steps
 from db import feeds
 from db.database import Database, Transaction
 from db.leases import Supervisor
@@ -108,8 +108,7 @@ class Recorder:
                 report.done.set_result(result)
 
     async def _write(self, batch: Sequence[_Report]) -> list[Any]:
-        much = sum(report.size for report in batch) > LIGHT_BYTES  # a flood's, of which many come
-        async with self._tenure.writing(self._database, aside=much) as session:
+        async with self._tenure.writing(self._database) as session:
             await feeds.lock_all(session, sorted({report.feed_id for report in batch}))
             results: dict[int, Any] = {}
             for group in _groups(batch):

@@ -56,9 +56,12 @@ class Tenure:
         return self.left <= 0
 
     @asynccontextmanager
-    async def writing(self, database: Database, *, aside: bool = False) -> AsyncIterator[Transaction]:
-        """A transaction of the holder's; raises Lost where that is somebody else by now."""
-        async with database.begin(aside=aside) as session:
+    async def writing(self, database: Database) -> AsyncIterator[Transaction]:
+        """A transaction of the holder's; raises Lost where that is somebody else by now.
+
+        SQLite's commit leaves the loop to who is being answered: a disk that jobs write to, too, may take its time.
+        """
+        async with database.begin(aside=True) as session:
             await self.hold(session)
             yield session
 

@@ -182,7 +182,7 @@ class Term:
 
     async def _claim(self) -> None:
         while True:
-            async with self._around.database.begin() as session:
+            async with self._around.database.begin(aside=True) as session:
                 supervisor = self._around.supervisor
                 claimed = await claims.claim(session, supervisor, self._backend_id, self._host, most=_CLAIMS)
             if not claimed:

@@ -228,7 +228,7 @@ class Database:
     async def begin(self, *, aside: bool = False) -> AsyncIterator[Transaction]:
         """One writing transaction: committed, then announced, at the end; undone by an exception.
 
-        `aside`: SQLite's commit may leave the event loop free, as it comes often or has much to write.
+        `aside`: SQLite's commit may leave the event loop free, as it comes often or nobody is being answered by it.
         """
         if self._writing:
             async with self._writing, self._transaction(aside) as transaction:

@@ -1,12 +1,15 @@
 """The recorder: what waits together is committed together, each below its feed in the order it came."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import ClassVar
 
 from backends.recorder import Recorder
 from backends.tenure import Tenure
 from db.database import Database, Transaction
 from db.leases import Supervisor
+from tests.backends.conftest import hinting
 from tests.db.world import World
 
 Written = list[tuple[str, tuple[str, ...]]]
@@ -30,6 +33,18 @@ class Pen:
             raise ValueError(self.spoilt)
         self.written.append((kind, tuple(given)))
         return [word.upper() for word in given]
+
+
+class Noted(Database):
+    """A database that notes of each transaction whether its commit leaves the loop to others."""
+
+    asides: ClassVar[list[bool]] = []
+
+    @asynccontextmanager
+    async def begin(self, *, aside: bool = False) -> AsyncIterator[Transaction]:
+        self.asides.append(aside)
+        async with super().begin(aside=aside) as session:
+            yield session
 
 
 async def _feeds(world: World, count: int) -> list[int]:
@@ -73,3 +88,15 @@ async def test_a_report_that_cannot_be_written_fails_no_other(database: Database
     one, other = await asyncio.gather(*reports, return_exceptions=True)
     working.cancel()
     assert one == "ONE" and isinstance(other, ValueError)
+
+
+async def test_the_commit_of_reports_leaves_the_loop_to_who_is_answered(database_url: str) -> None:
+    async with hinting(Noted, database_url) as database:
+        world, pen = await World.make(database), Pen()
+        (feed,) = await _feeds(world, 1)
+        recorder = Recorder(database, Tenure(world.supervisor, Tenure.asking()))
+        Noted.asides.clear()
+        working = asyncio.create_task(recorder.run())
+        assert await recorder.report(feed, pen.begun, "one") == "ONE"
+        working.cancel()
+    assert Noted.asides == [True]
