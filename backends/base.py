@@ -7,6 +7,7 @@ The adapters stand beside this file; `registry.py` names them; one contract suit
 """
 
 import enum
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,6 +145,20 @@ class JobSpec:
     client: Path | None = None
     network: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def check(spec: JobSpec, names: re.Pattern[str], what: str, most_workers: int) -> None:
+    """Refuse what can never be launched, for its own name, which names `what`, its workers or its inputs.
+
+    Raises LaunchRejected.
+    """
+    if not names.fullmatch(spec.name):
+        raise LaunchRejected(f"{spec.name!r} cannot name {what}")
+    if not 1 <= spec.workers <= most_workers:
+        raise LaunchRejected(f"{spec.workers} workers; this backend runs 1 to {most_workers}")
+    for file in spec.inputs:
+        if "/" in file.name or "\0" in file.name or file.name in ("", ".", "..", "input.json"):
+            raise LaunchRejected(f"{file.name!r} cannot name an input file")
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,17 +199,11 @@ def _gang(workers: int, rank: int) -> dict[str, str]:
 
 def check(spec: base.JobSpec, options: DockerOptions) -> None:
     """Refuse what can never run here. Raises LaunchRejected."""
-    if not NAME.fullmatch(spec.name):
-        raise base.LaunchRejected(f"{spec.name!r} cannot name a container")
-    if not 1 <= spec.workers <= MAX_WORKERS:
-        raise base.LaunchRejected(f"{spec.workers} workers; this backend runs 1 to {MAX_WORKERS}")
+    base.check(spec, NAME, "a container", MAX_WORKERS)
     if not spec.command and not spec.prepared:
         raise base.LaunchRejected("the command is empty, and the module brings no image with one of its own")
     if spec.network and options.network == "never":
         raise base.LaunchRejected("the function asks for a network, and this backend gives none")
-    for file in spec.inputs:
-        if "/" in file.name or "\0" in file.name or file.name in ("", ".", "..", "input.json"):
-            raise base.LaunchRejected(f"{file.name!r} cannot name an input file")
 
 
 def find_paths(command: str, image: Mapping[str, Any]) -> Sequence[str]:

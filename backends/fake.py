@@ -238,13 +238,7 @@ class Fake:
 
 
 def _check(spec: base.JobSpec, steps: Sequence[str], environment: Mapping[str, str]) -> None:
-    if not NAME.fullmatch(spec.name):
-        raise base.LaunchRejected(f"{spec.name!r} cannot name a job")
-    if not 1 <= spec.workers <= MAX_WORKERS:
-        raise base.LaunchRejected(f"{spec.workers} workers; here run 1 to {MAX_WORKERS}")
-    for file in spec.inputs:
-        if Path(file.name).name != file.name or file.name in ("", "..", "input.json"):
-            raise base.LaunchRejected(f"{file.name!r} cannot name an input file")
+    base.check(spec, NAME, "a job", MAX_WORKERS)
     names = {file.name for file in spec.inputs} | {"input.json"}
     try:
         refused = scripts.before(steps).refused

@@ -344,15 +344,9 @@ class Local:
 
 
 def _check(spec: base.JobSpec) -> None:
-    if not NAME.fullmatch(spec.name):
-        raise base.LaunchRejected(f"{spec.name!r} cannot name a folder")
+    base.check(spec, NAME, "a folder", MAX_WORKERS)
     if not spec.command:
         raise base.LaunchRejected("the command is empty")
-    if not 1 <= spec.workers <= MAX_WORKERS:
-        raise base.LaunchRejected(f"{spec.workers} workers; this machine runs 1 to {MAX_WORKERS}")
-    for file in spec.inputs:
-        if Path(file.name).name != file.name or file.name in ("", "..", "input.json"):
-            raise base.LaunchRejected(f"{file.name!r} cannot name an input file")
 
 
 def _read(path: Path, offset: int, limit: int) -> base.Output:

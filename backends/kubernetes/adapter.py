@@ -101,7 +101,7 @@ class Kubernetes:
             await self._builder.discard(Image.of(prepared, ""))
 
     async def launch(self, spec: base.JobSpec) -> base.Handle:
-        _check(spec)
+        base.check(spec, NAME, "a Secret and pods", MAX_WORKERS)
         image = Image.of(spec.prepared, self._options.image)
         uid, launched = await self._intend(spec, image)
         handle = _handle(spec.name, uid, spec.workers)
@@ -337,16 +337,6 @@ class Kubernetes:
         if not self._options.service:
             return address
         return pods.host_name(str(handle["name"]), self._cluster.namespace, rank)
-
-
-def _check(spec: base.JobSpec) -> None:
-    if not NAME.fullmatch(spec.name):
-        raise base.LaunchRejected(f"{spec.name!r} cannot name a Secret and pods")
-    if not 1 <= spec.workers <= MAX_WORKERS:
-        raise base.LaunchRejected(f"{spec.workers} workers; this backend runs 1 to {MAX_WORKERS}")
-    for file in spec.inputs:
-        if Path(file.name).name != file.name or file.name in ("", "..", "input.json"):
-            raise base.LaunchRejected(f"{file.name!r} cannot name an input file")
 
 
 def _handle(name: str, uid: str, workers: int) -> base.Handle:
