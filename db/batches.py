@@ -91,14 +91,19 @@ async def append_all(
         if added:
             added.sort(key=itemgetter(0))  # as they are read
             session.emitted.heads[portion.feed_id].points[portion.seq] = [points for _, points in added]
+    told, last = list(held.told.values()), list[headlines.Last]()
+    if not session.postgresql:  # which writes every index of a row anyway
+        told, last = headlines.parted(held.told, held.before)
     await _WRITES.write(
         session,
         feeds=feeds.advances(session),
         chunks=chunks,
         series=[(line.id, line.points) for line in held.lines.values()],
-        headlines=list(held.told.values()),
+        headlines=told,
         producers=[(*key, *stand) for key, stand in (numbers or {}).items()],
     )
+    if last:
+        await _LAST.write(session, headlines=last)
 
 
 @dataclass(slots=True)
@@ -111,11 +116,15 @@ class _Line:
 
 @dataclass(slots=True)
 class _Held:
-    """What batches add to: series by worker and name, headlines by run and name; those `told` have changed."""
+    """What batches add to: series by worker and name, headlines by run and name; those `told` were added to.
+
+    `before` are those that were there.
+    """
 
     lines: dict[tuple[int, str], _Line]
     headlines: dict[tuple[bytes, str], Headline]
     told: dict[tuple[bytes, str], Headline]
+    before: dict[tuple[bytes, str], Headline]
 
     def tell(self, origin: Origin, column: Column, steps: Integers, reach: Extremes) -> None:
         """Take what a batch adds to a series into the headline of its run."""
@@ -135,7 +144,7 @@ async def _held(session: Transaction, portions: Sequence[Portion]) -> _Held:
         for column in portion.given
         if len(column.values)
     }
-    held = _Held({}, {}, {})
+    held = _Held({}, {}, {}, {})
     await _find(session, held, [(*key, origin.run_id) for key, origin in origins.items()])
     missing = [key for key in origins if key not in held.lines]
     if missing:
@@ -176,7 +185,7 @@ async def _find(session: Transaction, held: _Held, keys: bare.Rows) -> None:
             held.lines[worker_id, name] = _Line(series_id, points)
         if headline[0] is not None:
             found = Headline._make(headline)
-            held.headlines[found.run_id, name] = found
+            held.headlines[found.run_id, name] = held.before[found.run_id, name] = found
 
 
 _FOUND = bare.Look(
@@ -212,6 +221,11 @@ _WRITES = bare.Puts(
     producers=bare.Put(
         Producer, ("attempt_id", "producer", "number", "seq"), unique=("attempt_id", "producer")
     ),
+)
+_LAST = bare.Puts(
+    headlines=bare.Put(
+        headlines.RunMetric, headlines.Last._fields, unique=("run_id", "name"), only_update=True
+    )
 )
 
 

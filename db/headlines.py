@@ -4,7 +4,7 @@ One row a run and metric: the last, least and greatest finite value, of rank 0, 
 that reported the metric last. "Last" is at the highest step; of equal steps the one that came last.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import isfinite
 from typing import NamedTuple
 
@@ -57,6 +57,30 @@ class Headline(NamedTuple):
     minimum_step: int | None
     maximum: float | None
     maximum_step: int | None
+
+
+class Last(NamedTuple):
+    """What changes in a row of run_metrics whose extremes stand."""
+
+    run_id: bytes
+    name: str
+    last: float | None
+    last_step: int
+
+
+def parted(
+    told: Mapping[tuple[bytes, str], Headline], before: Mapping[tuple[bytes, str], Headline]
+) -> tuple[list[Headline], list[Last]]:
+    """Headlines to be written whole, and what is last of the others: who names a column writes its index."""
+    whole: list[Headline] = []
+    last: list[Last] = []
+    for key, headline in told.items():
+        stood = before.get(key)
+        if stood is None or headline._replace(last=stood.last, last_step=stood.last_step) != stood:
+            whole.append(headline)
+        else:
+            last.append(Last(*key, headline.last, headline.last_step))
+    return whole, last
 
 
 def merge(
