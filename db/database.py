@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import errors, feeds, postgresql, rows, sqlite
 from db.bus import Bus, Wake
+from db.checkpoints import Checkpoints
 from db.lanes import Lanes
 from db.rows import Columns, Query
 
@@ -182,8 +183,9 @@ class Database:
             self._writer = sqlite.writing(self.url)
             self._scanner = sqlite.scanning(self.url, size=2)
             self._single = self._reader
+            self._checkpoints: Checkpoints | None = Checkpoints(self.url)
         else:
-            self._writing = None
+            self._writing = self._checkpoints = None
             self._writer = postgresql.pooled(self.url, pool_size)
             self._reader = self._scanner = self._writer.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -242,12 +244,16 @@ class Database:
 
     @asynccontextmanager
     async def _transaction(self, aside: bool) -> AsyncIterator[Transaction]:
+        if self._checkpoints is not None:
+            await self._checkpoints.finish()
         async with _connected(self._writer) as connection:
             await _begin_patiently(connection)
             transaction = Transaction(connection)
             yield transaction
             await feeds.flush(transaction)
             await self._commit(connection, aside)
+        if self._checkpoints is not None:
+            self._checkpoints.committed()
 
     async def _commit(self, connection: Connection | AsyncConnection, aside: bool) -> None:
         try:
@@ -278,6 +284,8 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         self._aside.shutdown()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         if self._lanes is not None:
             await self._lanes.close()
         for engine in (self._reader, self._writer, self._scanner):

@@ -15,6 +15,8 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from db import checkpoints
+
 
 class Reading(SQLiteDialect_pysqlite):
     """A transaction that only reads: one snapshot."""
@@ -46,7 +48,8 @@ def reading(url: URL, *, size: int) -> Engine:
 
 def writing(url: URL) -> Engine:
     """The one connection to write through in the event loop."""
-    return _configured(create_engine(_driven(url, "rungraph_writing"), pool_size=1, max_overflow=0))
+    engine = create_engine(_driven(url, "rungraph_writing"), pool_size=1, max_overflow=0)
+    return _configured(engine, f"wal_autocheckpoint = {checkpoints.MOST_PAGES}")
 
 
 def scanning(url: URL, *, size: int) -> AsyncEngine:
