@@ -241,9 +241,13 @@ async def test_the_images_own_command_runs_where_the_image_says(ground: Ground, 
 
     spec = base.PrepareSpec("v1", ground.source, (), None, str(ground.source), None, "Dockerfile")
     prepared = await adapter.prepare(spec, log)
+    job = ground.command(prepared=prepared, input_document=b'{"a": 1}')
     try:
-        ended, said, _ = await run(adapter, ground.command(prepared=prepared, input_document=b'{"a": 1}'))
+        ended, said, _ = await run(adapter, job)
+        with pytest.raises(base.BackendUnavailable, match="using its referenced image"):
+            await adapter.discard(prepared)
     finally:
+        await adapter.remove({"name": job.name, "workers": 1})
         await adapter.discard(prepared)
     assert (ended.reason, said) == (EndReason.COMPLETED, [b'/somewhere {"a": 1}'])
     assert any(line.startswith("Step 2/") for line in told)
