@@ -21,6 +21,7 @@ from typing import Any
 from backends import base, options, scripts
 from backends.fake_cluster import Cluster
 from backends.histories import Asks
+from backends.precedence import Hand
 from db import texts
 
 COMMAND = "fake"
@@ -31,6 +32,7 @@ PASS_SECONDS = 0.002
 MAX_WORKERS = 64
 MASTER_PORT = 29500
 NAME = re.compile(r"[a-z0-9-]{1,63}")
+_FILES = Hand()
 
 
 def _folder(value: object) -> str:
@@ -106,7 +108,7 @@ class Fake:
         self._cluster.reach()
         steps, environment = self._steps(spec), _variables(spec)
         _check(spec, steps, environment)
-        await asyncio.to_thread(self._cluster.launch, spec, steps, environment, self._options.speed)
+        await _FILES.do(self._cluster.launch, spec, steps, environment, self._options.speed)
         handle = {"name": spec.name}
         self._launched[spec.name] = handle
         if self._followed is not None:
@@ -164,7 +166,7 @@ class Fake:
 
     async def outputs(self, handle: base.Handle) -> Path:
         self._cluster.reach()
-        return await asyncio.to_thread(self._cluster.outputs, handle["name"])
+        return await _FILES.do(self._cluster.outputs, handle["name"])
 
     async def spool(self, handle: base.Handle) -> Path:
         self._cluster.reach()
@@ -182,7 +184,7 @@ class Fake:
     async def remove(self, handle: base.Handle) -> None:
         self._cluster.reach()
         self._launched.pop(handle["name"], None)
-        await asyncio.to_thread(self._cluster.remove, handle["name"])
+        await _FILES.do(self._cluster.remove, handle["name"])
 
     async def held(self) -> Sequence[base.Handle]:
         self._cluster.reach()

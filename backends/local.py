@@ -28,6 +28,7 @@ from typing import Any
 from backends import attempts, backlog, base, cgroups, folders, frames, gpus, nvml
 from backends.environments import build
 from backends.following import Following
+from backends.precedence import Hand
 from backends.zygote import INTERPRETER, Zygote
 
 Log = Callable[[str], Awaitable[None]]
@@ -44,6 +45,7 @@ INHERITED = (
 NAME = re.compile(r"[a-z0-9-]{1,63}")
 STALE_SECONDS = 3600.0
 MAX_WORKERS = 64
+_TRASH = Hand()
 
 
 class Local:
@@ -217,7 +219,7 @@ class Local:
         trash = self._home / "trash" / f"{handle['name']}.{secrets.token_hex(4)}"
         with contextlib.suppress(FileNotFoundError):
             (self._jobs / handle["name"]).rename(trash)
-            await asyncio.to_thread(folders.discard, trash)
+            await _TRASH.do(folders.discard, trash)
 
     async def held(self) -> Sequence[base.Handle]:
         return await asyncio.to_thread(self._held)
