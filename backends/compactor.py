@@ -2,8 +2,8 @@
 
 It puts the small chunks of a feed together (db/compaction.py) and keeps picked points of long series
 (db/summaries.py). It reads and computes outside of transactions, which are small, and rests as long as it
-worked, beside a run that goes on longer. Nothing it holds in memory matters: each step is decided by the database, so
-that any number of servers may have one, and a crash between two steps only leaves the rest to whoever looks next.
+worked. Nothing it holds in memory matters: each step is decided by the database, so that any number of servers may
+have one, and a crash between two steps only leaves the rest to whoever looks next.
 """
 
 import asyncio
@@ -21,8 +21,6 @@ log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 5.0
 _REST_SECONDS = 2.0
-_RESTS = 4
-"""So many times as long as it worked where a run goes on: whoever writes to it needs the processor and the disk."""
 _MANY_NUMBERS = 256
 """A feed that goes on is looked at when so many numbers have come since,"""
 _LATE_SECONDS = 30.0
@@ -38,7 +36,6 @@ class Compactor:
         self._errands = Errands(database, self._turn, poll_seconds=poll_seconds)
         self._looked: dict[int, tuple[int, float]] = {}
         self._begins_at = 0.0
-        self._rests = _RESTS
 
     def open(self) -> None:
         """Begin."""
@@ -49,9 +46,8 @@ class Compactor:
         await self._errands.close()
 
     async def step(self) -> None:
-        """Do everything there is to do now, whenever a feed was looked at last, without a rest."""
+        """Do everything there is to do now, whenever a feed was looked at last."""
         self._looked.clear()
-        self._rests = 0
         await self._go_through()
 
     async def _turn(self) -> float | None:
@@ -122,20 +118,21 @@ class Compactor:
     async def _pass(self, at: Due) -> Due:
         """Go through the windows of a feed; how far it is then."""
         while True:
-            began = time.monotonic()
             async with self._database.scan() as session:
                 window = await compaction.window(session, at)
                 if window is None or not (window.more or at.ended):
                     return at  # of a feed that goes on, the last window is not full yet
                 rows = await compaction.content(session, at, window) if window.is_worth_it else []
             at = await self._put(at, window, rows) if rows else compaction.passed(at, window)
-            await asyncio.sleep((time.monotonic() - began) * min(self._rests, 1 if at.ended else _RESTS))
             if not window.more:
                 return at
 
     async def _put(self, at: Due, window: Window, rows: Sequence[dict[str, object]]) -> Due:
+        began = time.monotonic()
         async with self._database.begin(aside=True) as session:
-            return await compaction.put(session, at, window, list(rows))
+            at = await compaction.put(session, at, window, list(rows))
+        await asyncio.sleep(time.monotonic() - began)
+        return at
 
     async def _summarise(self, due: Due) -> None:
         async with self._database.scan() as session:
