@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,23 @@ async def test_a_service_account_that_is_not_there_yet_is_waited_for(tmp_path: P
             assert (await witness.ended(handle)).reason is EndReason.COMPLETED
 
 
+async def complain(ground: KubernetesGround, words: str) -> None:
+    """Say of the one pod what its node does: kubelets send five events a second, and may be minutes behind."""
+    (pod,) = (await ground.cluster.json("GET", ground.cluster.path("pods")))["items"]
+    of = {name: pod["metadata"][name] for name in ("name", "namespace", "uid")}
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    event = {
+        "metadata": {"generateName": "complaint-"},
+        "type": "Warning",
+        "reason": "FailedMount",
+        "message": words,
+        "involvedObject": {"apiVersion": "v1", "kind": "Pod", **of},
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+    }
+    await ground.cluster.json("POST", ground.cluster.path("events"), body=event)
+
+
 async def test_a_secret_that_a_volume_lacks_is_what_its_job_waits_for(tmp_path: Path) -> None:
     volume = {"name": "keys", "secret": {"secretName": "nowhere"}}
     main = {"name": "main", "volumeMounts": [{"name": "keys", "mountPath": "/keys"}]}
@@ -124,6 +142,7 @@ async def test_a_secret_that_a_volume_lacks_is_what_its_job_waits_for(tmp_path: 
         adapter = await ground.open()
         async with Witness(adapter) as witness:
             handle = await adapter.launch(ground.job("print(open('/keys/key').read())"))
+            await complain(ground, 'MountVolume.SetUp failed for volume "keys" : secret "nowhere" not found')
             waiting = await witness.sees(base.Waiting, handle)
             assert 'secret "nowhere" not found' in (waiting.words or "")
             made = {"metadata": {"name": "nowhere"}, "stringData": {"key": "here"}}
