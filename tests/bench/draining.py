@@ -22,7 +22,7 @@ from operator import itemgetter
 import orjson
 
 from tests.bench.rows import Row, p
-from tests.bench.server import Server, serving
+from tests.bench.server import Server, Wire, serving
 
 RUNS = 1_000
 IDLE_SECONDS = 10.0
@@ -61,11 +61,13 @@ async def _drained(server: Server, backend: str) -> list[Row]:
         await asyncio.sleep(IDLE_SECONDS)
     busy: list[float] = []
     began, used = time.perf_counter(), server.cpu_seconds()
+    wire = await server.wire()
     async with _asking(server, busy):
-        await server.ask(RELEASE, l=held)
-        while not await _is_drained(server):
+        await wire.raw(RELEASE, l=held)
+        while not await _is_drained(wire):
             await asyncio.sleep(0.2)
         seconds = time.perf_counter() - began
+    wire.close()
     used = server.cpu_seconds() - used
     limits = {"idle server": idle}
     if backend == "local":
@@ -102,9 +104,9 @@ async def _start(server: Server, backend: str) -> str:
     return found
 
 
-async def _is_drained(server: Server) -> bool:
+async def _is_drained(wire: Wire) -> bool:
     """Whether nothing is left; a machine at its limit may refuse to say."""
-    answer = orjson.loads(await server.raw(LEFT))
+    answer = orjson.loads(await wire.raw(LEFT))
     return not answer.get("errors") and not answer["data"]["runs"]["nodes"]
 
 
