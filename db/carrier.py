@@ -10,7 +10,7 @@ listeners are told that they may have missed something.
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -121,7 +121,7 @@ class Carrier:
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
-            await _disconnect(broadcast, subscription)
+            await _whole(_disconnect(broadcast, subscription))
 
     async def _send(self, broadcast: Broadcast) -> None:
         """Tell what there is, and the beat where there is nothing; one at a time, as a connection takes it."""
@@ -168,6 +168,16 @@ def _let_listen(broadcast: Broadcast) -> None:
     ready = getattr(broadcast._backend, "_ready", None)
     if isinstance(ready, asyncio.Event):
         ready.set()
+
+
+async def _whole(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for the end of what is not to be left half done, also where the waiting is cancelled."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 async def _disconnect(broadcast: Broadcast, subscription: Any) -> None:

@@ -103,6 +103,26 @@ async def test_without_the_other_side_a_process_still_hears_itself() -> None:
         await alone.close()
 
 
+async def test_who_is_closed_while_it_lets_go_of_a_connection_lets_go_of_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parting, parted = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*_: object) -> None:
+        parting.set()
+        await asyncio.sleep(0.05)
+        parted.set()
+
+    monkeypatch.setattr(carrier, "_disconnect", slowly)
+    alone = Bus("redis://127.0.0.1:1/0")
+    await alone.open()
+    parting.clear()
+    await parting.wait()
+    parted.clear()
+    await alone.close()
+    assert parted.is_set()
+
+
 @pytest.mark.parametrize("url", ["redis"], indirect=True)
 async def test_a_redis_that_is_gone_for_a_while_is_found_again(
     pair: tuple[Bus, Bus], redis_server: Any
