@@ -13,6 +13,7 @@ wait for each other's rooms cannot both hold on to what the other needs.
 """
 
 import heapq
+import itertools
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -123,6 +124,8 @@ class Line:
         self._chosen: list[Any] = []
         self._holders: dict[bytes, int] = {}
         """The kinds of the jobs that hold a place."""
+        self._asked: set[int] = set()
+        """The rooms whose holder is being looked for: two jobs may each hold what the other needs before."""
         rooms = [backend, *(room for some in self._limits.values() for room in some)]
         self._places = {room.place.job_id for room in rooms if room.place and room.place.is_held(now)}
 
@@ -199,17 +202,19 @@ class Line:
 
     def _holder(self, room: Room) -> Any | None:
         """The job that holds its place in a room: first of its kind, and it fits into every room before."""
-        if room.place is None or room.place.job_id not in self._places:
+        if room.place is None or room.place.job_id not in self._places or id(room) in self._asked:
             return None
         row = self._placed(room.place.job_id)
         if row is None or not _within(asked(row), room.whole):
             return None
-        for other in self._rooms(row):
-            if other is room:
-                return row
-            if not self._has_room(other, row):
-                return None
-        return None  # it is in another room of the same limit
+        self._asked.add(id(room))
+        try:
+            before = itertools.takewhile(lambda other: other is not room, self._rooms(row))
+            # It may also be in another room of the same limit.
+            fits = all(self._has_room(other, row) for other in before) and room in self._rooms(row)
+        finally:
+            self._asked.discard(id(room))
+        return row if fits else None
 
     def _placed(self, job_id: bytes) -> Any | None:
         if job_id in self._holders:

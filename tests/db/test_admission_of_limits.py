@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from db import admission
@@ -149,6 +149,12 @@ SMALL = tuple((backend, project, tag, 1, 0.5, gpus) for backend in "kl" for proj
     st.lists(st.integers(1, 5), min_size=1, max_size=12),
     st.integers(0, 3),
 )
+@example(
+    [("k", b"a", tag, cores, 0.25, gpus) for tag, cores, gpus in
+     (("x", 1, 0), ("x", 1, 0), ("x", 1, 1), ("x", 2, 0), ("y", 1, 0), ("z", 1, 2))],
+    [1],
+    0,
+)  # fmt: skip
 def test_every_job_starts_at_last_whatever_else_comes(
     waiting: list[tuple[str, bytes, str, int, float, int]], ends: list[int], skipped: int
 ) -> None:
