@@ -1,10 +1,10 @@
 """`rungraph limit`: how much a project may have at once, and how much what has a tag may."""
 
-import re
 from typing import Annotated, Any
 
 import typer
 
+from rungraph import values
 from rungraph.api import Client
 from rungraph.errors import ApiError, BadUsage
 from rungraph.invocation import perform
@@ -30,8 +30,6 @@ REMOVE = """mutation RemoveLimit($input: RemoveLimitInput!) {
 BACKEND = "query BackendId($name: String!) { backend(name: $name) { id } }"
 
 _BOUNDS = {"jobs": "jobs", "slots": "workers", "cpus": "CPUs", "memoryBytes": "", "gpus": "GPUs"}
-_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(B|KiB|MiB|GiB|TiB)?", re.ASCII)
-_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
 @app.command("set")
@@ -59,7 +57,8 @@ def set_(
     """Limit what may run at once, in the place of a limit of the same project, backend and tag."""
 
     async def action(client: Client, output: Output) -> None:
-        bounds = {"jobs": jobs, "slots": workers, "cpus": cpus, "memoryBytes": _bytes(memory), "gpus": gpus}
+        most = None if memory is None else values.size(memory, "--memory")
+        bounds = {"jobs": jobs, "slots": workers, "cpus": cpus, "memoryBytes": most, "gpus": gpus}
         wanted: dict[str, Any] = {name: value for name, value in bounds.items() if value is not None}
         if not wanted:
             raise BadUsage("give at least one of --jobs, --workers, --cpus, --memory, --gpus")
@@ -117,15 +116,6 @@ def _tag(text: str | None) -> dict[str, Any]:
         return {}
     name, equals, value = text.partition("=")
     return {"tag": {"name": name, **({"value": value} if equals else {})}}
-
-
-def _bytes(text: str | None) -> int | None:
-    if text is None:
-        return None
-    found = _SIZE.fullmatch(text)
-    if found is None:
-        raise BadUsage(f"--memory {text}: write it as 512MiB or 64GiB")
-    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def _whose(limit: dict[str, Any]) -> str:

@@ -58,6 +58,7 @@ def rerun_(
     only: Annotated[bool, typer.Option("--only-set", help="Drop what the run was given otherwise.")] = False,
     latest: Annotated[bool, typer.Option("--latest", help="The pipeline as it is now.")] = False,
     ask: requests.Ask = None,
+    retry: requests.Retry = None,
     file: requests.Inputs = None,
     dataset: requests.Datasets = None,
     source: requests.Sources = None,
@@ -70,7 +71,9 @@ def rerun_(
     watch: Watch = False,
 ) -> None:
     """Start a run from what another was asked for; what is given takes the place of what it had."""
-    given = requests.Given(set_, ask, file, dataset, source, tag, name, no_cache=no_cache, backend=backend)
+    given = requests.Given(
+        set_, ask, retry, file, dataset, source, tag, name, no_cache=no_cache, backend=backend
+    )
     wanted: dict[str, Any] = {
         "id": run,
         "revision": "LATEST" if latest else "ORIGINAL",

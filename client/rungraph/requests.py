@@ -18,6 +18,14 @@ Ask = Annotated[
     Words,
     typer.Option(metavar="STEP.RESOURCE=N", help="workers, cpus, memoryBytes or gpus of each; repeatable."),
 ]
+Retry = Annotated[
+    Words,
+    typer.Option(
+        metavar="REASON=TIMES[,…]",
+        help="So many more attempts after those that ended so: EXIT_CODE=3, OUT_OF_MEMORY=2,memory=2 with "
+        "twice the memory each time, and most=64GiB for no more; repeatable.",
+    ),
+]
 Inputs = Annotated[
     Words,
     typer.Option("--file", metavar="PATH_OR_ID", help="An input: a file here, which is uploaded, or an id."),
@@ -52,6 +60,7 @@ class Given:
 
     settings: Words = None
     ask: Words = None
+    retry: Words = None
     file: Words = None
     dataset: Words = None
     source: Words = None
@@ -68,6 +77,7 @@ class Given:
         wanted: dict[str, Any] = {
             "arguments": [{"step": step, "arguments": given} for step, given in options.items()],
             "resources": values.resources(self.ask or []),
+            "retry": values.retry(self.retry or []),
             "tags": values.tags(self.tags or []),
             "name": self.name,
             "priority": self.priority,

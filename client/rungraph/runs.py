@@ -82,6 +82,7 @@ def start_(
     pipeline: Annotated[str, typer.Argument(help="A pipeline's name or id.")],
     set_: requests.Settings = None,
     ask: requests.Ask = None,
+    retry: requests.Retry = None,
     file: requests.Inputs = None,
     dataset: requests.Datasets = None,
     source: requests.Sources = None,
@@ -103,7 +104,7 @@ def start_(
 ) -> None:
     """Start a run of a pipeline."""
     given = requests.Given(
-        set_, ask, file, dataset, source, tag, name, priority, fail_fast, no_cache, backend
+        set_, ask, retry, file, dataset, source, tag, name, priority, fail_fast, no_cache, backend
     )
 
     async def action(client: Client, output: Output) -> int:

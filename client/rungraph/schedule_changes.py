@@ -91,6 +91,7 @@ def create_(
     outputs: Annotated[bool, typer.Option("--outputs", help="Give it that run's outputs.")] = False,
     set_: requests.Settings = None,
     ask: requests.Ask = None,
+    retry: requests.Retry = None,
     file: requests.Inputs = None,
     dataset: requests.Datasets = None,
     source: requests.Sources = None,
@@ -109,7 +110,7 @@ def create_(
 ) -> None:
     """Create a schedule: exactly one of --cron, --every, --on-file and --after says when."""
     given = requests.Given(
-        set_, ask, file, dataset, source, tag, run_name, priority, fail_fast, no_cache, backend
+        set_, ask, retry, file, dataset, source, tag, run_name, priority, fail_fast, no_cache, backend
     )
 
     async def action(client: Client, output: Output) -> None:

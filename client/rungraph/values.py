@@ -16,8 +16,12 @@ Arguments = dict[str, dict[str, Any]]
 
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)([smhdw]?)", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(B|KiB|MiB|GiB|TiB)?", re.ASCII)
+_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 RESOURCES = ("workers", "cpus", "memoryBytes", "gpus")
+REASONS = ("PREEMPTED", "LOST", "IMAGE_UNAVAILABLE", "OUT_OF_MEMORY", "EXIT_CODE", "TIMED_OUT")
+"""Those of the ends of attempts that may be tried again."""
 
 
 def value(text: str) -> Any:
@@ -51,6 +55,11 @@ def resources(settings: Iterable[str]) -> list[dict[str, Any]]:
     return [{"step": step, **given} for step, given in asked.items()]
 
 
+def retry(rules: Iterable[str]) -> list[dict[str, Any]]:
+    """How often another attempt follows an end, by `reason=times[,memory=factor][,most=size]`."""
+    return [_rule(rule) for rule in rules]
+
+
 def pairs(settings: Iterable[str], flag: str, shape: str) -> list[tuple[str, str]]:
     """The two sides of each `name=value` given to `flag`; `shape` is what its message says to write."""
     return [_split(setting, flag, shape) for setting in settings]
@@ -72,9 +81,42 @@ def seconds(text: str, flag: str) -> float:
     return float(found[1]) * _SECONDS[found[2] or "s"]
 
 
+def size(text: str, flag: str) -> int:
+    """Bytes such as 512MiB or 64GiB; a bare number is bytes; raises BadUsage."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise BadUsage(f"{flag} {text}: write it as 512MiB or 64GiB")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
 def is_id(kind: str, text: str) -> bool:
     """Whether a word is an id of the kind and not a name."""
     return re.fullmatch(rf"{kind}_[0-9a-z]{{26}}", text) is not None
+
+
+def _rule(rule: str) -> dict[str, Any]:
+    times, *more = rule.split(",")
+    word, count = _split(times, "--retry", "reason=times")
+    reason = word.upper()
+    if reason not in REASONS:
+        raise BadUsage(f"--retry {word}: the ends that are tried again are {', '.join(REASONS)}")
+    found: dict[str, Any] = {"reason": reason, "times": _number(rule, "times", count, whole=True)}
+    for part in more:
+        match part.partition("="):
+            case "memory", "=", factor:
+                found["memoryFactor"] = _number(rule, "memory", factor)
+            case "most", "=", most:
+                found["mostMemoryBytes"] = size(most, f"--retry {word}: most")
+            case _:
+                raise BadUsage(f"--retry {rule}: after the number there may be memory=2 and most=64GiB")
+    return found
+
+
+def _number(rule: str, part: str, text: str, whole: bool = False) -> int | float:
+    found = value(text)
+    if type(found) is int or (type(found) is float and not whole):
+        return found
+    raise BadUsage(f"--retry {rule}: {part} is a {'whole ' if whole else ''}number, not “{text}”")
 
 
 def _split(setting: str, flag: str, shape: str) -> tuple[str, str]:

@@ -46,8 +46,19 @@ def test_a_rerun_sends_the_changes_alone(command: Command, asked: list[dict[str,
 
 
 def test_a_rerun_takes_other_resources_and_no_outputs(command: Command, asked: list[dict[str, Any]]) -> None:
-    words = ("--ask", "train.gpus=2", "--no-cache", "--tag", "try=2", "--backend", "engine")
+    words = (
+        "--ask",
+        "train.gpus=2",
+        "--retry",
+        "LOST=0",
+        "--no-cache",
+        "--tag",
+        "try=2",
+        "--backend",
+        "engine",
+    )
     command("run", "rerun", objects.RUN, *words)
     assert asked[0]["backend"] == "engine"
     assert asked[0]["resources"] == [{"step": "train", "gpus": 2}]
+    assert asked[0]["retry"] == [{"reason": "LOST", "times": 0, "memoryFactor": 1.0}]
     assert (asked[0]["cache"], asked[0]["tags"]) == (False, [{"name": "try", "value": "2"}])

@@ -70,7 +70,7 @@ def test_a_run_starts_with_all_that_is_said(command: Command, started: list[dict
     result = command(
         *("run", "start", "digits", "--set", "train.epochs=5", "--set", "train.rule=adam"),
         *("--file", objects.FILE, "--tag", "team=a", "--tag", "best", "--name", "first", "--priority", "3"),
-        *("--key", "k", "--fail-fast", "--backend", "engine", "--json"),
+        *("--key", "k", "--retry", "EXIT_CODE=3", "--fail-fast", "--backend", "engine", "--json"),
     )
     assert (result.exit_code, json.loads(result.stdout)["id"]) == (exits.OK, objects.RUN)
     wanted = {
@@ -81,6 +81,7 @@ def test_a_run_starts_with_all_that_is_said(command: Command, started: list[dict
         "failFast": True,
         "backend": "engine",
         "arguments": [{"step": "train", "arguments": {"epochs": 5, "rule": "adam"}}],
+        "retry": [{"reason": "EXIT_CODE", "times": 3, "memoryFactor": 1.0}],
         "files": [objects.FILE],
         "tags": [{"name": "team", "value": "a"}, {"name": "best", "value": ""}],
     }

@@ -125,6 +125,8 @@ def test_a_schedule_asks_for_whatever_a_start_can(
     words = (
         "--ask",
         "train.cpus=2",
+        "--retry",
+        "exit_code=3",
         "--source",
         "raw",
         "--dataset",
@@ -147,7 +149,7 @@ def test_a_schedule_asks_for_whatever_a_start_can(
         "name": "by night",
         "priority": -3,
         "arguments": [],
-        "retry": [],
+        "retry": [{"reason": "EXIT_CODE", "times": 3, "memoryFactor": 1.0}],
         "tags": [],
     }
 

@@ -76,6 +76,46 @@ def test_what_is_no_resource_is_refused(wrong: str) -> None:
         values.resources([wrong])
 
 
+def test_a_rule_of_retries_is_a_reason_and_a_number_and_for_memory_more() -> None:
+    rules = values.retry(["EXIT_CODE=3", "lost=0", "OUT_OF_MEMORY=2,memory=1.5,most=64GiB"])
+    memory = {"memoryFactor": 1.5, "mostMemoryBytes": 1 << 36}
+    assert rules == [
+        {"reason": "EXIT_CODE", "times": 3},
+        {"reason": "LOST", "times": 0},
+        {"reason": "OUT_OF_MEMORY", "times": 2, **memory},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ("EXIT_CODE", "write it as reason=times"),
+        ("=3", "write it as reason=times"),
+        ("CRASHED=3", "CRASHED: the ends that are tried again are PREEMPTED, LOST, .*TIMED_OUT"),
+        ("LOST=", "times is a whole number, not “”"),
+        ("LOST=often", "times is a whole number, not “often”"),
+        ("LOST=1.5", "times is a whole number, not “1.5”"),
+        ("LOST=true", "times is a whole number, not “true”"),
+        ("OUT_OF_MEMORY=1,memory=2x", "memory is a number, not “2x”"),
+        ("OUT_OF_MEMORY=1,most=much", "OUT_OF_MEMORY: most much: write it as 512MiB or 64GiB"),
+        ("OUT_OF_MEMORY=1,wait=5", "there may be memory=2 and most=64GiB"),
+        ("OUT_OF_MEMORY=1,memory", "there may be memory=2 and most=64GiB"),
+        ("LOST=1,", "there may be memory=2 and most=64GiB"),
+    ],
+)
+def test_another_rule_of_retries_is_refused(wrong: str, why: str) -> None:
+    with pytest.raises(BadUsage, match=f"--retry .*{why}"):
+        values.retry([wrong])
+
+
+def test_a_size_is_a_number_and_a_unit() -> None:
+    given = ("512", "0B", "1.5KiB", "512MiB", "64GiB", "1TiB")
+    assert [values.size(text, "--memory") for text in given] == [512, 0, 1536, 1 << 29, 1 << 36, 1 << 40]
+    for wrong in ("", "GiB", "-1", "1GB", "1 GiB", "1e3", "\u0665"):
+        with pytest.raises(BadUsage, match=r"--memory .*: write it as 512MiB or 64GiB"):
+            values.size(wrong, "--memory")
+
+
 def test_a_duration_is_a_number_and_a_unit() -> None:
     given = ("45", "0", "1.5s", "5m", "2h", "1d", "1w")
     assert [values.seconds(text, "--every") for text in given] == [45, 0, 1.5, 300, 7200, 86400, 604_800]
