@@ -5,6 +5,7 @@ that nobody quotes a word twice.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -25,9 +26,9 @@ REASONS = ("PREEMPTED", "LOST", "IMAGE_UNAVAILABLE", "OUT_OF_MEMORY", "EXIT_CODE
 
 
 def value(text: str) -> Any:
-    """JSON if it parses, else the text; NaN and Infinity are no JSON and stay words."""
+    """JSON if it parses, else the text; NaN, Infinity and what is as large are no JSON and stay words."""
     try:
-        return json.loads(text, parse_constant=_no_json)
+        return json.loads(text, parse_constant=_no_json, parse_float=_finite)
     except ValueError:
         return text
 
@@ -124,6 +125,11 @@ def _split(setting: str, flag: str, shape: str) -> tuple[str, str]:
     if not (left and equals):
         raise BadUsage(f"{flag} {setting}: write it as {shape}")
     return left, right
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    return number if math.isfinite(number) else _no_json(word)
 
 
 def _no_json(word: str) -> NoReturn:
