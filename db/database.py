@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -23,11 +23,12 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import errors, feeds, postgresql, rows, sqlite
+from db import errors, feeds, postgresql, rows, scans, sqlite
 from db.bus import Bus, Wake
 from db.checkpoints import Checkpoints
 from db.lanes import Lanes
 from db.rows import Columns, Query
+from db.scans import Scans, Threaded, finished
 
 log = structlog.get_logger(__name__)
 
@@ -47,14 +48,14 @@ _ASIDE_SECONDS = 0.0007
 class Session:
     """A snapshot to read from."""
 
-    def __init__(self, connection: Connection | AsyncConnection) -> None:
+    def __init__(self, connection: Connection | AsyncConnection | Threaded) -> None:
         self._connection = connection
         self._resumed_at = time.perf_counter()
         self.postgresql = connection.dialect.name == "postgresql"
 
     async def execute(self, statement: Executable, parameters: Parameters = None) -> CursorResult[Any]:
         """Run a statement; a list of parameter sets runs it once for each."""
-        if isinstance(self._connection, AsyncConnection):
+        if not isinstance(self._connection, Connection):
             return await self._connection.execute(statement, parameters)
         if time.perf_counter() - self._resumed_at > _STRETCH_SECONDS:
             await asyncio.sleep(0)
@@ -69,6 +70,8 @@ class Session:
             if not driver.is_in_transaction():  # SQLAlchemy begins one at the first statement of its own
                 await pooled.dbapi_connection._start_transaction()
             return driver
+        if isinstance(self._connection, Threaded):
+            return self._connection.driver
         return self._connection.connection.driver_connection
 
     async def all(
@@ -176,12 +179,13 @@ class Database:
         self._reader: Engine | AsyncEngine
         self._writer: Engine | AsyncEngine
         self._single: Engine | AsyncEngine
+        self._scanner: Scans | AsyncEngine
         self._lanes: Lanes | None = None
         if self.url.get_backend_name() == "sqlite":
             self._writing: asyncio.Lock | None = asyncio.Lock()
             self._reader = sqlite.reading(self.url, size=pool_size)
             self._writer = sqlite.writing(self.url)
-            self._scanner = sqlite.scanning(self.url, size=2)
+            self._scanner = Scans(self.url)
             self._single = self._reader
             self._checkpoints: Checkpoints | None = Checkpoints(self.url)
         else:
@@ -217,13 +221,11 @@ class Database:
 
         Raises LimitExceeded when they take more than `seconds`.
         """
-        async with self._scanner.connect() as connection, connection.begin():
-            if connection.dialect.name == "postgresql":  # whoever is read to may be slow
-                await postgresql.unlimited(connection)
-            if seconds is None:
-                yield Session(connection)
-                return
-            async with _limited(connection, seconds):
+        if isinstance(self._scanner, Scans):
+            async with self._scanner.open(seconds) as threaded:
+                yield Session(threaded)
+        else:
+            async with scans.opened(self._scanner, seconds) as connection:
                 yield Session(connection)
 
     @asynccontextmanager
@@ -278,7 +280,7 @@ class Database:
         else:
             work = asyncio.get_running_loop().run_in_executor(self._aside, _timed, connection.commit)
             # The thread has also waited for the loop to let it tell, for as long as threads wait for each other.
-            seconds = max(0.0, await _finished(work) - sys.getswitchinterval())
+            seconds = max(0.0, await finished(work) - sys.getswitchinterval())
         self._commit_seconds += (seconds - self._commit_seconds) / 4
 
     async def close(self) -> None:
@@ -288,7 +290,9 @@ class Database:
             self._checkpoints.close()
         if self._lanes is not None:
             await self._lanes.close()
-        for engine in (self._reader, self._writer, self._scanner):
+        if isinstance(self._scanner, Scans):
+            self._scanner.close()
+        for engine in (self._reader, self._writer):
             if isinstance(engine, AsyncEngine):
                 await engine.dispose()
             else:
@@ -337,44 +341,6 @@ def _timed(work: Callable[[], None]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-
-async def _finished(work: asyncio.Future[float]) -> float:
-    """Wait for a thread's work to end, also when cancelled: nobody else may touch its connection before."""
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        while not work.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait({work})
-        raise
-
-
-_STEPS = 20_000
-"""SQLite looks at the clock after so many of its virtual machine's instructions: some 100 µs."""
-
-
-@asynccontextmanager
-async def _limited(connection: AsyncConnection, seconds: float) -> AsyncIterator[None]:
-    """Statements of this transaction end with LimitExceeded after a while, wherever they are."""
-    driver: Any = None
-    if connection.dialect.name == "postgresql":
-        await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
-    else:
-        driver = (await connection.get_raw_connection()).driver_connection
-        deadline = time.monotonic() + seconds
-        await driver.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
-    try:
-        yield
-    except DBAPIError as error:
-        if "interrupted" not in str(error.orig) and getattr(error.orig, "sqlstate", "") != "57014":
-            raise
-        raise errors.LimitExceeded(
-            f"this takes more than {seconds:g} s: narrow it by a state, a pipeline, a tag or a range of time"
-        ) from error
-    finally:
-        if driver is not None:
-            await driver.set_progress_handler(None, 0)
 
 
 async def _begin(connection: Connection | AsyncConnection) -> None:

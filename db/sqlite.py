@@ -1,19 +1,19 @@
 """SQLite as we use it: short work in the event loop, without a thread; one writer that takes its lock at once.
 
-A statement of ours costs tens of microseconds; a hop to aiosqlite's thread and back costs more, four times a
-statement. So reads and writes run where they are called, on synchronous engines. What may take long goes
-through aiosqlite (`scanning`) and leaves the loop free.
+A statement of ours costs tens of microseconds; a hop to a thread and back costs more. So reads and writes run where
+they are called. What may take long goes to threads (`scanning`) and leaves the loop free.
 """
 
 import sqlite3
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from db import checkpoints
 
@@ -27,6 +27,40 @@ class Reading(SQLiteDialect_pysqlite):
         dbapi_connection.execute("BEGIN")
 
 
+class Fetched(sqlite3.Cursor):
+    """Has fetched every row when a statement was run."""
+
+    def execute(self, *given: Any) -> "Fetched":
+        """Run a statement."""
+        super().execute(*given)
+        self._rows = iter(super().fetchall())
+        return self
+
+    def fetchone(self) -> Any:
+        """The next row."""
+        return next(self._rows, None)
+
+    def fetchmany(self, size: int | None = 1) -> list[Any]:
+        """The next rows."""
+        return list(islice(self._rows, size))
+
+    def fetchall(self) -> list[Any]:
+        """The rows that are left."""
+        return list(self._rows)
+
+
+class _Fetching(SQLiteExecutionContext):
+    def create_default_cursor(self) -> Any:
+        return self._dbapi_connection.cursor(Fetched)
+
+
+class Scanning(Reading):
+    """One whose statements run in a thread, and are done with when they come back."""
+
+    supports_statement_cache = True
+    execution_ctx_cls = _Fetching
+
+
 class Writing(SQLiteDialect_pysqlite):
     """A transaction that writes. Deferred, it would fail where it has read and another one has written."""
 
@@ -37,6 +71,7 @@ class Writing(SQLiteDialect_pysqlite):
 
 
 registry.register("sqlite.rungraph_reading", __name__, "Reading")
+registry.register("sqlite.rungraph_scanning", __name__, "Scanning")
 registry.register("sqlite.rungraph_writing", __name__, "Writing")
 
 
@@ -52,12 +87,10 @@ def writing(url: URL) -> Engine:
     return _configured(engine, f"wal_autocheckpoint = {checkpoints.MOST_PAGES}")
 
 
-def scanning(url: URL, *, size: int) -> AsyncEngine:
-    """Connections to read much from, in threads."""
-    engine = create_async_engine(_driven(url, "aiosqlite"), pool_size=size, max_overflow=0)
-    event.listen(engine.sync_engine, "begin", _begin)
-    _configured(engine.sync_engine, "query_only = ON", *_FAR)
-    return engine
+def scanning(url: URL) -> Engine:
+    """Connections to read much from, in threads (scans.py); never waits for one."""
+    engine = create_engine(_driven(url, "rungraph_scanning"), max_overflow=-1)
+    return _configured(engine, "query_only = ON", *_FAR)
 
 
 def _driven(url: URL, driver: str) -> URL:
@@ -65,10 +98,6 @@ def _driven(url: URL, driver: str) -> URL:
         raise ValueError("a SQLite database needs a file: each of its connections must see the same data")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     return url.set(drivername=f"sqlite+{driver}")
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
 
 
 _FAR = ("cache_size = -64000", f"mmap_size = {1 << 34}")

@@ -14,6 +14,7 @@ from db import filters, ids, listing, sorting
 from db.database import Database
 from db.paging import Page
 from db.pipelines import Pipeline
+from db.scans import Scans
 from db.viewers import Kind, Viewer
 from tests.bench import million
 
@@ -86,7 +87,8 @@ async def _plans(database: Database, document: dict[str, Any], sort: dict[str, A
         if statement.startswith("SELECT"):
             seen.append((statement, parameters))
 
-    engine = database._scanner.sync_engine
+    scanner: Any = database._scanner
+    engine = scanner.engine if isinstance(scanner, Scans) else scanner.sync_engine
     async with database.scan() as session:
         first = await listing.list_runs(session, VIEWER, Page(5), where=where, sort=order)
     place = (first.keys or [run.id for run in first.rows] or [None])[-1]
@@ -99,12 +101,14 @@ async def _plans(database: Database, document: dict[str, Any], sort: dict[str, A
         event.remove(engine, "before_cursor_execute", note)
     async with database.scan() as session:
         await listing.prepare(session)
-        explain = "EXPLAIN" if session.postgresql else "EXPLAIN QUERY PLAN"
-        connection: Any = session._connection
-        return [
-            "\n".join(str(row[-1]) for row in await connection.exec_driver_sql(f"{explain} {sql}", given))
+        driver = await session.driver()
+        plans = [
+            await driver.fetch(f"EXPLAIN {sql}", *given)
+            if session.postgresql
+            else driver.execute(f"EXPLAIN QUERY PLAN {sql}", given).fetchall()
             for sql, given in seen
         ]
+        return ["\n".join(str(row[-1]) for row in plan) for plan in plans]
 
 
 def _wasteful(plan: str) -> bool:
