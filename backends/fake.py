@@ -14,15 +14,18 @@ import math
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 from backends import base, options, scripts
 from backends.fake_cluster import Cluster
 from backends.histories import Asks
-from backends.precedence import Hand
 from db import texts
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 COMMAND = "fake"
 LOOK_SECONDS = 0.05
@@ -32,7 +35,12 @@ PASS_SECONDS = 0.002
 MAX_WORKERS = 64
 MASTER_PORT = 29500
 NAME = re.compile(r"[a-z0-9-]{1,63}")
-_FILES = Hand()
+_FILES = ThreadPoolExecutor(1, "fake")
+"""One: several that work with files take the interpreter from the event loop several times as often."""
+
+
+async def _by_thread(work: Callable[[*Ts], T], *given: *Ts) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_FILES, work, *given)
 
 
 def _folder(value: object) -> str:
@@ -108,7 +116,7 @@ class Fake:
         self._cluster.reach()
         steps, environment = self._steps(spec), _variables(spec)
         _check(spec, steps, environment)
-        await _FILES.do(self._cluster.launch, spec, steps, environment, self._options.speed)
+        await _by_thread(self._cluster.launch, spec, steps, environment, self._options.speed)
         handle = {"name": spec.name}
         self._launched[spec.name] = handle
         if self._followed is not None:
@@ -166,7 +174,7 @@ class Fake:
 
     async def outputs(self, handle: base.Handle) -> Path:
         self._cluster.reach()
-        return await _FILES.do(self._cluster.outputs, handle["name"])
+        return await _by_thread(self._cluster.outputs, handle["name"])
 
     async def spool(self, handle: base.Handle) -> Path:
         self._cluster.reach()
@@ -184,7 +192,7 @@ class Fake:
     async def remove(self, handle: base.Handle) -> None:
         self._cluster.reach()
         self._launched.pop(handle["name"], None)
-        await _FILES.do(self._cluster.remove, handle["name"])
+        await _by_thread(self._cluster.remove, handle["name"])
 
     async def held(self) -> Sequence[base.Handle]:
         self._cluster.reach()

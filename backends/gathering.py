@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from backends.blobs import BlobInvalid, Blobs
+from backends.blobs import Blobs
+from backends.contents import BlobInvalid
 from db import contracts, manifests
 from db.claims import Input
 from db.contracts import OutputFile, OutputKind

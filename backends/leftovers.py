@@ -12,22 +12,19 @@ from pathlib import Path
 
 import structlog
 
-from backends.precedence import Hand
-
 log = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 120.0
 """As long as it may take; 256 MiB, which is the most that a process leaves, take half a minute."""
 _MOST_WORDS = 1000
-_FILES = Hand()
 
 
 async def send(attempt: str, folder: Path, client: Path | None, url: str, token: str) -> str | None:
     """Send what lies below a folder, if anything does, by the client's package in another; what is lost, in words."""
-    if not await _FILES.do(_size, folder):
+    if not folder.is_dir() or not await asyncio.to_thread(_size, folder):
         return None
     told = await _send(folder, client, url, token)
-    if lost := await _FILES.do(_size, folder):
+    if lost := await asyncio.to_thread(_size, folder):
         log.error("points of an ended job are lost", attempt=attempt, bytes=lost, told=told)
         return f"{lost} bytes of points that it had not sent are lost: {_last(told) or 'they cannot be read'}"
     if told:

@@ -28,7 +28,7 @@ from typing import Any
 from backends import attempts, backlog, base, cgroups, folders, frames, gpus, nvml
 from backends.environments import build
 from backends.following import Following
-from backends.precedence import Hand
+from backends.hand import Hand
 from backends.zygote import INTERPRETER, Zygote
 
 Log = Callable[[str], Awaitable[None]]
@@ -45,7 +45,6 @@ INHERITED = (
 NAME = re.compile(r"[a-z0-9-]{1,63}")
 STALE_SECONDS = 3600.0
 MAX_WORKERS = 64
-_TRASH = Hand()
 
 
 class Local:
@@ -79,6 +78,7 @@ class Local:
         self._machine = ""
         self._boot = attempts.boot_id()
         self._zygote = Zygote(self._jobs, nice)
+        self._hand = Hand()
         self._hints: socket.socket | None = None
         self._following: Following | None = None
         self._launched: dict[str, base.Handle] = {}
@@ -219,7 +219,7 @@ class Local:
         trash = self._home / "trash" / f"{handle['name']}.{secrets.token_hex(4)}"
         with contextlib.suppress(FileNotFoundError):
             (self._jobs / handle["name"]).rename(trash)
-            await _TRASH.do(folders.discard, trash)
+            await self._hand.do(folders.discard, trash)
 
     async def held(self) -> Sequence[base.Handle]:
         return await asyncio.to_thread(self._held)
@@ -232,6 +232,7 @@ class Local:
             self._hints.close()
             self._hints = None
         await self._zygote.close()
+        await self._hand.close()
 
     def _held(self) -> list[base.Handle]:
         """Those too that nobody has claimed: what starts watchers may not have got round to it."""

@@ -10,14 +10,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
-from typing import TypeVar, TypeVarTuple
+from typing import TypeVarTuple
 
 import uvloop
 
-T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _BEHIND: ContextVar[bool] = ContextVar("behind")
@@ -41,21 +39,6 @@ def behind() -> Iterator[None]:
 def is_behind() -> bool:
     """Whether what runs now goes behind."""
     return _BEHIND.get(False)
-
-
-class Hand:
-    """One thread for short work with files that goes behind, a piece at a time.
-
-    A thread that computes keeps the interpreter from the loop for a moment each time that the loop lets go of it, as it
-    does with every statement of SQLite's: with six threads, a page's p99 was more than twice that with one.
-    """
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "behind")
-
-    async def do(self, work: Callable[[*Ts], T], *given: *Ts) -> T:
-        """Do it; returns what it returned."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
 
 
 class Loop(uvloop.Loop):

@@ -13,7 +13,8 @@ from functools import partial
 from backends import alone, outside
 from backends.alone import Alone
 from backends.base import LaunchRejected
-from backends.blobs import BlobInvalid, Blobs
+from backends.blobs import Blobs
+from backends.contents import BlobInvalid
 from backends.errands import POLL_SECONDS, Errands, Ongoing
 from backends.outside import Opened, Policy, Refused
 from backends.tenure import Lost

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from backends.blobs import BlobInvalid
+from backends.contents import BlobInvalid
 from db import files
 from db.errors import DomainError
 from db.viewers import Viewer

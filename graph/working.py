@@ -7,6 +7,7 @@ from pathlib import Path
 from backends.aging import Aging
 from backends.blobs import Blobs
 from backends.compactor import Compactor
+from backends.hand import Hand
 from backends.installing import Fetcher
 from backends.janitor import Janitor
 from backends.outside import Policy
@@ -67,7 +68,9 @@ async def open_all(stack: AsyncExitStack, settings: Settings, url: str, own_url:
             raise SystemExit(_LOCKS_OUT.format(home=settings.home))
         await users.ensure_administrator(session, token)
     credentials = Credentials(database, secret.encode())
-    blobs = Blobs(settings.files)
+    hand = Hand()
+    stack.push_async_callback(hand.close)
+    blobs = Blobs(settings.files, hand.do)
     vault = Vault(keep(settings.home / "secrets.key", make=new_key()))
     fetcher = Fetcher(database, settings.home / "modules", blobs, host)
     await fetcher.recover()

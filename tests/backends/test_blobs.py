@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends.blobs import BlobInvalid, Blobs, Stored
+from backends.blobs import Blobs
+from backends.contents import BlobInvalid, Stored
 
 
 @pytest.fixture

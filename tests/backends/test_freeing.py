@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
-from backends.blobs import Blobs, Idle
+from backends.blobs import Blobs
+from backends.contents import Idle
 from backends.freeing import GRACE_SECONDS, Freeing
 from backends.janitor import Janitor
 from db import files, projects

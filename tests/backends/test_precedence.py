@@ -10,7 +10,7 @@ import pytest
 
 from backends import precedence
 from backends.errands import Errands
-from backends.precedence import Hand, Loop, behind
+from backends.precedence import Loop, behind
 from db.database import Database
 
 
@@ -175,21 +175,3 @@ async def test_errands_go_behind(database: Database) -> None:
     await stepped.wait()
     await errands.close()
     assert seen == [True] and not precedence.is_behind()
-
-
-async def test_one_hand_does_one_thing_at_a_time_in_the_order_asked() -> None:
-    at_once: list[int] = []
-    order: list[int] = []
-    busy: set[int] = set()
-
-    def work(number: int) -> int:
-        busy.add(number)
-        at_once.append(len(busy))
-        time.sleep(0.001)
-        order.append(number)
-        busy.remove(number)
-        return number
-
-    hand = Hand()
-    assert await asyncio.gather(*(hand.do(work, number) for number in range(20))) == list(range(20))
-    assert order == list(range(20)) and set(at_once) == {1}

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
-from backends.blobs import Blobs, Stored
+from backends.blobs import Blobs
+from backends.contents import Stored
 from backends.outside import Policy
 from backends.retrieving import LEASE, Retriever
 from backends.vault import Vault

@@ -1,0 +1,80 @@
+"""The process that works with files: it does what it is told, also when it is killed over it."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from backends.blobs import Blobs
+from backends.contents import BlobInvalid
+from backends.hand import Hand
+
+
+@pytest.fixture
+async def hand() -> AsyncIterator[Hand]:
+    made = Hand()
+    yield made
+    await made.close()
+
+
+async def test_what_a_function_returns_or_raises_there_is_returned_or_raised_here(hand: Hand) -> None:
+    assert await hand.do(os.path.join, "a", "b") == "a/b"
+    with pytest.raises(FileNotFoundError) as raised:
+        await hand.do(os.stat, "/nowhere")
+    assert raised.value.filename == "/nowhere"
+    with pytest.raises(TypeError, match="cannot pickle"):
+        await hand.do(threading.Lock)
+    with pytest.raises(RuntimeError, match="ValueError"):  # an error that cannot be sent is told in words
+        await hand.do(exec, "error = ValueError(); error.of = open(0); raise error")
+    assert await hand.do(os.getpid) == await hand.do(os.getpid) != os.getpid()
+
+
+async def test_what_takes_long_keeps_nothing_short_waiting(hand: Hand) -> None:
+    async with asyncio.TaskGroup() as group:
+        long = group.create_task(hand.do(time.sleep, 1.0))
+        await hand.do(os.getpid)
+        assert not long.done()
+        long.cancel()
+
+
+async def test_a_hand_that_is_killed_over_its_work_is_replaced_and_the_work_done_again(
+    hand: Hand, tmp_path: Path
+) -> None:
+    blobs, source = Blobs(tmp_path / "blobs", hand.do), tmp_path / "made"
+    source.write_bytes(b"content")
+    pid = await hand.do(os.getpid)
+    os.kill(pid, signal.SIGSTOP)
+    adopting = [asyncio.create_task(blobs.adopt(source)) for _ in range(10)]
+    await asyncio.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    stored = {each.sha256 for each in await asyncio.gather(*adopting)}
+    assert [blobs.path(each).read_bytes() for each in stored] == [b"content"]
+    assert await hand.do(os.getpid) != pid
+
+
+async def test_work_of_which_every_hand_dies_is_refused_and_other_work_done(hand: Hand) -> None:
+    with pytest.raises(ConnectionError, match="dies as soon as it is asked"):
+        await hand.do(os._exit, 1)
+    assert await hand.do(os.path.join, "a", "b") == "a/b"
+
+
+async def test_what_is_no_file_is_refused_in_the_words_of_the_store(hand: Hand, tmp_path: Path) -> None:
+    with pytest.raises(BlobInvalid, match="is no regular file"):
+        await Blobs(tmp_path / "blobs", hand.do).adopt(tmp_path)
+
+
+async def test_interrupts_are_the_servers_and_the_hand_ends_with_it() -> None:
+    hand = Hand()
+    pid = await hand.do(os.getpid)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        os.kill(pid, each)
+    telling = asyncio.create_task(hand.do(time.sleep, 0.3))
+    await asyncio.sleep(0.1)
+    await hand.close()
+    await telling  # done before it ended
+    assert not Path(f"/proc/{pid}").exists()
