@@ -29,6 +29,7 @@ from backends import attempts, backlog, base, cgroups, folders, frames, gpus, nv
 from backends.environments import build
 from backends.following import Following
 from backends.hand import Hand
+from backends.pacing import Pace
 from backends.zygote import INTERPRETER, Zygote
 
 Log = Callable[[str], Awaitable[None]]
@@ -79,6 +80,7 @@ class Local:
         self._boot = attempts.boot_id()
         self._zygote = Zygote(self._jobs, nice)
         self._hand = Hand()
+        self._pace = Pace()
         self._hints: socket.socket | None = None
         self._following: Following | None = None
         self._launched: dict[str, base.Handle] = {}
@@ -143,6 +145,7 @@ class Local:
                     await self._create(spec, folder)
             except OSError as error:
                 raise base.BackendUnavailable(f"{folder} cannot be written: {error}") from error
+            await self._pace.keep()
             claim = await self._zygote.ask(spec.name)
         handle = {"name": spec.name, "machine": self._machine, **claim}
         self._launched[spec.name] = handle

@@ -1,0 +1,45 @@
+"""Starts on this machine: some at once, the others one after the other."""
+
+import asyncio
+import time
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backends.pacing import Pace
+
+SLACK = 0.001
+"""By how much a sleep may end early, and clocks differ."""
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.005, 0.02]), min_size=1, max_size=12), st.integers(1, 5))
+async def test_in_no_stretch_of_time_are_there_more_starts_than_it_has_turns_and_those_that_may_be_early(
+    pauses: list[float], at_once: int
+) -> None:
+    seconds, pace, started = 0.008, Pace(0.008, at_once), list[tuple[int, float]]()
+
+    async def start(number: int) -> None:
+        await pace.keep()
+        started.append((number, time.monotonic()))
+
+    async with asyncio.TaskGroup() as group:
+        for number, pause in enumerate(pauses):
+            group.create_task(start(number))
+            await asyncio.sleep(pause)
+    assert [number for number, _ in started] == list(range(len(pauses)))
+    for first in range(len(started)):
+        for last in range(first, len(started)):
+            turns = (started[last][1] - started[first][1] + SLACK * (last - first + 1)) / seconds
+            assert last - first + 1 <= at_once + turns
+
+
+async def test_whoever_gives_up_waiting_keeps_nobody_else_from_starting() -> None:
+    pace = Pace(0.005, 1)
+    await pace.keep()
+    left = [asyncio.create_task(pace.keep()) for _ in range(5)]
+    await asyncio.sleep(0)
+    for each in left:
+        each.cancel()
+    async with asyncio.timeout(5):
+        await pace.keep()
