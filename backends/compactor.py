@@ -8,7 +8,8 @@ have one, and a crash between two steps only leaves the rest to whoever looks ne
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -26,6 +27,19 @@ _MANY_NUMBERS = 256
 _LATE_SECONDS = 30.0
 """or any, so long ago."""
 _PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Feeds that are to be looked at, and those of them that have something: few, as most runs measure little.
+
+    `next` is the id that the next page begins behind.
+    """
+
+    wanted: Sequence[Due]
+    worth_it: Collection[int]
+    series: Mapping[bytes, Sequence[summaries.Due]]
+    next: int | None
 
 
 class Compactor:
@@ -60,19 +74,42 @@ class Compactor:
         return None
 
     async def _go_through(self) -> None:
-        after = 0
-        while True:
-            async with self._database.read() as session:
-                page = await compaction.due(session, after, most=_PAGE)
-            done = [each for each in page if self._is_time(each) and await self._rested(each)]
+        after: int | None = 0
+        while after is not None:
+            began = time.monotonic()
+            page = await self._read(after)
+            done = [each for each in page.wanted if await self._settles(each, page)]
             if done:
                 async with self._database.begin(aside=True) as session:
                     await compaction.settle(session, done)
                 for each in done:
                     self._looked.pop(each.feed_id, None)
-            if len(page) < _PAGE:
-                return
-            after = page[-1].feed_id
+            after = page.next
+            if after is not None:
+                # Of years that were never settled there may be a million.
+                await asyncio.sleep(time.monotonic() - began)
+
+    async def _read(self, after: int) -> _Page:
+        async with self._database.scan() as session:
+            feeds = await compaction.due(session, after, most=_PAGE)
+            wanted = [each for each in feeds if self._is_time(each)]
+            runs = [each for each in wanted if each.is_run]
+            worth_it = await compaction.worth_it(session, runs)
+            going = {each.owner for each in runs if not each.ended}
+            ended = {each.owner for each in runs if each.ended}
+            series = await summaries.due(session, going, ended)
+        return _Page(wanted, worth_it, series, feeds[-1].feed_id if len(feeds) == _PAGE else None)
+
+    async def _settles(self, due: Due, page: _Page) -> bool:
+        """Do what there is to do of a feed; True when nothing is left and nothing will come."""
+        self._looked[due.feed_id] = due.head, time.monotonic()
+        worth_it, series = due.feed_id in page.worth_it, page.series.get(due.owner, ())
+        if not worth_it and not series:
+            return due.ended
+        began = time.monotonic()
+        settles = await self._work(due, series, worth_it=worth_it)
+        await asyncio.sleep(time.monotonic() - began)
+        return settles
 
     def _is_time(self, due: Due) -> bool:
         head, at = self._looked.get(due.feed_id, (0, 0.0))
@@ -80,21 +117,11 @@ class Compactor:
             return True
         return due.head > head and time.monotonic() - at >= _LATE_SECONDS
 
-    async def _rested(self, due: Due) -> bool:
-        """As `_look_at`; then as long a rest, for of years that were never settled there may be a million."""
-        began = time.monotonic()
-        settled = await self._look_at(due)
-        await asyncio.sleep(time.monotonic() - began)
-        return settled
-
-    async def _look_at(self, due: Due) -> bool:
-        """Do what there is to do of a feed; True when nothing is left and nothing will come."""
-        self._looked[due.feed_id] = due.head, time.monotonic()
-        if not due.is_run:
-            return due.ended
+    async def _work(self, due: Due, series: Sequence[summaries.Due], *, worth_it: bool) -> bool:
         try:
-            await self._compact(due)
-            await self._summarise(due)
+            if worth_it:
+                await self._compact(due)
+            await self._summarise(series, ended=due.ended)
         except Stale:
             log.debug("another server compacts this feed", feed=due.feed_id)
             return False
@@ -117,30 +144,31 @@ class Compactor:
 
     async def _pass(self, at: Due) -> Due:
         """Go through the windows of a feed; how far it is then."""
-        while True:
+        more = True
+        while more:
             async with self._database.scan() as session:
-                window = await compaction.window(session, at)
-                if window is None or not (window.more or at.ended):
+                windows = await compaction.windows(session, at)
+            for window in windows:
+                if not (window.more or at.ended):
                     return at  # of a feed that goes on, the last window is not full yet
-                rows = await compaction.content(session, at, window) if window.is_worth_it else []
-            at = await self._put(at, window, rows) if rows else compaction.passed(at, window)
-            if not window.more:
-                return at
+                at = await self._put(at, window) if window.is_worth_it else compaction.passed(at, window)
+            more = bool(windows) and windows[-1].more
+        return at
 
-    async def _put(self, at: Due, window: Window, rows: Sequence[dict[str, object]]) -> Due:
+    async def _put(self, at: Due, window: Window) -> Due:
+        async with self._database.scan() as session:
+            rows = await compaction.content(session, at, window)
         began = time.monotonic()
         async with self._database.begin(aside=True) as session:
-            at = await compaction.put(session, at, window, list(rows))
+            at = await compaction.put(session, at, window, rows)
         await asyncio.sleep(time.monotonic() - began)
         return at
 
-    async def _summarise(self, due: Due) -> None:
-        async with self._database.scan() as session:
-            series = await summaries.due(session, due.owner, ended=due.ended)
+    async def _summarise(self, series: Sequence[summaries.Due], *, ended: bool) -> None:
         for each in series:
             at: summaries.Due | None = each
             while at is not None:
-                at = await self._pick(at, ended=due.ended)
+                at = await self._pick(at, ended=ended)
 
     async def _pick(self, at: summaries.Due, *, ended: bool) -> summaries.Due | None:
         """Keep the next picks of a series; where it stands then, None when that was the last."""

@@ -9,12 +9,12 @@ further passes, and what is left when the run has ended. `version` lets one of s
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, literal_column, select, update
+from sqlalchemy import bindparam, delete, func, insert, literal_column, select, update
 
 from db import chunks, columns
 from db.chunks import Packed
@@ -105,6 +105,34 @@ async def due(session: Session, after: int = 0, *, most: int = 1000) -> list[Due
     ]
 
 
+_STANDING = (
+    select(
+        Feed.id,
+        func.count().label("rows"),
+        func.count(Chunk.series_id.distinct()).label("series"),
+        func.sum(Chunk.points).label("points"),
+    )
+    .select_from(Feed)
+    .outerjoin(Compaction, Compaction.feed_id == Feed.id)
+    .join(Chunk, (Chunk.feed_id == Feed.id) & (Chunk.last_seq > func.coalesce(Compaction.seq, 0)))
+    .where(columns.Among(Feed.id, "feeds"))
+    .group_by(Feed.id)
+)
+
+
+async def worth_it(session: Session, page: Sequence[Due]) -> set[int]:
+    """Those of these feeds, by id, of which there may be something to put together: most have nothing."""
+    worth = {each.feed_id for each in page if begins_again(each)}
+    of = {each.feed_id: each for each in page}
+    for row in (await session.execute(_STANDING, {"feeds": list(of)})).all() if of else []:
+        due = of[row.id]
+        fits = row.rows <= MOST_ROWS and row.points <= MOST_POINTS
+        whole = Window(due.seq, due.head, row.rows, row.series, row.points, more=False)
+        if not fits or (due.ended and whole.is_worth_it):
+            worth.add(row.id)
+    return worth
+
+
 _HEADS = (
     select(Chunk.series_id, Chunk.last_seq, Chunk.points)
     .where(Chunk.feed_id == bindparam("feed"), Chunk.last_seq > bindparam("after"))
@@ -113,33 +141,34 @@ _HEADS = (
 )
 
 
-async def window(session: Session, due: Due) -> Window | None:
-    """The next window of a feed; None where nothing follows."""
+async def windows(session: Session, due: Due) -> list[Window]:
+    """The next windows of a feed; none where nothing follows."""
     most = MOST_ROWS + 1
     rows = (await session.execute(_HEADS, {"feed": due.feed_id, "after": due.seq, "most": most})).all()
-    if not rows:
-        return None
-    if len(rows) == most:
-        # A number that was cut is of the next window, unless it is the only one.
-        whole = [row for row in rows if row.last_seq < rows[-1].last_seq]
-        if not whole:
-            return Window(due.seq, rows[-1].last_seq, 0, 1, 0, more=True)
-        return _cut(due.seq, whole, more=True)
-    return _cut(due.seq, rows, more=False)
+    if len(rows) < most:
+        return list(_cut(due.seq, rows, more=False))
+    # A number that was cut is of the next window, unless it is the only one.
+    whole = [row for row in rows if row.last_seq < rows[-1].last_seq]
+    if not whole:
+        return [Window(due.seq, rows[-1].last_seq, 0, 1, 0, more=True)]
+    found = list(_cut(due.seq, whole, more=True))
+    return found[:-1] or found  # the last of several may go on behind these rows
 
 
-def _cut(after: int, rows: Sequence[Any], *, more: bool) -> Window:
-    """The beginning of these rows that is not too many points, one number at least."""
+def _cut(after: int, rows: Sequence[Any], *, more: bool) -> Iterator[Window]:
+    """These rows in windows that are not too many points each, one number at least; `more` follow."""
     upto = count = points = 0
     series: set[int] = set()
     for last_seq, group in groupby(rows, lambda row: row.last_seq):
         of = list(group)
         size = sum(row.points for row in of)
         if count and points + size > MOST_POINTS:
-            return Window(after, upto, count, len(series), points, more=True)
+            yield Window(after, upto, count, len(series), points, more=True)
+            after, count, points, series = upto, 0, 0, set()
         upto, count, points = last_seq, count + len(of), points + size
         series |= {row.series_id for row in of}
-    return Window(after, upto, count, len(series), points, more=more)
+    if count:
+        yield Window(after, upto, count, len(series), points, more=more)
 
 
 _CONTENT = (
@@ -164,9 +193,11 @@ _CONTENT = (
 
 
 async def content(session: Session, due: Due, window: Window) -> list[dict[str, Any]]:
-    """The rows that the window's chunks become."""
+    """The rows that the window's chunks become; raises Stale where they are there no more."""
     wanted = {"feed": due.feed_id, "after": window.after, "upto": window.upto}
     rows = [Packed(**row._mapping) for row in (await session.execute(_CONTENT, wanted)).all()]
+    if len(rows) != window.rows:
+        raise Stale
     return await asyncio.to_thread(_merged, rows, due.feed_id, window.upto)
 
 

@@ -207,4 +207,4 @@ async def _begin_behind(session: Transaction, head: feeds.Head) -> None:
 
 async def unpicked(session: Session, run: Aged) -> Sequence[summaries.Due]:
     """The series of a run that have no picks of some of their points yet."""
-    return await summaries.due(session, run.id, ended=True, every=True)
+    return await summaries.unpicked(session, run.id)

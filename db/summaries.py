@@ -14,7 +14,7 @@ from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from db import columns, downsampling, positions
 from db.database import Session, Transaction
@@ -45,16 +45,32 @@ class Due:
 _DUE = select(Series.id, Series.points, Series.summarised, Series.thinned, Series.thinned_seq)
 
 
-async def due(session: Session, run_id: bytes, *, ended: bool, every: bool = False) -> list[Due]:
-    """The series of a run that can have more picks: those of many points, or `every` one."""
-    if every:
-        wanted: ColumnElement[bool] = Series.points > Series.summarised
-    elif ended:
-        wanted = (Series.points > Series.summarised) & (Series.points >= BLOCK)
-    else:
-        wanted = (Series.points - Series.summarised >= BLOCK) & (Series.points >= LEAST_POINTS)
-    rows = (await session.execute(_DUE.where(Series.run_id == run_id, wanted))).all()
-    return [Due(row.id, row.points, row.summarised, row.thinned, row.thinned_seq) for row in rows]
+_MANY = (
+    _DUE.add_columns(Series.run_id)
+    .where(columns.Among(Series.run_id, "runs"), Series.points > Series.summarised, Series.points >= BLOCK)
+    .order_by(Series.run_id, Series.id)
+)
+
+
+async def due(session: Session, going: Collection[bytes], ended: Collection[bytes]) -> dict[bytes, list[Due]]:
+    """The series of runs that go on, and of runs that have ended, that can have more picks: those of many points."""
+    found: dict[bytes, list[Due]] = {}
+    runs = [*going, *ended]
+    for row in (await session.execute(_MANY, {"runs": runs})).all() if runs else []:
+        is_long = row.points - row.summarised >= BLOCK and row.points >= LEAST_POINTS
+        if row.run_id in ended or is_long:
+            found.setdefault(row.run_id, []).append(_due(row))
+    return found
+
+
+async def unpicked(session: Session, run_id: bytes) -> list[Due]:
+    """The series of a run of which not all points have picks, however few."""
+    wanted = (Series.run_id == run_id) & (Series.points > Series.summarised)
+    return [_due(row) for row in (await session.execute(_DUE.where(wanted))).all()]
+
+
+def _due(row: Any) -> Due:
+    return Due(row.id, row.points, row.summarised, row.thinned, row.thinned_seq)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from backends.compactor import Compactor
 from db import batches, chunks, columns, compaction, feeds, metrics
 from db.claims import Launch
 from db.compaction import Due, Window
-from db.database import Database
+from db.database import Database, Session
 from db.feeds import Feed
 from db.metrics import Chunk
 from db.points import Column, Points
@@ -155,13 +155,15 @@ class Dies(Compactor):
         super().__init__(database)
         self.lives = lives
 
-    async def _put(self, at: Due, window: Window, rows: Sequence[dict[str, object]]) -> Due:
+    async def _put(self, at: Due, window: Window) -> Due:
         if not self.lives:
+            async with self._database.read() as reading:
+                rows = await compaction.content(reading, at, window)
             async with self._database.begin() as session:
-                await compaction.put(session, at, window, list(rows))
+                await compaction.put(session, at, window, rows)
                 raise Death
         self.lives -= 1
-        return await super()._put(at, window, rows)
+        return await super()._put(at, window)
 
 
 @dataclass
@@ -269,8 +271,7 @@ async def test_of_two_that_compact_the_same_window_one_gives_way(database: Datab
     await life.end()
     async with database.read() as session:
         (due,) = [each for each in await compaction.due(session) if each.feed_id == life.launch.feed_id]
-        window = await compaction.window(session, due)
-        assert window is not None
+        (window,) = await compaction.windows(session, due)
         rows = await compaction.content(session, due, window)
     async with database.begin() as session:
         await compaction.put(session, due, window, rows)
@@ -278,3 +279,57 @@ async def test_of_two_that_compact_the_same_window_one_gives_way(database: Datab
         async with database.begin() as session:
             await compaction.put(session, due, window, rows)
     assert await life.whole() == life.by_name()
+
+
+async def test_ended_runs_with_nothing_to_put_together_cost_no_statement_each(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await World.make(database, function(workers=1), **ROOMY)
+    statements = 0
+    execute = Session.execute
+
+    async def counting(session: Session, *given: Any) -> Any:
+        nonlocal statements
+        statements += 1
+        return await execute(session, *given)
+
+    counts = []
+    for number in (1, 5):
+        started = [await world.start({"a": ()}) for _ in range(number)]
+        claimed = await world.claim_all()
+        lives = [Life(world, claimed[run_id, "a"]) for run_id in started]
+        for life in lives:
+            await world.begin(life.launch)
+            await life.report([1, 1])
+            await life.end()
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "execute", counting)
+            statements = 0
+            await Compactor(database).step()
+            counts.append(statements)
+        async with database.read() as session:
+            left = {due.feed_id for due in await compaction.due(session)}
+        assert not left & {life.launch.feed_id for life in lives}
+        assert [await life.rows() for life in lives] == [2] * number
+    assert counts[0] == counts[1] <= 4
+
+
+async def test_windows_that_are_read_together_are_those_that_are_read_one_by_one(database: Database) -> None:
+    life = await begun(database)
+    for sizes in ([1], [5, 5], [12], [3, 3], [13], [1, 1, 1], [1], [1]):
+        await life.report(sizes)
+    async with database.read() as session:
+        (due,) = [each for each in await compaction.due(session) if each.feed_id == life.launch.feed_id]
+        together, at = [], due
+        while found := await compaction.windows(session, at):
+            together += found
+            at = compaction.passed(at, found[-1])
+        alone, at = [], due
+        while found := await compaction.windows(session, at):
+            alone.append(found[0])
+            at = compaction.passed(at, found[0])
+    assert [(w.after, w.upto, w.rows, w.points) for w in together] == [
+        (w.after, w.upto, w.rows, w.points) for w in alone
+    ]
+    assert sum(w.points for w in together) == life.count
+    assert not together[-1].more and all(w.more for w in together[:-1])

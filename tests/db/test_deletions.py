@@ -92,7 +92,7 @@ async def full(world: World) -> bytes:
                 await logs.append(session, head, pack(blocks_of([Line(1, 1, "said")])), printer)
             await world.end(launch, EndReason.COMPLETED, made(f"{step}.bin"))
     async with world.database.read() as session:
-        due = await summaries.due(session, run_id, ended=True, every=True)
+        due = await summaries.unpicked(session, run_id)
         pieces = [await summaries.piece(session, each, ended=True) for each in due]
     async with world.database.begin() as session:
         assert all([piece is not None and await summaries.write(session, piece) for piece in pieces])
