@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
@@ -27,6 +26,7 @@ from backends.kubernetes.adapter import Kubernetes
 from backends.kubernetes.cluster import Cluster, Refused
 from backends.kubernetes.options import KubernetesOptions
 from tests.backends.grounds import DEADLINE_SECONDS, Ground, eventually
+from tests.backends.standins import answering
 from tests.conftest import absent
 
 VARIABLE = "RUNGRAPH_TEST_KUBECONFIG"
@@ -41,7 +41,7 @@ def kubeconfig() -> str:
 class Listener:
     """Gives pods what the server would."""
 
-    url: str
+    url: str = ""
     jobs: dict[str, JobSpec] = field(default_factory=dict)
 
     def _job(self, request: Request) -> JobSpec | None:
@@ -151,17 +151,11 @@ async def own_address(cluster: Cluster) -> str:
 
 @contextlib.asynccontextmanager
 async def _listening(address: str) -> AsyncIterator[Listener]:
-    sock = socket.create_server((address, 0))
-    listener = Listener(f"http://{address}:{sock.getsockname()[1]}")
+    listener = Listener()
     routes = [
         Route("/attempt/source.tar", listener.source),
         Route("/attempt/inputs/{name}", listener.input),
     ]
-    server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="warning", lifespan="off"))
-    serving = asyncio.create_task(server.serve(sockets=[sock]))
-    try:
+    async with answering(Starlette(routes=routes), address) as port:
+        listener.url = f"http://{address}:{port}"
         yield listener
-    finally:
-        server.should_exit = True
-        await serving
-        sock.close()

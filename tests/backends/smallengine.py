@@ -3,21 +3,20 @@
 For what a real one cannot be asked for: to be started anew, to have no network, to lack nothing but a moment.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import json
 import secrets
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from tests.backends.standins import answering
 
 
 @dataclass
@@ -140,12 +139,6 @@ def _refused(status: int, message: str) -> Response:
 async def running(**configured: Any) -> AsyncIterator[SmallEngine]:
     """An engine that answers on 127.0.0.1 until the end."""
     engine = SmallEngine(**configured)
-    server = uvicorn.Server(uvicorn.Config(engine.app(), log_level="warning", lifespan="off"))
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        serving = asyncio.create_task(server.serve(sockets=[sock]))
-        engine.url = f"tcp://127.0.0.1:{sock.getsockname()[1]}"
-        try:
-            yield engine
-        finally:
-            server.should_exit = True
-            await serving
+    async with answering(engine.app()) as port:
+        engine.url = f"tcp://127.0.0.1:{port}"
+        yield engine

@@ -1,15 +1,11 @@
 """The one list and watch, against an API server that forgets: pages, bookmarks, connections that end, 410."""
 
-import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -19,6 +15,7 @@ from backends.base import BackendUnavailable
 from backends.kubernetes import listing
 from backends.kubernetes.cluster import Cluster
 from backends.kubernetes.listing import Changed, Listed
+from tests.backends.standins import small_cluster
 
 
 def pod(name: str, version: int) -> dict[str, Any]:
@@ -67,23 +64,11 @@ async def served(tmp_path: Path) -> AsyncIterator[tuple[Scripted, Cluster]]:
     app = Starlette(
         routes=[Route("/api/v1/namespaces/ns/pods", scripted.answer), Route("/version", _version)]
     )
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        serving = asyncio.create_task(server.serve(sockets=[sock]))
-        config = {
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{sock.getsockname()[1]}"}}],
-            "users": [{"name": "u", "user": {"token": "t"}}],
-        }
-        path = tmp_path / "kubeconfig"
-        path.write_text(yaml.safe_dump(config))
-        cluster = Cluster(str(path), None, "ns")
+    async with small_cluster(app, tmp_path) as path:
+        cluster = Cluster(path, None, "ns")
         await cluster.open()
         yield scripted, cluster
         await cluster.close()
-        server.should_exit = True
-        await serving
 
 
 async def _version(_request: Request) -> Response:

@@ -46,6 +46,20 @@ async def allow(ground: KubernetesGround, some: int) -> None:
     await eventually(is_enforced)
 
 
+async def completes_when_there_is_room(adapter: base.Backend, job: base.JobSpec) -> None:
+    """Launch a job as often as it is refused for now, and see it end well."""
+
+    async def is_launched() -> base.Handle | None:
+        with contextlib.suppress(base.Crowded):
+            return await adapter.launch(job)
+        return None
+
+    async with Witness(adapter) as witness:
+        handle = await eventually(is_launched)
+        assert handle is not None
+        assert (await witness.ended(handle)).reason is EndReason.COMPLETED
+
+
 async def test_a_gang_that_a_quota_refuses_holds_nothing_and_begins_when_there_is_room(
     ground: KubernetesGround, adapter: base.Backend
 ) -> None:
@@ -58,15 +72,7 @@ async def test_a_gang_that_a_quota_refuses_holds_nothing_and_begins_when_there_i
     await adapter.capacity()  # it answers
     await adapter.remove(other)
 
-    async def is_launched() -> base.Handle | None:
-        with contextlib.suppress(base.Crowded):
-            return await adapter.launch(gang)
-        return None
-
-    async with Witness(adapter) as witness:
-        handle = await eventually(is_launched)
-        assert handle is not None
-        assert (await witness.ended(handle)).reason is EndReason.COMPLETED
+    await completes_when_there_is_room(adapter, gang)
 
 
 async def _are_of(ground: KubernetesGround, name: str) -> bool:
@@ -105,16 +111,7 @@ async def test_a_service_account_that_is_not_there_yet_is_waited_for(tmp_path: P
         await ground.cluster.json(
             "POST", ground.cluster.path("serviceaccounts"), body={"metadata": {"name": "late"}}
         )
-
-        async def is_launched() -> base.Handle | None:
-            with contextlib.suppress(base.Crowded):
-                return await adapter.launch(job)
-            return None
-
-        async with Witness(adapter) as witness:
-            handle = await eventually(is_launched)
-            assert handle is not None
-            assert (await witness.ended(handle)).reason is EndReason.COMPLETED
+        await completes_when_there_is_room(adapter, job)
 
 
 async def complain(ground: KubernetesGround, words: str) -> None:

@@ -1,9 +1,7 @@
 """What attempts left, taken out of pods, against an API server that passes requests on to real couriers' answers."""
 
 import asyncio
-import contextlib
 import io
-import socket
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -11,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -29,6 +25,7 @@ from backends.kubernetes.following import Following
 from backends.kubernetes.options import KubernetesOptions
 from backends.kubernetes.taken import Taken
 from tests.backends import disks
+from tests.backends.standins import small_cluster
 
 DEADLINE_SECONDS = 30
 
@@ -85,25 +82,6 @@ class Pods:
         )
 
 
-@contextlib.asynccontextmanager
-async def served(app: Starlette, folder: Path) -> AsyncIterator[str]:
-    """The path of a kubeconfig."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        serving = asyncio.create_task(server.serve(sockets=[sock]))
-        config = {
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{sock.getsockname()[1]}"}}],
-            "users": [{"name": "u", "user": {"token": "t"}}],
-        }
-        path = folder / "kubeconfig"
-        path.write_text(yaml.safe_dump(config))
-        yield str(path)
-        server.should_exit = True
-        await serving
-
-
 @pytest.fixture
 async def pods(tmp_path: Path) -> Pods:
     return Pods(tmp_path / "pods")
@@ -111,7 +89,7 @@ async def pods(tmp_path: Path) -> Pods:
 
 @pytest.fixture
 async def config(pods: Pods, tmp_path: Path) -> AsyncIterator[str]:
-    async with served(pods.app(), tmp_path) as path:
+    async with small_cluster(pods.app(), tmp_path) as path:
         yield path
 
 

@@ -88,6 +88,15 @@ async def requested(world: World, folder: Path) -> bytes:
         return await data_fetches.request(session, world.viewer, source, limit_bytes=100)
 
 
+async def begun_by_one_of_two(database: Database, folder: Path) -> tuple[World, Replica, Replica, bytes]:
+    """Two replicas, and a fetch that the first of them has begun."""
+    world = await World.make(database)
+    a, b = (Replica(database, folder, name) for name in "ab")
+    fetch_id = await requested(world, folder)
+    await a.step()
+    return world, a, b, fetch_id
+
+
 async def run_out(database: Database) -> None:
     """Have the time of a lease pass."""
     async with database.begin() as session:
@@ -113,10 +122,7 @@ async def abandoned(database: Database) -> None:
 async def test_of_several_replicas_one_fetches_and_the_others_take_over_when_it_dies(
     database: Database, tmp_path: Path
 ) -> None:
-    world = await World.make(database)
-    a, b = (Replica(database, tmp_path, name) for name in "ab")
-    fetch_id = await requested(world, tmp_path)
-    await a.step()
+    world, a, b, fetch_id = await begun_by_one_of_two(database, tmp_path)
     await b.step()
     assert (a.gate.begun, b.gate.begun) == (1, 0)
     await a.die()
@@ -135,10 +141,7 @@ async def test_of_several_replicas_one_fetches_and_the_others_take_over_when_it_
 async def test_a_replica_that_was_paused_changes_nothing_when_it_wakes(
     database: Database, tmp_path: Path
 ) -> None:
-    world = await World.make(database)
-    a, b = (Replica(database, tmp_path, name) for name in "ab")
-    fetch_id = await requested(world, tmp_path)
-    await a.step()
+    world, a, b, fetch_id = await begun_by_one_of_two(database, tmp_path)
     await run_out(database)
     await b.step()
     await a.finish()
