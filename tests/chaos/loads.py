@@ -235,6 +235,20 @@ async def load(
         yield made
 
 
+@asynccontextmanager
+async def greedy(
+    place: Place, database_url: str, jobs: int, told: Callable[[Figures], None]
+) -> AsyncIterator[tuple[Load, Figures, Set[str]]]:
+    """So many runs, of which a tenth take more memory than they have; their row, and which those are."""
+    some = max(1, jobs // 10)
+    figures = Figures(place.kind, "over their memory", some, jobs)
+    told(figures)
+    async with load(place, database_url) as made:
+        taken = set(await made.start(some, memory_bytes=64 << 20, fate="oom"))
+        await made.start(jobs - some)
+        yield made, figures, taken
+
+
 async def _install(made: Load, folder: Path, retries: int, dockerfile: str) -> str:
     """Install the module on the first server and make a pipeline of it; its id."""
     folder.mkdir()

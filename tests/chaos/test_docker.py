@@ -10,7 +10,7 @@ import pytest
 
 from backends import containers
 from tests.chaos.docker_place import Docker
-from tests.chaos.loads import Figures, at_once, hit, load, tried_again
+from tests.chaos.loads import Figures, at_once, greedy, hit, load, tried_again
 
 pytestmark = [pytest.mark.chaos, pytest.mark.docker]
 Tell = Callable[[Figures], None]
@@ -61,12 +61,7 @@ async def test_containers_are_removed_by_somebody_else(
 async def test_containers_over_their_memory_end_so(
     place: Docker, sqlite_url: str, jobs: int, told: Tell
 ) -> None:
-    greedy = max(1, jobs // 10)
-    figures = Figures("docker", "over their memory", greedy, jobs)
-    told(figures)
-    async with load(place, sqlite_url) as made:
-        taken = set(await made.start(greedy, memory_bytes=64 << 20, fate="oom"))
-        await made.start(jobs - greedy)
+    async with greedy(place, sqlite_url, jobs, told) as (made, figures, taken):
 
         def fits(run: str, reasons: list[str]) -> bool:
             if run not in taken:

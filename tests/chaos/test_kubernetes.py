@@ -14,7 +14,7 @@ import yaml
 from backends.kubernetes.cluster import Refused
 from backends.kubernetes.template import PREFIX
 from tests.chaos.kubernetes_place import Kubernetes
-from tests.chaos.loads import SECONDS, Figures, hit, load, tried_again
+from tests.chaos.loads import SECONDS, Figures, greedy, hit, load, tried_again
 
 pytestmark = [pytest.mark.chaos, pytest.mark.kubernetes]
 Tell = Callable[[Figures], None]
@@ -103,12 +103,7 @@ async def test_the_engine_below_the_pods_is_started_anew(
 async def test_pods_over_their_memory_end_so(
     place: Kubernetes, sqlite_url: str, jobs: int, told: Tell
 ) -> None:
-    greedy = max(1, jobs // 10)
-    figures = Figures("kubernetes", "over their memory", greedy, jobs)
-    told(figures)
-    async with load(place, sqlite_url) as made:
-        taken = set(await made.start(greedy, memory_bytes=64 << 20, fate="oom"))
-        await made.start(jobs - greedy)
+    async with greedy(place, sqlite_url, jobs, told) as (made, figures, taken):
         await made.judge(
             figures, lambda run, reasons: reasons == ["OUT_OF_MEMORY" if run in taken else "COMPLETED"]
         )
