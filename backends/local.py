@@ -25,11 +25,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from pathlib import Path
 from typing import Any
 
-from backends import attempts, backlog, base, cgroups, folders, frames, gpus, nvml
+from backends import attempts, backlog, base, cgroups, folders, frames, gpus, nvml, pacing
 from backends.environments import build
 from backends.following import Following
 from backends.hand import Hand
-from backends.pacing import Pace
 from backends.zygote import INTERPRETER, Zygote
 
 Log = Callable[[str], Awaitable[None]]
@@ -80,7 +79,7 @@ class Local:
         self._boot = attempts.boot_id()
         self._zygote = Zygote(self._jobs, nice)
         self._hand = Hand()
-        self._pace = Pace()
+        self._pace = pacing.starts()
         self._hints: socket.socket | None = None
         self._following: Following | None = None
         self._launched: dict[str, base.Handle] = {}

@@ -15,14 +15,14 @@ from functools import partial
 
 import structlog
 
-from backends import base, gathering, leftovers, printed, specs, turning
+from backends import base, gathering, leftovers, pacing, printed, specs, turning
 from backends.base import BackendUnavailable, Crowded, Handle, LaunchRejected
 from backends.clocks import Clock
 from backends.errands import Ongoing
 from backends.seldom import Seldom
 from backends.sources import SourceInvalid
 from backends.surroundings import Surroundings
-from backends.turning import Pace, Turn
+from backends.turning import Turn
 from backends.wishes import Wishes
 from db import attempts, columns, ends, lines, outputs, reports
 from db.attempts import Attempt
@@ -65,7 +65,7 @@ class Minder:
         self._ours = False
         """Whether its end is known to be recorded in our name."""
         self._news = asyncio.Event()
-        self._pace = Pace()
+        self._pace = pacing.stores()
         self._mask = around.vault.mask(launch.grant)
 
     async def run(self) -> None:

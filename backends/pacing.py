@@ -1,34 +1,64 @@
-"""How fast jobs are started on this machine.
+"""How often something is done: at once when it was not done lately, and after that so often a second.
 
-The start of a job, of an interpreter above all, has a core to itself for tens of milliseconds, much of them in the
-kernel. Many in a row keep all cores busy, and whoever is woken meanwhile, this server too, waits for the next tick of
-a clock before it gets one, however nice jobs are. So starts leave a core free, wherever there is more than one.
+What the server does by itself is paced where doing it at once would cost more, or keep others from a core, and nobody
+would notice when it comes a little later.
 """
 
 import asyncio
 import os
 import time
 
-START_SECONDS = 0.02
-"""How long one start keeps one core: a watcher's fork, and an interpreter that does next to nothing."""
-AT_ONCE = 4
-"""Starts that need not wait, as nobody feels so few."""
+_START_SECONDS = 0.02
+"""How long a start keeps one core: a watcher's fork, and an interpreter that does next to nothing."""
+_STARTS_AT_ONCE = 4
+"""Nobody feels so few."""
+_CLAIM_SECONDS = 0.05
+"""What becomes ready in this time is claimed together: a claim of one job takes little less than one of ten."""
+_CLAIMS_AT_ONCE = 4
+_STORE_SECONDS = 0.02
+_STORES_AT_ONCE = 11
 
 
 class Pace:
-    """Starts `at_once` together, and then one each `seconds`, in the order in which they come."""
+    """Something is done `at_once` times together, and then once each `seconds`."""
 
-    def __init__(self, seconds: float | None = None, at_once: int = AT_ONCE) -> None:
-        cores = len(os.sched_getaffinity(0))
-        self._seconds = START_SECONDS / max(1, cores - 1) if seconds is None else seconds
-        self._ahead = (at_once - 1) * self._seconds
+    def __init__(self, seconds: float, at_once: int) -> None:
+        self._seconds = seconds
+        self._early = (at_once - 1) * seconds
         self._due = 0.0
-        """When the next start would come if none might be early."""
+        """When it would be done next if none were early."""
+
+    def spend(self, now: float) -> None:
+        """It is done."""
+        self._due = max(self._due, now) + self._seconds
+
+    def wait(self, now: float) -> float:
+        """The seconds until it may be done again."""
+        return max(0.0, self._due - self._early - now)
 
     async def keep(self) -> None:
-        """Wait for one's turn."""
+        """Wait until it may be done; those who wait are let go in the order in which they came."""
         now = time.monotonic()
-        due = max(self._due, now)
-        self._due = due + self._seconds
-        if (wait := due - self._ahead - now) > 0:
-            await asyncio.sleep(wait)
+        seconds = self.wait(now)
+        self.spend(now)
+        if seconds:
+            await asyncio.sleep(seconds)
+
+
+def starts() -> Pace:
+    """Of jobs on this machine: where there is more than one core, one stays free.
+
+    A start has a core to itself for tens of milliseconds, much of it in the kernel. Many in a row keep all cores busy,
+    and whoever is woken meanwhile, this server too, waits for the next tick of a clock, however nice jobs are.
+    """
+    return Pace(_START_SECONDS / max(1, len(os.sched_getaffinity(0)) - 1), _STARTS_AT_ONCE)
+
+
+def claims() -> Pace:
+    """Of claims by one supervisor."""
+    return Pace(_CLAIM_SECONDS, _CLAIMS_AT_ONCE)
+
+
+def stores() -> Pace:
+    """Of what one attempt prints."""
+    return Pace(_STORE_SECONDS, _STORES_AT_ONCE)

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec
 
 import structlog
 
-from backends import base, orphans
+from backends import base, orphans, pacing
 from backends.answering import Answering
 from backends.clocks import Deadlines
 from backends.errands import Errands, Ongoing
@@ -59,6 +59,7 @@ class Term:
         self._poll_seconds = poll_seconds
         self._errands = Errands(around.database, self._step, poll_seconds=poll_seconds, least=Wake.CLAIMS)
         self._looks_at = 0.0
+        self._pace = pacing.claims()
         """When it looks at everything again, however often it is told that there is room for more."""
         self._minders: dict[str, Minder] = {}
         self._telling = Ongoing()
@@ -181,6 +182,7 @@ class Term:
         return max(0.0, self._looks_at - now())
 
     async def _claim(self) -> None:
+        await self._pace.keep()
         while True:
             async with self._around.database.begin(aside=True) as session:
                 supervisor = self._around.supervisor

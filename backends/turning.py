@@ -118,21 +118,3 @@ class Steps:
         self._is_open = False
         if let_go:
             self._open(loop, let_go)
-
-
-class Pace:
-    """How often one attempt is stored: at once after a while in which it was not, else so often a second."""
-
-    PERIOD_SECONDS = 0.02
-    AT_ONCE = 10
-
-    def __init__(self) -> None:
-        self._due = 0.0
-
-    def spend(self, now: float) -> None:
-        """It was stored."""
-        self._due = max(self._due, now) + self.PERIOD_SECONDS
-
-    def wait(self, now: float) -> float:
-        """The seconds until it may be stored again."""
-        return max(0.0, self._due - now - self.AT_ONCE * self.PERIOD_SECONDS)

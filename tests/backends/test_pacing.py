@@ -1,4 +1,4 @@
-"""Starts on this machine: some at once, the others one after the other."""
+"""Paces: some at once, the others one after the other."""
 
 import asyncio
 import time
@@ -43,3 +43,20 @@ async def test_whoever_gives_up_waiting_keeps_nobody_else_from_starting() -> Non
         each.cancel()
     async with asyncio.timeout(5):
         await pace.keep()
+
+
+def test_what_is_done_now_and_then_is_done_at_once() -> None:
+    pace, now = Pace(0.02, 1), 100.0
+    for _ in range(50):
+        assert pace.wait(now) == 0
+        pace.spend(now)
+        now += 0.02
+
+
+def test_what_is_done_all_the_time_is_done_so_often_a_second() -> None:
+    pace, now = Pace(0.02, 10), 100.0
+    for _ in range(200):
+        now += pace.wait(now)
+        pace.spend(now)
+    assert round((now - 100) / 0.02) == 190
+    assert pace.wait(now + 1) == 0

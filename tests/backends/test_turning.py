@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from backends import turning
-from backends.turning import Pace, Steps, Turns
+from backends.turning import Steps, Turns
 
 MIB = 1 << 20
 
@@ -44,23 +44,6 @@ def test_slices_grow_while_they_are_quick_and_shrink_when_they_are_not() -> None
     assert turns.most_bytes == 16 << 10
     turns.judge(100, 1.0)
     assert turns.most_bytes == 16 << 10
-
-
-def test_what_prints_now_and_then_is_stored_at_once() -> None:
-    pace, now = Pace(), 100.0
-    for _ in range(50):
-        assert pace.wait(now) == 0
-        pace.spend(now)
-        now += Pace.PERIOD_SECONDS
-
-
-def test_what_prints_all_the_time_is_stored_so_often_a_second() -> None:
-    pace, now = Pace(), 100.0
-    for _ in range(200):
-        now += pace.wait(now)
-        pace.spend(now)
-    assert 200 - Pace.AT_ONCE <= round((now - 100) / Pace.PERIOD_SECONDS) + 1 <= 200
-    assert pace.wait(now + 1) == 0
 
 
 async def test_a_turn_that_took_all_there_was_lets_more_come_together() -> None:
