@@ -1,8 +1,8 @@
 """The compactor: makes what runs report cheap to read, beside live load, by whichever process looks first.
 
 It puts the small chunks of a feed together (db/compaction.py) and keeps picked points of long series
-(db/summaries.py). It reads and computes outside of transactions, which are small, and rests as long as it
-worked. Nothing it holds in memory matters: each step is decided by the database, so that any number of servers may
+(db/summaries.py). It reads and computes outside of transactions, which are small, and rests after each piece of work.
+Nothing it holds in memory matters: each step is decided by the database, so that any number of servers may
 have one, and a crash between two steps only leaves the rest to whoever looks next.
 """
 
@@ -26,6 +26,8 @@ _MANY_NUMBERS = 256
 """A feed that goes on is looked at when so many numbers have come since,"""
 _LATE_SECONDS = 30.0
 """or any, so long ago."""
+_REST_BESIDE_OTHERS = 9
+"""While others write it rests so many times as long as it worked; else as long."""
 _PAGE = 500
 
 
@@ -50,6 +52,7 @@ class Compactor:
         self._errands = Errands(database, self._turn, poll_seconds=poll_seconds)
         self._looked: dict[int, tuple[int, float]] = {}
         self._begins_at = 0.0
+        self._commits = database.commits
 
     def open(self) -> None:
         """Begin."""
@@ -78,6 +81,7 @@ class Compactor:
         while after is not None:
             began = time.monotonic()
             page = await self._read(after)
+            await self._rest(began)
             done = [each for each in page.wanted if await self._settles(each, page)]
             if done:
                 async with self._database.begin(aside=True) as session:
@@ -85,9 +89,6 @@ class Compactor:
                 for each in done:
                     self._looked.pop(each.feed_id, None)
             after = page.next
-            if after is not None:
-                # Of years that were never settled there may be a million.
-                await asyncio.sleep(time.monotonic() - began)
 
     async def _read(self, after: int) -> _Page:
         async with self._database.scan() as session:
@@ -106,10 +107,14 @@ class Compactor:
         worth_it, series = due.feed_id in page.worth_it, page.series.get(due.owner, ())
         if not worth_it and not series:
             return due.ended
-        began = time.monotonic()
-        settles = await self._work(due, series, worth_it=worth_it)
-        await asyncio.sleep(time.monotonic() - began)
-        return settles
+        return await self._work(due, series, worth_it=worth_it)
+
+    async def _rest(self, began: float) -> None:
+        """After some work that was begun then. Nobody waits for it, and all who write wait for each other."""
+        worked, commits = time.monotonic() - began, self._database.commits
+        others_write = commits - self._commits > 1
+        self._commits = commits
+        await asyncio.sleep(worked * (_REST_BESIDE_OTHERS if others_write else 1))
 
     def _is_time(self, due: Due) -> bool:
         head, at = self._looked.get(due.feed_id, (0, 0.0))
@@ -146,8 +151,10 @@ class Compactor:
         """Go through the windows of a feed; how far it is then."""
         more = True
         while more:
+            began = time.monotonic()
             async with self._database.scan() as session:
                 windows = await compaction.windows(session, at)
+            await self._rest(began)
             for window in windows:
                 if not (window.more or at.ended):
                     return at  # of a feed that goes on, the last window is not full yet
@@ -156,12 +163,12 @@ class Compactor:
         return at
 
     async def _put(self, at: Due, window: Window) -> Due:
+        began = time.monotonic()
         async with self._database.scan() as session:
             rows = await compaction.content(session, at, window)
-        began = time.monotonic()
         async with self._database.begin(aside=True) as session:
             at = await compaction.put(session, at, window, rows)
-        await asyncio.sleep(time.monotonic() - began)
+        await self._rest(began)
         return at
 
     async def _summarise(self, series: Sequence[summaries.Due], *, ended: bool) -> None:
@@ -172,13 +179,13 @@ class Compactor:
 
     async def _pick(self, at: summaries.Due, *, ended: bool) -> summaries.Due | None:
         """Keep the next picks of a series; where it stands then, None when that was the last."""
+        began = time.monotonic()
         async with self._database.scan() as session:
             piece = await summaries.piece(session, at, ended=ended)
         if piece is None:
             return None
-        began = time.monotonic()
         async with self._database.begin(aside=True) as session:
             if not await summaries.write(session, piece):
                 return None
-        await asyncio.sleep(time.monotonic() - began)
+        await self._rest(began)
         return piece.then

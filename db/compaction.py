@@ -135,16 +135,21 @@ async def worth_it(session: Session, page: Sequence[Due]) -> set[int]:
 
 _HEADS = (
     select(Chunk.series_id, Chunk.last_seq, Chunk.points)
-    .where(Chunk.feed_id == bindparam("feed"), Chunk.last_seq > bindparam("after"))
+    .where(
+        Chunk.feed_id == bindparam("feed"),
+        Chunk.last_seq > bindparam("after"),
+        Chunk.last_seq <= bindparam("head"),
+    )
     .order_by(Chunk.last_seq)
     .limit(bindparam("most"))
 )
 
 
 async def windows(session: Session, due: Due) -> list[Window]:
-    """The next windows of a feed; none where nothing follows."""
+    """The next windows of a feed, up to where it stood when it was found due; none where nothing follows."""
     most = MOST_ROWS + 1
-    rows = (await session.execute(_HEADS, {"feed": due.feed_id, "after": due.seq, "most": most})).all()
+    given = {"feed": due.feed_id, "after": due.seq, "head": due.head, "most": most}
+    rows = (await session.execute(_HEADS, given)).all()
     if len(rows) < most:
         return list(_cut(due.seq, rows, more=False))
     # A number that was cut is of the next window, unless it is the only one.
@@ -205,16 +210,24 @@ def _merged(rows: list[Packed], feed_id: int, upto: int) -> list[dict[str, Any]]
     return [chunks.merge(list(group), feed_id, upto) for _, group in groupby(rows, lambda row: row.series_id)]
 
 
+_DELETE = delete(Chunk).where(
+    Chunk.feed_id == bindparam("feed"),
+    Chunk.last_seq > bindparam("after"),
+    Chunk.last_seq <= bindparam("upto"),
+)
+_INSERT: Any = insert(Chunk.__table__)  # type: ignore[arg-type]
+
+
 async def put(session: Transaction, due: Due, window: Window, rows: list[dict[str, Any]]) -> Due:
     """Put a window's new chunks in the place of its old ones; raises Stale, and the transaction is undone."""
     moved = passed(due, window)
     if due.full_seq < moved.full_seq and window.points < MOST_POINTS // 2:
         moved = replace(moved, full_seq=due.full_seq)
     moved = await record(session, replace(moved, windows=due.windows + 1))
-    old = (Chunk.feed_id == due.feed_id) & (Chunk.last_seq > window.after) & (Chunk.last_seq <= window.upto)
-    if await session.change(delete(Chunk).where(old)) != window.rows:
+    old = {"feed": due.feed_id, "after": window.after, "upto": window.upto}
+    if await session.change(_DELETE, old) != window.rows:
         raise Stale
-    await session.execute(insert(Chunk.__table__), rows)  # type: ignore[arg-type]
+    await session.execute(_INSERT, rows)
     return moved
 
 
@@ -234,15 +247,22 @@ def again(due: Due) -> Due:
     return replace(due, seq=due.full_seq, windows=0)
 
 
+_BEGUN = {on: columns.insert_once(on, Compaction, ("feed_id",)) for on in (False, True)}
+_GONE_ON = (
+    update(Compaction)
+    .where(Compaction.feed_id == bindparam("feed"), Compaction.version == bindparam("before"))
+    .values({name: bindparam(f"new_{name}") for name in ("version", "seq", "full_seq", "windows")})
+)
+
+
 async def record(session: Transaction, due: Due) -> Due:
     """Keep how far a feed is compacted; raises Stale where somebody else was faster."""
     values = {"version": due.version + 1, "seq": due.seq, "full_seq": due.full_seq, "windows": due.windows}
     if not due.version:
-        once = columns.insert_once(session.postgresql, Compaction, ("feed_id",))
-        made = await session.change(once, {"feed_id": due.feed_id, **values})
+        made = await session.change(_BEGUN[session.postgresql], {"feed_id": due.feed_id, **values})
     else:
-        ours = (Compaction.feed_id == due.feed_id) & (Compaction.version == due.version)
-        made = await session.change(update(Compaction).where(ours).values(values))
+        given = {f"new_{name}": value for name, value in values.items()}
+        made = await session.change(_GONE_ON, {"feed": due.feed_id, "before": due.version, **given})
     if not made:
         raise Stale
     return replace(due, version=due.version + 1)

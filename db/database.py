@@ -176,6 +176,8 @@ class Database:
         self.url = make_url(url)
         self._aside = ThreadPoolExecutor(1, "commit")
         self._commit_seconds = 0.0
+        self.commits = 0
+        """How many transactions of this process were committed."""
         self._reader: Engine | AsyncEngine
         self._writer: Engine | AsyncEngine
         self._single: Engine | AsyncEngine
@@ -254,6 +256,7 @@ class Database:
             yield transaction
             await feeds.flush(transaction)
             await self._commit(connection, aside)
+        self.commits += 1
         if self._checkpoints is not None:
             self._checkpoints.committed()
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
+from backends import compactor as compactors
 from backends.compactor import Compactor
 from db import batches, chunks, columns, compaction, feeds, metrics
 from db.claims import Launch
@@ -333,3 +334,36 @@ async def test_windows_that_are_read_together_are_those_that_are_read_one_by_one
     ]
     assert sum(w.points for w in together) == life.count
     assert not together[-1].more and all(w.more for w in together[:-1])
+
+
+async def test_what_comes_meanwhile_is_left_for_the_next_time(database: Database) -> None:
+    life = await begun(database)
+    for _ in range(7):
+        await life.report([1])
+    async with database.read() as session:
+        (due,) = [each for each in await compaction.due(session) if each.feed_id == life.launch.feed_id]
+    for _ in range(7):
+        await life.report([1])
+    async with database.read() as session:
+        found = await compaction.windows(session, due)
+    assert sum(window.rows for window in found) in (6, 7) and found[-1].upto <= due.head
+
+
+async def test_it_rests_long_while_others_write_and_goes_on_when_nobody_does(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compactors, "_REST_BESIDE_OTHERS", 1e6)
+    life = await begun(database)
+    for _ in range(30):
+        await life.report([1])
+    await life.end()
+    compacting = asyncio.create_task(Compactor(database).step())
+    for _ in range(20):
+        await life.say()
+    assert not compacting.done()
+    compacting.cancel()
+    await asyncio.wait({compacting})
+    await life.end()
+    async with asyncio.timeout(20):
+        await Compactor(database).step()
+    assert await life.rows() == 5
