@@ -19,6 +19,7 @@ from db import (
     families,
     pipelines,
     plans,
+    policies,
     preparations,
     readiness,
     reuse,
@@ -75,6 +76,7 @@ class PlannedJob:
     gpus: int
     timeout_seconds: float | None
     retries: int
+    retry: Sequence[policies.Rule]
     cache: bool
     preparation_id: bytes | None
     prepared: bool
@@ -210,6 +212,7 @@ class _Planner:
             gpus=row.gpus,
             timeout_seconds=row.timeout_seconds,
             retries=row.retries,
+            retry=policies.decode(row.retry).rules,
             cache=row.cache,
             preparation_id=None if preparation is None else preparation.id,
             prepared=preparation is not None and preparation.state is PreparationState.READY,
@@ -249,6 +252,7 @@ class _Row:
     gpus: int
     timeout_seconds: float | None
     retries: int
+    retry: dict[str, Any] | None
     cache: bool
 
 

@@ -67,6 +67,12 @@ class PlannedJob:
     def resources(self) -> functions.Resources:
         return functions.resources_of(self.plan)
 
+    @strawberry.field(
+        description="Attempts after certain ends, one rule a reason: the run's, then the function's."
+    )
+    def retry(self) -> list[functions.RetryRule]:
+        return [functions.RetryRule.of(rule) for rule in self.plan.retry]
+
     @strawberry.field(description="What it would read.")
     def inputs(self) -> list[PlannedInput]:
         return [

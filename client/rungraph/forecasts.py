@@ -21,6 +21,7 @@ VALIDATE = """query ValidateRun($input: StartRunInput!) {
     revision { number pipeline { id name } }
     jobs {
       label step matrix arguments needs awaits when workers timeoutSeconds retries
+      retry { reason times memoryFactor mostMemoryBytes }
       cache prepared rejection badInput
       function { address version { id number } }
       resources { cpus memoryBytes gpus }
@@ -73,6 +74,8 @@ def _told(job: dict[str, Any]) -> Iterator[str]:
     for one in job["inputs"]:
         yield f"  reads      {_input(one)}"
     yield f"  asks for   {_resources(job)}"
+    if told := "; ".join(_retries(job)):
+        yield f"  retries    {told}"
     if job["reuses"]:
         yield f"  reuses     {job['reuses']['step']} of {job['reuses']['run']['id']}"
     elif job["cache"]:
@@ -104,6 +107,17 @@ def _resources(job: dict[str, Any]) -> str:
     whole = each if job["workers"] == 1 else f"{job['workers']} workers, each {each}"
     limits = f"; at most {duration(job['timeoutSeconds'])}" if job["timeoutSeconds"] else ""
     return f"{whole}{limits}"
+
+
+def _retries(job: dict[str, Any]) -> Iterator[str]:
+    """How often another attempt follows: after any end, then after those that have a rule."""
+    if job["retries"]:
+        yield str(job["retries"])
+    for rule in job["retry"]:
+        most = f", up to {size(rule['mostMemoryBytes'])}" if rule["mostMemoryBytes"] else ""
+        factor = number(rule["memoryFactor"])
+        more = f", each with {factor} times the memory{most}" if rule["memoryFactor"] != 1 else ""
+        yield f"after {rule['reason']} {rule['times']}{more}"
 
 
 def _listed(names: Sequence[str], count: int | None = None) -> str:

@@ -30,7 +30,7 @@ RUN = """query ShownRun($run: ID!) {
     jobs {
       id step state reason message exitCode workers arguments startedAt endedAt durationSeconds
       function { address }
-      attempts { number }
+      attempts { number reason message exitCode startedAt endedAt }
       reusedFrom { id run { id } }
       outputs { id name sizeBytes }
     }
@@ -94,6 +94,10 @@ def _show_run(output: Output, run: dict[str, Any]) -> None:
     _paragraph(
         output, ("STEP", "STATE", "TIME", "ATTEMPTS", "WHY", "FUNCTION", "ARGUMENTS"), map(_job, run["jobs"])
     )
+    attempts = [
+        _attempt(job, each) for job in run["jobs"] if len(job["attempts"]) > 1 for each in job["attempts"]
+    ]
+    _paragraph(output, ("STEP", "ATTEMPT", "BEGAN", "ENDED", "WHY"), attempts)
     metrics = [
         (each["name"], *(number(each[of]) for of in ("last", "min", "max")), str(each["lastStep"]))
         for each in run["metrics"]
@@ -142,16 +146,25 @@ def _facts(run: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _job(job: dict[str, Any]) -> Sequence[str]:
-    why = "" if job["reason"] in (None, "COMPLETED") else job["reason"]
-    if job["exitCode"]:
-        why += f", exited with {job['exitCode']}"
-    if job["message"]:
-        why += f": {job['message']}"
-    if job["reusedFrom"]:
-        why = f"reused from {job['reusedFrom']['run']['id']}"
+    why = f"reused from {job['reusedFrom']['run']['id']}" if job["reusedFrom"] else _why(job)
     function = job["function"]["address"] if job["function"] else ""
     times = job["state"], duration(job["durationSeconds"]), str(len(job["attempts"]))
-    return job["step"], *times, why.removeprefix(": "), function, _compact(job["arguments"])
+    return job["step"], *times, why, function, _compact(job["arguments"])
+
+
+def _attempt(job: dict[str, Any], attempt: dict[str, Any]) -> Sequence[str]:
+    times = local_time(attempt["startedAt"]), local_time(attempt["endedAt"])
+    return job["step"], str(attempt["number"]), *times, _why(attempt)
+
+
+def _why(ended: dict[str, Any]) -> str:
+    """How a job or an attempt ended, in words; nothing of one that ended well or goes on."""
+    why = "" if ended["reason"] in (None, "COMPLETED") else ended["reason"]
+    if ended["exitCode"]:
+        why += f", exited with {ended['exitCode']}"
+    if ended["message"]:
+        why += f": {ended['message']}"
+    return why.removeprefix(": ")
 
 
 def _file(file: dict[str, Any]) -> tuple[str, str, str]:

@@ -24,7 +24,14 @@ def _job(label: str, **changed: Any) -> dict[str, Any]:
         "awaits": [],
         "when": None,
     }
-    asked = {"workers": 1, "timeoutSeconds": None, "retries": 0, "cache": False, "prepared": True}
+    asked: dict[str, Any] = {
+        "workers": 1,
+        "timeoutSeconds": None,
+        "retries": 0,
+        "retry": [],
+        "cache": False,
+        "prepared": True,
+    }
     version = {"id": "v", "number": 2}
     return {
         **about,
@@ -38,6 +45,10 @@ def _job(label: str, **changed: Any) -> dict[str, Any]:
         "reuses": None,
         **changed,
     }
+
+
+def _rule(reason: str, times: int, **changed: Any) -> dict[str, Any]:
+    return {"reason": reason, "times": times, "memoryFactor": 1.0, "mostMemoryBytes": None, **changed}
 
 
 def _plan(*jobs: dict[str, Any], **changed: Any) -> dict[str, Any]:
@@ -58,6 +69,8 @@ def asked(peer: Peer) -> list[dict[str, Any]]:
         inputs=[handed],
         workers=2,
         timeoutSeconds=60,
+        retries=2,
+        retry=[_rule("LOST", 0), _rule("OUT_OF_MEMORY", 3, memoryFactor=1.5, mostMemoryBytes=1 << 36)],
         resources={"cpus": 1, "memoryBytes": 1 << 30, "gpus": 1},
         prepared=False,
         rejection="asks for 2 GPUs, backend local has 0",
@@ -99,6 +112,7 @@ def test_a_plan_is_told_in_words_and_nothing_is_started(
         "  only if    other ends FAILED",
         "  reads      * of fit, other, named by their job",
         "  asks for   2 workers, each 1 core, 1.0 GiB, 1 GPU; at most 1 min 00 s",
+        "  retries    2; after LOST 0; after OUT_OF_MEMORY 3, each with 1.5 times the memory, up to 64.0 GiB",
         "  waits      for its module, which is not ready on the backend",
         "  cannot run: asks for 2 GPUs, backend local has 0",
         "  cannot run: inputs: the run has no file",

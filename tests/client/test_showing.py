@@ -4,9 +4,15 @@ import json
 from typing import Any
 
 from rungraph import exits
+from rungraph.wording import local_time
 from tests.client import objects
 from tests.client.conftest import Command
 from tests.client.peer import Peer
+
+
+def _attempt(number: int, reason: str, **changed: Any) -> dict[str, Any]:
+    times = {"startedAt": objects.AT, "endedAt": objects.LATER}
+    return {"number": number, "reason": reason, "message": None, "exitCode": None, **times, **changed}
 
 
 def _run(**changed: Any) -> dict[str, Any]:
@@ -18,7 +24,11 @@ def _run(**changed: Any) -> dict[str, Any]:
         "sources": [{"name": "raw", "url": "https://data.example/x"}],
     }
     job = objects.job("train", "FAILED", reason="EXIT_CODE", exitCode=3, message="no\x1b[2J data")
-    job |= {"workers": 1, "arguments": {"epochs": 5}, "attempts": [{"number": 1}, {"number": 2}]}
+    job |= {
+        "workers": 1,
+        "arguments": {"epochs": 5},
+        "attempts": [_attempt(1, "LOST"), _attempt(2, "EXIT_CODE", exitCode=3)],
+    }
     job |= {"function": {"address": "ml/train"}}
     metric = {"name": "loss", "last": 0.5, "min": 0.25, "max": 2.0, "lastStep": 9}
     about = {"notes": "first try\nbad data", "revision": {"number": 4}, "metrics": [metric]}
@@ -38,6 +48,9 @@ def test_a_run_is_shown_on_one_screen(peer: Peer, command: Command) -> None:
     assert lines[lines.index("  │ first try") + 1] == "  │ bad data"
     why = "EXIT_CODE, exited with 3: no data"
     assert f'train\tFAILED\t3.0 s\t2\t{why}\tml/train\t{{"epochs": 5}}' in lines
+    began, ended = local_time(objects.AT), local_time(objects.LATER)
+    assert f"train\t1\t{began}\t{ended}\tLOST" in lines
+    assert f"train\t2\t{began}\t{ended}\tEXIT_CODE, exited with 3" in lines
     assert "loss\t0.5\t0.25\t2\t9" in lines
     assert f"{objects.FILE}\ta.csv\t2.0 KiB" in lines
 

@@ -13,6 +13,7 @@ from db.columns import Base
 from db.database import Database
 from db.forecasts import Forecast, PlannedJob
 from db.manifests import Accept, Option, OptionType
+from db.policies import Policy, Rule
 from db.starts import StartSpec
 from db.states import EndReason
 from db.viewers import Kind, Viewer
@@ -22,6 +23,7 @@ TRAIN = function(
     "train",
     options=(Option("rate", OptionType.FLOAT, default=1.0, minimum=0), Option("word", OptionType.STR)),
     retries=2,
+    retry=Policy((Rule(EndReason.LOST, 0), Rule(EndReason.EXIT_CODE, 1))),
     timeout_seconds=60.0,
 )
 READ = function("read", accepts=(Accept(types=("csv",)),))
@@ -64,11 +66,13 @@ async def test_a_forecast_says_what_the_jobs_would_be(database: Database) -> Non
         files=[await world.upload("a.csv")],
         arguments=[("best", {"word": "x"})],
         resources=[resources.StepResources("fit", workers=3, cpus=2.0)],
+        retry=[Rule(EndReason.EXIT_CODE, 5)],
     )
     fit = planned["fit[rate=0.5]"]
     assert list(planned) == ["fit[rate=0.5]", "fit[rate=2]", "best", "tell"]
     assert (fit.step, fit.matrix, fit.arguments) == ("fit", {"rate": 0.5}, {"rate": 0.5, "word": None})
     assert (fit.workers, fit.cpus, fit.retries, fit.timeout_seconds) == (3, 2.0, 2, 60.0)
+    assert list(fit.retry) == [Rule(EndReason.EXIT_CODE, 5), Rule(EndReason.LOST, 0)]
     assert (fit.prepared, fit.rejection, fit.bad_input, fit.reuses) == (True, None, None, None)
     assert [(one.jobs, one.names, one.count) for one in fit.inputs] == [(None, ["a.csv"], 1)]
     asked = planned["best"]

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 VALIDATE = """query ($input: StartRunInput!) { validateRun(input: $input) {
   valid errors { code message path retryable } run { id } revision { number }
   jobs { label step matrix arguments needs awaits when workers timeoutSeconds retries cache prepared
+    retry { reason times }
     rejection badInput function { address version { number } } resources { cpus memoryBytes gpus }
     preparation { state } inputs { jobs files prefix names count } reuses { id run { id } } } } }"""
 SWEEP: dict[str, Any] = {"options": {"n": 1, "m": "x"}, "code": "pass", "workers": 2}
@@ -30,6 +31,7 @@ async def test_a_plan_is_answered_as_the_run_then_is(server: Server) -> None:
         "pipeline": pipeline,
         "files": [await server.upload("a.csv")],
         "resources": [{"step": "a", "cpus": 0.5}],
+        "retry": [{"reason": "EXIT_CODE", "times": 3}],
     }
     plan = await _validate(server, **wanted)
     assert (plan["valid"], plan["errors"], plan["run"], plan["revision"]) == (True, [], None, {"number": 1})
@@ -43,6 +45,7 @@ async def test_a_plan_is_answered_as_the_run_then_is(server: Server) -> None:
         **{"cache": False, "prepared": True, "rejection": None, "badInput": None, "reuses": None},
         "function": {"address": f"{module}/f", "version": {"number": 1}},
         "resources": {"cpus": 0.5, "memoryBytes": None, "gpus": 0},
+        "retry": [{"reason": "EXIT_CODE", "times": 3}],
         "preparation": {"state": "READY"},
         "inputs": [{"jobs": None, "files": "*", "prefix": False, "names": ["a.csv"], "count": 1}],
     }
