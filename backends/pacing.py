@@ -12,9 +12,6 @@ _START_SECONDS = 0.02
 """How long a start keeps one core: a watcher's fork, and an interpreter that does next to nothing."""
 _STARTS_AT_ONCE = 4
 """Nobody feels so few."""
-_CLAIM_SECONDS = 0.05
-"""What becomes ready in this time is claimed together: a claim of one job takes little less than one of ten."""
-_CLAIMS_AT_ONCE = 4
 _STORE_SECONDS = 0.02
 _STORES_AT_ONCE = 11
 
@@ -52,11 +49,6 @@ def starts() -> Pace:
     and whoever is woken meanwhile, this server too, waits for the next tick of a clock, however nice jobs are.
     """
     return Pace(_START_SECONDS / max(1, len(os.sched_getaffinity(0)) - 1), _STARTS_AT_ONCE)
-
-
-def claims() -> Pace:
-    """Of claims by one supervisor."""
-    return Pace(_CLAIM_SECONDS, _CLAIMS_AT_ONCE)
 
 
 def stores() -> Pace:

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec
 
 import structlog
 
-from backends import base, orphans, pacing
+from backends import base, orphans
 from backends.answering import Answering
 from backends.clocks import Deadlines
 from backends.errands import Errands, Ongoing
@@ -36,6 +36,9 @@ _AGAIN_SECONDS = 1.0
 """Between two tries of what failed."""
 _CLAIMS = 32
 """Jobs that are claimed at once: others have the event loop, and the database's writer, in between."""
+_ENOUGH, _GATHER_SECONDS = 4, 0.05
+"""While so many that were claimed wait to be launched, what becomes ready is let come together for a while: a claim of
+one job takes little less than one of ten."""
 
 
 class Term:
@@ -59,7 +62,6 @@ class Term:
         self._poll_seconds = poll_seconds
         self._errands = Errands(around.database, self._step, poll_seconds=poll_seconds, least=Wake.CLAIMS)
         self._looks_at = 0.0
-        self._pace = pacing.claims()
         """When it looks at everything again, however often it is told that there is room for more."""
         self._minders: dict[str, Minder] = {}
         self._telling = Ongoing()
@@ -182,7 +184,8 @@ class Term:
         return max(0.0, self._looks_at - now())
 
     async def _claim(self) -> None:
-        await self._pace.keep()
+        if sum(minder.handle is None for minder in self._minders.values()) >= _ENOUGH:
+            await asyncio.sleep(_GATHER_SECONDS)
         while True:
             async with self._around.database.begin(aside=True) as session:
                 supervisor = self._around.supervisor
