@@ -72,7 +72,7 @@ class Session:
             return driver
         if isinstance(self._connection, Threaded):
             return self._connection.driver
-        return self._connection.connection.driver_connection
+        return self._connection.connection.dbapi_connection  # also of one that no pool knows
 
     async def all(
         self,
@@ -179,14 +179,14 @@ class Database:
         self.commits = 0
         """How many transactions of this process were committed."""
         self._reader: Engine | AsyncEngine
-        self._writer: Engine | AsyncEngine
+        self._writer: sqlite.Writer | AsyncEngine
         self._single: Engine | AsyncEngine
         self._scanner: Scans | AsyncEngine
         self._lanes: Lanes | None = None
         if self.url.get_backend_name() == "sqlite":
             self._writing: asyncio.Lock | None = asyncio.Lock()
             self._reader = sqlite.reading(self.url, size=pool_size)
-            self._writer = sqlite.writing(self.url)
+            self._writer = sqlite.Writer(self.url)
             self._scanner = Scans(self.url)
             self._single = self._reader
             self._checkpoints: Checkpoints | None = Checkpoints(self.url)
@@ -202,7 +202,8 @@ class Database:
     @property
     def pools(self) -> tuple[Pool, ...]:
         """Every pool, to count what is out."""
-        return tuple({engine.pool for engine in (self._reader, self._writer, self._scanner)})
+        engines = (self._reader, self._writer, self._scanner)
+        return tuple({engine.pool for engine in engines if not isinstance(engine, sqlite.Writer)})
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Session]:
@@ -272,8 +273,6 @@ class Database:
             # SQLAlchemy takes it for an end and rolls nothing back: the next one would find the transaction open.
             if isinstance(connection, AsyncConnection):
                 await connection.invalidate()
-            else:
-                connection.invalidate()
             raise
 
     async def _commit_aside(self, connection: Connection) -> None:
@@ -295,10 +294,12 @@ class Database:
             await self._lanes.close()
         if isinstance(self._scanner, Scans):
             self._scanner.close()
+        if isinstance(self._writer, sqlite.Writer):
+            self._writer.close()
         for engine in (self._reader, self._writer):
             if isinstance(engine, AsyncEngine):
                 await engine.dispose()
-            else:
+            elif isinstance(engine, Engine):
                 engine.dispose()
 
 
@@ -326,7 +327,9 @@ def _is_farewell(error: BaseException | None) -> bool:
 
 
 @asynccontextmanager
-async def _connected(engine: Engine | AsyncEngine) -> AsyncIterator[Connection | AsyncConnection]:
+async def _connected(
+    engine: Engine | AsyncEngine | sqlite.Writer,
+) -> AsyncIterator[Connection | AsyncConnection]:
     if isinstance(engine, AsyncEngine):
         async with AsyncExitStack() as stack:
             try:
@@ -335,7 +338,7 @@ async def _connected(engine: Engine | AsyncEngine) -> AsyncIterator[Connection |
                 raise DisconnectionError("the database cannot be reached") from error
             yield connection
     else:
-        with engine.connect() as here:
+        with engine.opened() if isinstance(engine, sqlite.Writer) else engine.connect() as here:
             yield here
 
 

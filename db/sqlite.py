@@ -5,11 +5,13 @@ they are called. What may take long goes to threads (`scanning`) and leaves the 
 """
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -81,10 +83,40 @@ def reading(url: URL, *, size: int) -> Engine:
     return _configured(engine, "query_only = ON")
 
 
-def writing(url: URL) -> Engine:
-    """The one connection to write through in the event loop."""
-    engine = create_engine(_driven(url, "rungraph_writing"), pool_size=1, max_overflow=0)
-    return _configured(engine, f"wal_autocheckpoint = {checkpoints.MOST_PAGES}")
+class Writer:
+    """The one connection to write through in the event loop, kept open: a pool takes longer than most statements."""
+
+    def __init__(self, url: URL) -> None:
+        self.engine = create_engine(_driven(url, "rungraph_writing"), pool_size=1, max_overflow=0)
+        _configured(self.engine, f"wal_autocheckpoint = {checkpoints.MOST_PAGES}")
+        self._kept: Connection | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator[Connection]:
+        """The connection, for one transaction; what is not committed at the end is undone."""
+        if self._kept is None:
+            self._kept = self.engine.connect()
+            self._kept.detach()
+        connection = self._kept
+        try:
+            yield connection
+        except BaseException:
+            is_fit = False
+            try:
+                if connection.in_transaction():
+                    connection.rollback()
+                    is_fit = True
+            finally:
+                # After a COMMIT that failed SQLAlchemy takes the transaction for ended, and SQLite does not.
+                if not is_fit:
+                    self.close()
+            raise
+
+    def close(self) -> None:
+        """Close it; the next one opens another."""
+        connection, self._kept = self._kept, None
+        if connection is not None:
+            connection.close()
 
 
 def scanning(url: URL) -> Engine:

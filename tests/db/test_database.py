@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from db import postgresql as connections
 from db.bus import Bus
 from db.database import Database, Session, Transaction
 from db.projects import Project
+from db.sqlite import Writing
 
 HOLDING = """
 import sqlite3, sys
@@ -244,3 +245,31 @@ async def test_who_stands_still_between_preparing_a_statement_and_running_it_kee
             assert await _count(session) == 1
     finally:
         await paused.close()
+
+
+async def test_a_commit_that_fails_leaves_nothing_to_the_next_transaction(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    for aside in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(Writing, "do_commit", fail)
+            with pytest.raises(OSError, match="the disk is gone"):
+                async with sqlite.begin(aside=aside) as session:
+                    await _add(session, "a")
+        assert await _counted(sqlite) == 0
+    await _write(sqlite)
+    assert await _counted(sqlite) == 1
+
+
+async def test_the_connection_to_write_through_outlives_what_is_undone(sqlite: Database) -> None:
+    drivers = []
+    for name in ("a", "a", "b"):  # of which the second is refused
+        with suppress(DBAPIError):
+            async with sqlite.begin() as session:
+                drivers.append(await session.driver())
+                await _add(session, name)
+    assert len({id(driver) for driver in drivers}) == 1 and not drivers[0].in_transaction
+    assert await _counted(sqlite) == 2

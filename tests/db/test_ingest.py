@@ -22,6 +22,7 @@ from db.ingest import MOST_CALLERS, MOST_POINTS, Ingest
 from db.metrics import Chunk, Series
 from db.points import Column, Origin, extremes
 from db.reporting import Added, Batch
+from db.sqlite import Writer
 from db.viewers import Kind, Viewer
 from tests.db.world import ROOMY, World, few
 
@@ -63,7 +64,7 @@ failures = st.lists(st.sampled_from(["no", "no", "before", "after"]), max_size=6
 def failing_commits(database: Database, told: list[str]) -> Iterator[None]:
     """The next commits fail as told: before the database has heard of it, or after it has carried it out."""
     engine: Any = database._writer
-    dialect = getattr(engine, "sync_engine", engine).dialect
+    dialect: Any = (engine.engine if isinstance(engine, Writer) else engine.sync_engine).dialect
     commit, left = dialect.do_commit, list(told)
 
     def fail(connection: Any) -> None:
