@@ -126,7 +126,12 @@ FUNCTION: dict[str, Schema] = {
     "resources": {"$ref": "#/$defs/resources"},
     "workers": _whole("How many run together.", 1, 10_000, 1),
     "timeout": {**_DURATION, "description": "Of one attempt: 90s, 10m, 1h30m, or seconds."},
-    "retries": _whole("Attempts after the first, whatever ended them.", 0, 100, 0),
+    "retries": _whole(
+        "Attempts after the first, where EXIT_CODE, OUT_OF_MEMORY, PREEMPTED or LOST ended the last.",
+        0,
+        100,
+        0,
+    ),
     "retry": {"$ref": "#/$defs/retry"},
     "env": {
         "type": "object",

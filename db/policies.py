@@ -2,7 +2,7 @@
 
 A rule is of one reason: how many attempts that ended for it are followed by another one. What a run asks for
 stands before what its functions say, and that before what is so by default. A function's `retries` counts
-attempts whatever ended them, and holds for reasons that no rule names.
+attempts whatever ended them, and grants another after those of RETRIED that no rule names.
 """
 
 import math

@@ -46,7 +46,9 @@ class PlannedJob:
     when: str | None = strawberry.field(description="Its condition, in words; null when it runs anyway.")
     workers: int = strawberry.field(description="How many run together.")
     timeout_seconds: float | None = strawberry.field(description="How long an attempt may take.")
-    retries: int = strawberry.field(description="Attempts after the first.")
+    retries: int = strawberry.field(
+        description="Attempts after the first, where EXIT_CODE, OUT_OF_MEMORY, PREEMPTED or LOST ended the last."
+    )
     cache: bool = strawberry.field(description="Whether it may take the outputs of another job.")
     prepared: bool = strawberry.field(
         description="Whether its module version is ready on the backend; if not, it waits for that."

@@ -105,7 +105,9 @@ class Declared:
     resources: Resources = strawberry.field(description="What one worker asks for.")
     workers: int = strawberry.field(description="How many run together.")
     timeout_seconds: float | None = strawberry.field(description="How long an attempt may take.")
-    retries: int = strawberry.field(description="Attempts after the first, whatever ended them.")
+    retries: int = strawberry.field(
+        description="Attempts after the first, where EXIT_CODE, OUT_OF_MEMORY, PREEMPTED or LOST ended the last."
+    )
     retry: list[RetryRule] = strawberry.field(description="Attempts after certain ends, one rule a reason.")
     environment: JSON = strawberry.field(description="Variables set for it.")
     secrets: list[str] = strawberry.field(description="The project's secrets it is given as variables.")
