@@ -49,6 +49,8 @@ def run(ctx: typer.Context, main: Callable[[Output], Coroutine[Any, Any, int | N
     output = Output(of(ctx).as_json)
     try:
         code = asyncio.run(main(output)) or exits.OK
+    except BrokenPipeError:
+        raise  # nobody reads the answer any more: typer ends that without a word
     except (ClientError, OSError) as error:
         output.say(_told(error))
         code = exits.of(error)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from rungraph import exits
 from rungraph.command import app, options_first
-from tests.client import objects
+from tests.client import objects, test_schedules
 from tests.client.conftest import Command
 from tests.client.peer import Peer, error_response
 
@@ -173,6 +173,15 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_go_on(peer: Peer, command: Comman
     _, told = process.communicate(timeout=60)
     assert process.returncode == exits.INTERRUPTED
     assert f"the run goes on: rungraph run watch {objects.RUN}" in told
+
+
+def test_who_reads_no_further_is_told_nothing(peer: Peer, command: Command) -> None:
+    peer.fields["schedules"] = objects.connection([test_schedules.schedule()])
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run([RUNGRAPH, "schedule", "list"], stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (exits.FAILED, b"")
 
 
 def test_a_terminal_gets_a_live_table(peer: Peer, command: Command) -> None:
