@@ -15,8 +15,9 @@ from sqlalchemy.engine import URL
 
 log = structlog.get_logger(__name__)
 
-PAGES = 1000
-"""As many as SQLite waits for by itself."""
+PAGES = 4000
+"""Four times what SQLite waits for by itself: what was written again meanwhile is copied once, and while it is copied,
+commits wait for the disk."""
 MOST_PAGES = 4 * PAGES
 """With so many in the log the next commit copies them."""
 _COMMITS = 64
