@@ -39,7 +39,7 @@ _BUSY_SECONDS = 10.0
 """How long a writer waits for another process's SQLite transaction before it gives up."""
 
 
-_STRETCH_SECONDS = 0.002
+_STRETCH_SECONDS = 0.001
 """For how long the statements of a session on SQLite hold the event loop before whoever waits for it has a turn."""
 _ASIDE_SECONDS = 0.0007
 """A commit that takes longer is left to a thread, which costs the loop some 0.1 ms."""
