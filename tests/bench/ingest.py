@@ -1,7 +1,8 @@
 """Metrics written: by one client in columns, by many point by point, each answered once it is committed.
 
-The goals were set where the same chunks raw took 5,600,000 points/s on SQLite, and an endpoint that parses and answers
-8,800 calls/s. Elsewhere it is the share of those that says how far the server is from its goal, so it has a row.
+The goals were set where the same chunks raw took 5,600,000 points/s on SQLite. Elsewhere it is the share of that which
+says how far the server is from its goal, so it has a row. The endpoint that parses and answers took 8,800 calls/s
+there; the one here does so little that it takes twice as many on slower machines: its share is told, and has no goal.
 
 Where the time of a call of 1 x 1,000 points goes, on SQLite (tenth percentiles of 3,000 calls in microseconds, of a
 server that marks each step, on two cores of which others had most):
@@ -75,7 +76,7 @@ async def rows() -> list[Row]:
         return [
             *await _columns(server, job, 1, goal=700_000, there=5_600_000),
             *await _columns(server, job, 10, goal=1_500_000),
-            *await _points(server, job, goal=3_000, there=8_800),
+            *await _points(server, job, goal=3_000),
         ]
 
 
@@ -164,13 +165,13 @@ async def _raw_postgresql(names: int, url: str) -> float:
     return rate
 
 
-async def _points(server: Server, job: str, *, goal: float, there: float) -> list[Row]:
+async def _points(server: Server, job: str, *, goal: float) -> list[Row]:
     async with limiting() as bare:
         limit = await _calls([await _wire(bare.url) for _ in range(CLIENTS)], job)
     rate = await _calls([await server.wire() for _ in range(CLIENTS)], job)
     work, limited_by = f"ingest, one point a call, {CLIENTS} clients", "an endpoint that parses and answers"
     row = Row(work, rate, "calls/s", goal, limit, limited_by, more=True)
-    return [row, _share(row, there)]
+    return [row, _share(row, None)]
 
 
 async def _wire(url: str) -> Wire:
