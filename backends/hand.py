@@ -45,7 +45,7 @@ class Hand:
         self._starting = asyncio.Lock()
 
     async def do(self, work: Callable[[*Ts], T], /, *given: *Ts) -> T:
-        """Have it called there. Raises what it raised, and ConnectionError when the process died of it twice."""
+        """Have it called there. Raises what it raised; ConnectionError without a process, or when two died of it."""
         asked = pickle.dumps((work, given))
         for _ in range(2):
             process, hearing = await self._started()
@@ -61,6 +61,8 @@ class Hand:
 
     async def _ask(self, process: asyncio.subprocess.Process, asked: bytes) -> bytes:
         assert process.stdin is not None
+        if process.stdin.is_closing():  # uvloop knows of a death before we hear of it, and refuses to write
+            raise ConnectionResetError
         number = next(self._numbers)
         self._asked[number] = answered = asyncio.get_running_loop().create_future()
         try:
@@ -69,17 +71,21 @@ class Hand:
             answer: bytes = await answered
             return answer
         finally:
+            answered.cancel()
             del self._asked[number]
 
     async def _started(self) -> tuple[asyncio.subprocess.Process, asyncio.Task[None]]:
         async with self._starting:
             if self._running is None:
-                process = await asyncio.create_subprocess_exec(
-                    *(INTERPRETER, "-S", "-E", "-I", "-c", PROGRAM, str(ROOT)),
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    start_new_session=True,  # an interrupt from the terminal is the server's
-                )
+                try:
+                    process = await asyncio.create_subprocess_exec(
+                        *(INTERPRETER, "-S", "-E", "-I", "-c", PROGRAM, str(ROOT)),
+                        stdin=asyncio.subprocess.PIPE,
+                        stdout=asyncio.subprocess.PIPE,
+                        start_new_session=True,  # an interrupt from the terminal is the server's
+                    )
+                except OSError as error:  # told from one of the work's, a file that is not there for example
+                    raise ConnectionRefusedError(f"{INTERPRETER} cannot be started: {error}") from error
                 self._running = process, asyncio.create_task(self._hear(process))
             return self._running
 

@@ -4,6 +4,7 @@ It is told a function and what to give it, and answers with what that returned o
 length. It ends when the server closes its end or is gone, once it has done what it was told.
 """
 
+import os
 import pickle
 import signal
 import struct
@@ -26,12 +27,15 @@ def main() -> None:
 
     def work(number: int, asked: bytes) -> None:
         answer = done(asked)
-        with answering:
-            sys.stdout.buffer.write(HEAD.pack(number, len(answer)) + answer)
-            sys.stdout.buffer.flush()
+        try:
+            with answering:
+                sys.stdout.buffer.write(HEAD.pack(number, len(answer)) + answer)
+                sys.stdout.buffer.flush()
+        except BrokenPipeError:  # nobody is left to be told, of the rest either
+            os._exit(0)
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        while head := sys.stdin.buffer.read(HEAD.size):
+        while len(head := sys.stdin.buffer.read(HEAD.size)) == HEAD.size:
             number, size = HEAD.unpack(head)
             threads.submit(work, number, sys.stdin.buffer.read(size))
 
@@ -41,8 +45,9 @@ def done(asked: bytes) -> bytes:
     try:
         function, given = pickle.loads(asked)
         return pickle.dumps((True, function(*given)))
-    except Exception as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001 - nobody else asks what ended a thread's work
+        told = error if isinstance(error, Exception) else RuntimeError(repr(error))
         try:
-            return pickle.dumps((False, error))
+            return pickle.dumps((False, told))
         except Exception:  # noqa: BLE001
             return pickle.dumps((False, RuntimeError(repr(error))))

@@ -221,7 +221,10 @@ class Local:
         trash = self._home / "trash" / f"{handle['name']}.{secrets.token_hex(4)}"
         with contextlib.suppress(FileNotFoundError):
             (self._jobs / handle["name"]).rename(trash)
-            await self._hand.do(folders.discard, trash)
+            try:
+                await self._hand.do(folders.discard, trash)
+            except ConnectionError:  # nothing but the next start would look here again
+                await asyncio.to_thread(folders.discard, trash)
 
     async def held(self) -> Sequence[base.Handle]:
         return await asyncio.to_thread(self._held)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from backends import hand as hands
 from backends.blobs import Blobs
 from backends.contents import BlobInvalid
 from backends.hand import Hand
+from backends.precedence import Loop
 
 
 @pytest.fixture
@@ -61,6 +64,37 @@ async def test_work_of_which_every_hand_dies_is_refused_and_other_work_done(hand
     with pytest.raises(ConnectionError, match="dies as soon as it is asked"):
         await hand.do(os._exit, 1)
     assert await hand.do(os.path.join, "a", "b") == "a/b"
+
+
+def test_on_the_servers_own_loop_no_work_fails_for_a_hand_that_was_just_killed() -> None:
+    async def kill_often() -> None:
+        hand = Hand()
+        for pause in range(6):
+            os.kill(await hand.do(os.getpid), signal.SIGKILL)
+            for _ in range(pause):
+                await asyncio.sleep(0)
+            asked = []
+            for _ in range(20):
+                asked.append(asyncio.create_task(hand.do(os.path.join, "a", "b")))
+                await asyncio.sleep(0)
+            assert set(await asyncio.gather(*asked)) == {"a/b"}
+        await hand.close()
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(kill_often())
+
+
+async def test_a_hand_that_cannot_be_started_is_told_from_a_file_that_is_not_there(
+    hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands, "INTERPRETER", tmp_path / "gone")
+    with pytest.raises(ConnectionError, match="gone cannot be started"):
+        await hand.do(os.stat, "/nowhere")
+
+
+async def test_what_would_end_a_process_is_an_error_of_the_work(hand: Hand) -> None:
+    with pytest.raises(RuntimeError, match="SystemExit"):
+        await hand.do(sys.exit, 3)
 
 
 async def test_what_is_no_file_is_refused_in_the_words_of_the_store(hand: Hand, tmp_path: Path) -> None:
