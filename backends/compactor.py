@@ -28,6 +28,8 @@ _LATE_SECONDS = 30.0
 """or any, so long ago."""
 _REST_BESIDE_OTHERS = 9
 """While others write it rests so many times as long as it worked; else as long."""
+_LONGEST_REST_SECONDS = 2.0
+"""Whatever kept its work waiting."""
 _PAGE = 500
 
 
@@ -111,10 +113,10 @@ class Compactor:
 
     async def _rest(self, began: float) -> None:
         """After some work that was begun then. Nobody waits for it, and all who write wait for each other."""
-        worked, commits = time.monotonic() - began, self._database.commits
-        others_write = commits - self._commits > 1
-        self._commits = commits
-        await asyncio.sleep(worked * (_REST_BESIDE_OTHERS if others_write else 1))
+        worked = time.monotonic() - began
+        others_write = self._database.commits - self._commits > 1
+        await asyncio.sleep(min(worked * (_REST_BESIDE_OTHERS if others_write else 1), _LONGEST_REST_SECONDS))
+        self._commits = self._database.commits
 
     def _is_time(self, due: Due) -> bool:
         head, at = self._looked.get(due.feed_id, (0, 0.0))
@@ -186,6 +188,6 @@ class Compactor:
             return None
         async with self._database.begin(aside=True) as session:
             if not await summaries.write(session, piece):
-                return None
+                raise Stale  # who was faster may not live to keep the rest
         await self._rest(began)
         return piece.then

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 
 from backends import compactor as compactors
 from backends.compactor import Compactor
-from db import batches, chunks, columns, compaction, feeds, metrics
+from db import batches, chunks, columns, compaction, feeds, metrics, summaries
 from db.claims import Launch
 from db.compaction import Due, Window
 from db.database import Database, Session
@@ -352,7 +352,8 @@ async def test_what_comes_meanwhile_is_left_for_the_next_time(database: Database
 async def test_it_rests_long_while_others_write_and_goes_on_when_nobody_does(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compactors, "_REST_BESIDE_OTHERS", 1e6)
+    for name in ("_REST_BESIDE_OTHERS", "_LONGEST_REST_SECONDS"):
+        monkeypatch.setattr(compactors, name, 1e6)
     life = await begun(database)
     for _ in range(30):
         await life.report([1])
@@ -367,3 +368,32 @@ async def test_it_rests_long_while_others_write_and_goes_on_when_nobody_does(
     async with asyncio.timeout(20):
         await Compactor(database).step()
     assert await life.rows() == 5
+
+
+async def test_a_run_whose_picks_another_server_makes_is_not_settled_before_they_are_all_there(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = await begun(database)
+    await life.report([1])
+    await life.end()
+
+    async def due(_: Session, __: object, ended: set[bytes]) -> dict[bytes, list[object]]:
+        return {owner: [object()] for owner in ended}
+
+    async def piece(*_: object, **__: object) -> object:
+        return object()
+
+    async def write(*_: object) -> bool:
+        return False
+
+    async def is_due() -> bool:
+        async with database.read() as session:
+            return life.launch.feed_id in {each.feed_id for each in await compaction.due(session)}
+
+    with monkeypatch.context() as patch:
+        for each in (due, piece, write):
+            patch.setattr(summaries, each.__name__, each)
+        await Compactor(database).step()
+    assert await is_due()
+    await Compactor(database).step()
+    assert not await is_due()
