@@ -38,8 +38,12 @@ class Pace:
         now = time.monotonic()
         seconds = self.wait(now)
         self.spend(now)
-        if seconds:
-            await asyncio.sleep(seconds)
+        try:
+            if seconds:
+                await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self._due -= self._seconds
+            raise
 
 
 def starts() -> Pace:

@@ -39,6 +39,8 @@ _CLAIMS = 32
 _ENOUGH, _GATHER_SECONDS = 4, 0.05
 """While so many that were claimed wait to be launched, what becomes ready is let come together for a while: a claim of
 one job takes little less than one of ten."""
+_PATIENCE = 20
+"""For so many whiles those that cannot be launched yet, as an image is fetched, keep others from being claimed."""
 
 
 class Term:
@@ -184,9 +186,10 @@ class Term:
         return max(0.0, self._looks_at - now())
 
     async def _claim(self) -> None:
-        if sum(minder.handle is None for minder in self._minders.values()) >= _ENOUGH:
+        if self._unlaunched() >= _ENOUGH:
             await asyncio.sleep(_GATHER_SECONDS)
         while True:
+            await self._let_launch()
             async with self._around.database.begin(aside=True) as session:
                 supervisor = self._around.supervisor
                 claimed = await claims.claim(session, supervisor, self._backend_id, self._host, most=_CLAIMS)
@@ -200,6 +203,16 @@ class Term:
             if len(claimed) < _CLAIMS // 2:  # nothing more fits
                 return
             await asyncio.sleep(0)
+
+    def _unlaunched(self) -> int:
+        return sum(minder.handle is None for minder in self._minders.values())
+
+    async def _let_launch(self) -> None:
+        """Leave jobs in the queue, where whoever cancels them is obeyed at once, while launches take their time."""
+        for _ in range(_PATIENCE):
+            if self._unlaunched() < _CLAIMS:
+                return
+            await asyncio.sleep(_GATHER_SECONDS)
 
     async def _hold(self) -> float | None:
         """Mind what was claimed though we were not told, and what is to be stopped, or to stand still.

@@ -62,9 +62,11 @@ async def supervising(database: Database, folder: Path, name: str) -> AsyncItera
         await made.close()
 
 
-def supervisor_of(database: Database, folder: Path, name: str, adapter: base.Backend) -> Supervisor:
+def supervisor_of(
+    database: Database, folder: Path, name: str, adapter: base.Backend, *, slots: int = 8
+) -> Supervisor:
     """A replica's supervisor of a backend."""
-    configuration = Configuration(NAME, "fake", adapter, Caps(8, 8.0, GIB, 0))
+    configuration = Configuration(NAME, "fake", adapter, Caps(slots, float(slots), slots * GIB, 0))
     return Supervisor(
         database,
         configuration,
