@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 PAGES = 4000
 """Four times what SQLite waits for by itself: what was written again meanwhile is copied once, and while it is copied,
 commits wait for the disk."""
-MOST_PAGES = 4 * PAGES
+MOST_PAGES = 2 * PAGES
 """With so many in the log the next commit copies them."""
 _COMMITS = 64
 """After so many the log is copied first; later after as many as PAGES took the last time, within these."""

@@ -6,7 +6,7 @@ they are called. What may take long goes to threads (`scanning`) and leaves the 
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
 
 from db import checkpoints
 
@@ -107,8 +108,11 @@ class Writer:
                     connection.rollback()
                     is_fit = True
             finally:
-                # After a COMMIT that failed SQLAlchemy takes the transaction for ended, and SQLite does not.
+                # After a COMMIT that failed SQLAlchemy takes the transaction for ended, and SQLite does not. Closing
+                # ends it only where no result is still open.
                 if not is_fit:
+                    with suppress(sqlite3.Error, SQLAlchemyError):
+                        connection.connection.rollback()
                     self.close()
             raise
 

@@ -110,7 +110,7 @@ def _resources(job: dict[str, Any]) -> str:
 
 
 def _retries(job: dict[str, Any]) -> Iterator[str]:
-    """How often another attempt follows: after any end, then after those that have a rule."""
+    """How often another attempt follows: by the function, then after the ends that have a rule."""
     if job["retries"]:
         yield str(job["retries"])
     for rule in job["retry"]:

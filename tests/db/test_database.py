@@ -253,12 +253,15 @@ async def test_a_commit_that_fails_leaves_nothing_to_the_next_transaction(
     def fail(*_: object) -> None:
         raise OSError("the disk is gone")
 
+    unread = []
     for aside in (False, True):
         with monkeypatch.context() as patch:
             patch.setattr(Writing, "do_commit", fail)
             with pytest.raises(OSError, match="the disk is gone"):
                 async with sqlite.begin(aside=aside) as session:
                     await _add(session, "a")
+                    unread.append((await session.driver()).execute("SELECT 1 UNION ALL SELECT 2"))
+                    unread[-1].fetchone()
         assert await _counted(sqlite) == 0
     await _write(sqlite)
     assert await _counted(sqlite) == 1
