@@ -16,6 +16,8 @@ from backends.blobs import Blobs
 from backends.contents import BlobInvalid
 from backends.hand import Hand
 from backends.precedence import Loop
+from tests.backends import localground
+from tests.backends.grounds import Witness
 
 
 @pytest.fixture
@@ -112,3 +114,17 @@ async def test_interrupts_are_the_servers_and_the_hand_ends_with_it() -> None:
     await hand.close()
     await telling  # done before it ended
     assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_what_no_process_can_remove_is_removed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands, "INTERPRETER", tmp_path / "gone")
+    async with localground.stand(tmp_path) as ground:
+        adapter = await ground.open()
+        async with Witness(adapter) as witness:
+            handle = await adapter.launch(ground.job("pass"))
+            await witness.ended(handle)
+            await adapter.remove(handle)
+        home = (await adapter.outputs(handle)).parents[2]
+        assert [list((home / each).iterdir()) for each in ("jobs", "trash")] == [[], []]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backends import attempts, base, hand
+from backends import attempts, base
 from backends.base import Ended, EndReason, Handle, HasOutput, JobSpec, Stream, WorkerStarted
 from backends.local import Local
 from backends.zygote import Zygote
@@ -196,18 +196,6 @@ async def test_what_a_shell_started_has_the_whole_grace(ground: Ground, adapter:
         await adapter.stop(handle, 60)
         await witness.ended(handle)
     assert lines(await pieces(adapter, handle), Stream.STDOUT) == [b"ready", b"saved"]
-
-
-async def test_what_no_process_can_remove_is_removed_all_the_same(
-    ground: Ground, adapter: Local, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hand, "INTERPRETER", ground.source / "gone")
-    async with Witness(adapter) as witness:
-        handle = await adapter.launch(ground.job("pass"))
-        await witness.ended(handle)
-        await adapter.remove(handle)
-    folder = folder_of(ground, handle)
-    assert not folder.exists() and list((folder.parent.parent / "trash").iterdir()) == []
 
 
 async def test_a_stop_file_is_obeyed_without_a_signal(ground: Ground, adapter: Local) -> None:
