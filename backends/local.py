@@ -79,6 +79,7 @@ class Local:
         self._boot = attempts.boot_id()
         self._zygote = Zygote(self._jobs, nice)
         self._hand = Hand()
+        self._discarding: set[asyncio.Task[None]] = set()
         self._pace = pacing.starts()
         self._hints: socket.socket | None = None
         self._following: Following | None = None
@@ -221,10 +222,10 @@ class Local:
         trash = self._home / "trash" / f"{handle['name']}.{secrets.token_hex(4)}"
         with contextlib.suppress(FileNotFoundError):
             (self._jobs / handle["name"]).rename(trash)
-            try:
-                await self._hand.do(folders.discard, trash)
-            except ConnectionError:  # nothing but the next start would look here again
-                await asyncio.to_thread(folders.discard, trash)
+            # The name is free, and nobody waits for more.
+            task = asyncio.create_task(self._discard(trash))
+            self._discarding.add(task)
+            task.add_done_callback(self._discarding.discard)
 
     async def held(self) -> Sequence[base.Handle]:
         return await asyncio.to_thread(self._held)
@@ -237,7 +238,15 @@ class Local:
             self._hints.close()
             self._hints = None
         await self._zygote.close()
+        if self._discarding:
+            await asyncio.wait(self._discarding)
         await self._hand.close()
+
+    async def _discard(self, trash: Path) -> None:
+        try:
+            await self._hand.do(folders.discard, trash)
+        except ConnectionError:  # nothing but the next start would look there again
+            await asyncio.to_thread(folders.discard, trash)
 
     def _held(self) -> list[base.Handle]:
         """Those too that nobody has claimed: what starts watchers may not have got round to it."""

@@ -126,5 +126,6 @@ async def test_what_no_process_can_remove_is_removed_all_the_same(
             handle = await adapter.launch(ground.job("pass"))
             await witness.ended(handle)
             await adapter.remove(handle)
+        await adapter.close()
         home = (await adapter.outputs(handle)).parents[2]
         assert [list((home / each).iterdir()) for each in ("jobs", "trash")] == [[], []]
