@@ -1,18 +1,21 @@
 """What is asked of a pod's courier, through the API server's proxy: news, output, folders, and a job's end."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from backends import container_files
-from backends.kubernetes.cluster import PATIENCE, Cluster, reachable
+from backends import base, container_files
+from backends.kubernetes.cluster import PATIENCE, Cluster, Refused, reachable
 from backends.kubernetes.ends import State
 
 WAIT_SECONDS = 50
 NOT_THERE = (400, 404)
 """What the API server's proxy says of a pod without an address yet, and of one that is gone."""
+_ANOTHER = 421
+"""What a courier says to who asks with the key of another: the API server knew an address that is somebody else's."""
 _LONG = aiohttp.ClientTimeout(total=WAIT_SECONDS + 20.0, sock_connect=10.0)
 _WHOLE = "complete"
 """The last entry of a folder's archive."""
@@ -35,11 +38,11 @@ class Companion:
     async def frames(self, offset: int, limit: int) -> bytes:
         """What was printed, from an offset of the journal."""
         query = [("offset", str(offset)), ("limit", str(limit))]
-        async with self._cluster.stream(
-            "GET", f"{self._path}/frames", query=query, headers=self._headers
-        ) as response:
-            with reachable():
-                return await response.read()
+        asked = self._cluster.stream("GET", f"{self._path}/frames", query=query, headers=self._headers)
+        with _found():
+            async with asked as response:
+                with reachable():
+                    return await response.read()
 
     async def folder(self, name: str, into: Path, depth: int) -> None:
         """Copy one of the job's folders into one of ours; what is there already stays. Raises BackendUnavailable."""
@@ -68,16 +71,29 @@ class Companion:
     async def _json(
         self, method: str, what: str, timeout: aiohttp.ClientTimeout = PATIENCE, **more: Any
     ) -> Any:
-        return await self._cluster.json(
-            method, f"{self._path}/{what}", headers=self._headers, timeout=timeout, **more
-        )
+        with _found():
+            return await self._cluster.json(
+                method, f"{self._path}/{what}", headers=self._headers, timeout=timeout, **more
+            )
 
     async def _archive(self, name: str) -> AsyncGenerator[bytes]:
         """A folder of the job's, as it comes."""
         asked = self._cluster.stream(
             "GET", f"{self._path}/folder/{name}", headers=self._headers, timeout=_ENDLESS
         )
-        async with asked as response:
-            with reachable():
-                async for chunk in response.content.iter_chunked(1 << 20):
-                    yield chunk
+        with _found():
+            async with asked as response:
+                with reachable():
+                    async for chunk in response.content.iter_chunked(1 << 20):
+                        yield chunk
+
+
+@contextmanager
+def _found() -> Iterator[None]:
+    """Where another pod answers, ours is as little there as where nobody does: it ended, or has a new address."""
+    try:
+        yield
+    except Refused as error:
+        if error.status == _ANOTHER:
+            raise base.BackendUnavailable(f"another pod answers at its address: {error}") from error
+        raise

@@ -237,7 +237,7 @@ class Answers(BaseHTTPRequestHandler):
     def _known(self) -> bool:
         if hmac.compare_digest(self.headers.get("X-Rungraph-Key", ""), self.carrier.told["key"]):
             return True
-        self._refuse(403)
+        self._refuse(421)  # misdirected: the API server's proxy knows an address that was another pod's
         return False
 
     def _refuse(self, status: int) -> None:

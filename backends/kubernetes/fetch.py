@@ -9,6 +9,7 @@ newer.
 # It is started where seconds count, and calls little else.
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -97,10 +98,11 @@ def _fetch_input(told: Told, name: str) -> None:
     with _ask(told, f"/attempt/inputs/{urllib.parse.quote(name)}", headers) as answer:
         if answer is None:
             return  # it was all there
-        with open(path, "ab" if answer.status == 206 else "wb") as file:
+        have = have if answer.status == 206 else 0
+        with open(path, "ab" if have else "wb") as file:
             shutil.copyfileobj(answer, file, CHUNK)
     length = answer.headers.get("Content-Length")
-    if length is not None and os.path.getsize(path) < int(length):
+    if length is not None and os.path.getsize(path) < have + int(length):
         raise OSError(f"{name} broke off")
 
 
@@ -131,7 +133,7 @@ def _insist(work: Callable[[], None]) -> None:
     while True:
         try:
             work()
-        except (OSError, tarfile.TarError, urllib.error.URLError) as error:
+        except (OSError, http.client.HTTPException, tarfile.TarError) as error:
             if time.monotonic() - began > PATIENCE_SECONDS:
                 raise Refused(f"the server was away for {PATIENCE_SECONDS:.0f} s: {error}") from error
             print("trying again after", repr(error), file=sys.stderr, flush=True)

@@ -42,9 +42,14 @@ class Pods:
         self.root = root
         self.made: set[str] = set()
         self.refused = asyncio.Event()
+        self.strangers: set[str] = set()
+        """Whose address has become another's, who answers there."""
+        self.running: dict[str, Any] = {}
 
     async def folder(self, request: Request) -> Response:
         pod, name = request.path_params["pod"].partition(":")[0], request.path_params["name"]
+        if pod in self.strangers:
+            return Response(status_code=421)
         kept = _Kept()
         courier._pack(str(self.root / pod / name), kept)  # type: ignore[arg-type]
         return Response(kept.getvalue())
@@ -94,7 +99,7 @@ async def config(pods: Pods, tmp_path: Path) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def taken(config: str, tmp_path: Path) -> AsyncIterator[Taken]:
+async def taken(pods: Pods, config: str, tmp_path: Path) -> AsyncIterator[Taken]:
     cluster = Cluster(config, None, "ns")
     await cluster.open()
 
@@ -102,7 +107,7 @@ async def taken(config: str, tmp_path: Path) -> AsyncIterator[Taken]:
         return Companion(cluster, f"{handle['name']}-{rank}", 41571, "key")
 
     async def pod(handle: base.Handle, rank: int) -> Mapping[str, Any] | None:
-        return None
+        return pods.running.get(f"{handle['name']}-{rank}")
 
     found = Taken(tmp_path / "home", companion, pod)
     found.open()
@@ -158,6 +163,21 @@ async def test_a_disk_of_ours_that_is_full_is_tried_again_when_there_is_room(
         await taken.folder(handle_of("job"), "output")
     folder = await taken.folder(handle_of("job"), "output")
     assert (folder / "large").stat().st_size == 2 << 20
+
+
+async def test_where_another_pod_answers_ours_is_gone_or_not_to_be_reached_just_now(
+    pods: Pods, taken: Taken
+) -> None:
+    left(pods, "job-0", a=b"1")
+    pods.strangers.add("job-0")
+    answering = {"name": "courier", "state": {"running": {}}}
+    pods.running["job-0"] = {"metadata": {}, "status": {"containerStatuses": [answering]}}
+    with pytest.raises(base.BackendUnavailable, match="another pod answers"):
+        await taken.take(handle_of("job"))
+    del pods.running["job-0"]
+    assert not await taken.take(handle_of("job"))
+    pods.strangers.clear()
+    assert await taken.take(handle_of("job"))
 
 
 async def test_an_end_whose_outputs_cannot_be_kept_is_no_others() -> None:
