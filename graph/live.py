@@ -270,6 +270,7 @@ class _Reader:
     def stop(self) -> None:
         """Nobody watches any more."""
         self._task.cancel()
+        del self._task  # It keeps the frames that it was ended in, and those what the window holds.
 
     def past(self, cursor: int) -> list[Message]:
         """The messages of the window past a cursor that is not before its start."""

@@ -3,14 +3,13 @@
 import asyncio
 import errno
 import fcntl
-import gc
 import ipaddress
 import logging
 import os
 import signal
 import socket
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import Any, TextIO
 
 import structlog
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 
 from backends.precedence import Loop
 from db import schema
-from graph import working
+from graph import garbage, working
 from graph.app import create_app, near, open_alone
 from graph.connections import Connection
 from graph.frames import Protocol
@@ -30,10 +29,6 @@ IN_USE = 6
 """The exit code for what is another's: a port, a home."""
 PING_SECONDS = 20.0
 """A WebSocket whose peer does not answer a ping within this time is closed."""
-SETTLED_SECONDS = 10.0
-"""What was made in the first while stays: looking for garbage in it would hold up everybody for 50 ms now and then."""
-GARBAGE = 10_000
-"""Garbage is looked for after so many objects more; at Python's 700 each page of a list is searched itself."""
 SWITCH_SECONDS = 0.0005
 """How long a thread that computes may keep the event loop waiting; Python's 5 ms are longer than most answers take."""
 
@@ -94,7 +89,8 @@ async def _supervise(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         await open_alone(stack, settings, settings.public_url)
         structlog.get_logger(__name__).info("supervising", home=str(settings.home))
-        await ended.wait()
+        with garbage.collecting():
+            await ended.wait()
 
 
 def migrate() -> None:
@@ -132,13 +128,13 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._file = settings.home / "url"
         self._url = url
+        self._collecting = ExitStack()
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started:
             sys.setswitchinterval(SWITCH_SECONDS)
-            gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
-            asyncio.get_running_loop().call_later(SETTLED_SECONDS, gc.freeze)
+            self._collecting.enter_context(garbage.collecting())
             self._file.write_text(f"{self._url}\n")
             structlog.get_logger(__name__).info("serving", url=self._url)
 
@@ -147,6 +143,7 @@ class _Server(uvicorn.Server):
             self._file.unlink()
         self.config.app.state.endpoint.end_streams()  # type: ignore[union-attr]
         await super().shutdown(sockets)  # type: ignore[arg-type]
+        self._collecting.close()
 
 
 def _lock(settings: Settings) -> TextIO:

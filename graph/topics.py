@@ -117,6 +117,7 @@ class Topic:
     def stop(self) -> None:
         """Nobody watches any more."""
         self._task.cancel()
+        del self._task  # It keeps the frames that it was ended in, and those what the window holds.
 
     def past(self, cursor: int) -> list[Answer]:
         """The next few answers past a cursor that is not before the floor."""

@@ -45,8 +45,8 @@ BARE = (
 # What graph has beside aggregates, and the functions, which are a part of modules. A file that is neither here
 # nor in db is in the wrong place or misnamed.
 PLUMBING = {
-    "app", "serve", "serving", "supervising", "working", "settings", "http", "guard", "content", "pages", "schema",
-    "context",
+    "app", "serve", "serving", "garbage", "supervising", "working", "settings", "http", "guard", "content", "pages",
+    "schema", "context",
     "credentials", "encoding", "errors", "paging", "cost", "live", "sharing", "topics", "pacing", "sockets", "sse",
     "events", "watching", "timeline", "nodes", "scalars", "frames",
     "log_text", "archives", "export_formats", "literals", "wire", "connections",

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import random
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,29 @@ async def test_who_asks_first_is_told_as_those_are_who_ask_what_was_asked_before
     assert remembered.is_known(schema, query)
     assert event(first)["seq"] == run["seq"] + 1 and event(last)["__typename"] == "FeedEnded"
     assert endpoint(server).topics.count == 0 and server.around.hub.readers == 0
+
+
+async def test_what_was_held_for_watchers_is_free_when_the_last_has_gone_without_a_search_for_garbage(
+    server: Server,
+) -> None:
+    run = await server.start(await server.pipeline({"step": "import time; time.sleep(600)"}))
+    gc.disable()
+    try:
+        async with socket_of(server) as socket:
+            await subscribe(socket, run["id"], run["seq"])
+            await socket.recv()
+            held = [*endpoint(server).topics._topics.values(), *server.around.hub._readers.values()]
+            left = [weakref.ref(each) for each in held]
+            assert len(left) == 2
+            del held
+
+        async def free() -> bool:
+            return [each() for each in left] == [None, None]
+
+        await eventually(free)
+    finally:
+        gc.enable()
+        await server.change("cancelRun", "run { id }", id=run["id"])
 
 
 async def test_a_watcher_that_comes_back_anywhere_sees_every_event_once_in_order(server: Server) -> None:
