@@ -76,7 +76,9 @@ class Docker:
         try:
             for folder in ("new", "fetched"):
                 (self._home / folder).mkdir(parents=True, exist_ok=True)
-            self._native.owner = self._images.owner = self._options.owner or _keep(self._home / "owner")
+            self._native.owner = self._images.owner = self._options.owner or folders.keep(
+                self._home / "owner", secrets.token_hex(4)
+            )
             await asyncio.to_thread(self._sweep)
         except OSError as error:
             raise base.BackendUnavailable(f"{self._home} cannot be used: {error}") from error
@@ -263,10 +265,3 @@ class Docker:
 
 class _Gone(Exception):
     """The container, or the folder in it, is not there."""
-
-
-def _keep(path: Path) -> str:
-    """What a file of the home says, made up the first time."""
-    with contextlib.suppress(FileExistsError), path.open("x") as file:
-        file.write(secrets.token_hex(4))
-    return path.read_text().strip()

@@ -384,10 +384,7 @@ def _without_ours(path: str) -> str:
 
 def _machine_id(home: Path) -> str:
     """This machine's id; where it has none, as in many images, one that lies beside what it names."""
-    for path in (Path("/etc/machine-id"), home / "machine-id"):
-        with contextlib.suppress(FileNotFoundError):
-            if found := path.read_text().strip():
-                return found
-    with contextlib.suppress(FileExistsError), (home / "machine-id").open("x") as file:
-        file.write(secrets.token_hex(16))
-    return (home / "machine-id").read_text().strip()
+    with contextlib.suppress(FileNotFoundError):
+        if found := Path("/etc/machine-id").read_text().strip():
+            return found
+    return folders.keep(home / "machine-id", secrets.token_hex(16))

@@ -1,4 +1,4 @@
-"""A disk that has no room, really: the kernel refuses what would make any file larger than a MiB."""
+"""A disk that has no room, really: the kernel refuses what would make any file larger, than a MiB if nobody says."""
 
 import contextlib
 import resource
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def full() -> Iterator[None]:
+def full(most_bytes: int = 1 << 20) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
     try:
         yield
     finally:

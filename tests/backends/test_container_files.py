@@ -111,6 +111,34 @@ async def test_an_archive_that_broke_off_is_asked_for_again(into: Path, size: in
         await unpack(archive.sent(size), into, last="complete")
 
 
+@pytest.mark.parametrize(
+    ("size", "rest"),
+    [
+        pytest.param(1024, b"", id="between two entries"),
+        pytest.param(1300, b"", id="within a header"),
+        pytest.param(1024, b'{"message":"unexpected EOF"}\n', id="with a fault where a header should be"),
+        pytest.param(1024, b'{"message":"unexpected EOF"}\n' * 20, id="with a fault as long as a header"),
+        pytest.param(1600, b'{"message":"unexpected EOF"}\n', id="with a fault within a content"),
+        pytest.param(2560, b"", id="before the blocks that end it"),
+        pytest.param(0, b"", id="before a word"),
+    ],
+)
+async def test_an_archive_without_its_end_is_not_taken_for_whole(into: Path, size: int, rest: bytes) -> None:
+    async def broken() -> AsyncGenerator[bytes]:
+        archive = Archive().file("output/a", b"a" * 10).file("output/b", b"b" * 600)
+        async for chunk in archive.sent(size):
+            yield chunk
+        yield rest
+
+    with pytest.raises(BackendUnavailable, match="broke off on its way"):
+        await unpack(broken(), into)
+
+
+async def test_a_folder_of_nothing_is_whole(into: Path) -> None:
+    await unpack(Archive().sent(), into)
+    assert found(into) == {}
+
+
 async def test_a_disk_of_ours_that_fails_is_nobodys_entry(into: Path) -> None:
     into.rmdir()
     into.parent.rmdir()
