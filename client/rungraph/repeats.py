@@ -65,21 +65,18 @@ def rerun_(
     backend: Annotated[str, typer.Option(metavar="NAME", help="Where it runs; else where that ran.")] = "",
     tag: requests.Tags = None,
     name: Annotated[str, typer.Option(help="What the run is called.")] = "",
-    priority: Annotated[int | None, typer.Option(help="Higher ones start first.")] = None,
+    priority: Annotated[int | None, typer.Option(help="Higher ones start first; else as that did.")] = None,
     no_cache: requests.NoCache = False,
     key: Key = "",
     watch: Watch = False,
 ) -> None:
     """Start a run from what another was asked for; what is given takes the place of what it had."""
-    given = requests.Given(
-        set_, ask, retry, file, dataset, source, tag, name, no_cache=no_cache, backend=backend
-    )
+    given = requests.Given(set_, ask, retry, file, dataset, source, backend, tag, priority, no_cache=no_cache)
     wanted: dict[str, Any] = {
         "id": run,
         "revision": "LATEST" if latest else "ORIGINAL",
         "replaceArguments": only,
-        **given.plain(),
-        **({"priority": priority} if priority is not None else {}),
+        **given.plain(name),
     }
     _perform(ctx, RERUN, "rerunRun", wanted, key, watch, given)
 

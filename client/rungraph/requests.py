@@ -1,5 +1,7 @@
-"""What is asked of a pipeline, as words of the command: the same for `run start` and `schedule create`."""
+"""What is asked of a pipeline, as words of the command: the same for starting runs and for schedules."""
 
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,6 +12,11 @@ from rungraph.api import Client
 from rungraph.output import Output
 
 Words = list[str] | None
+
+FIELDS = """name priority failFast cache backend files sources tags { name value }
+  arguments { step arguments } resources { step workers cpus memoryBytes gpus }
+  retry { reason times memoryFactor mostMemoryBytes } datasets { dataset version parts }"""
+"""What the API tells of a request."""
 
 Settings = Annotated[
     Words, typer.Option("--set", metavar="STEP.OPTION=VALUE", help="JSON, or else a word; repeatable.")
@@ -28,7 +35,9 @@ Retry = Annotated[
 ]
 Inputs = Annotated[
     Words,
-    typer.Option("--file", metavar="PATH_OR_ID", help="An input: a file here, which is uploaded, or an id."),
+    typer.Option(
+        "--file", metavar="PATH_OR_ID", help="An input: a file here, which is uploaded, or an id; repeatable."
+    ),
 ]
 Datasets = Annotated[
     Words,
@@ -46,40 +55,39 @@ Tags = Annotated[Words, typer.Option("--tag", metavar="NAME=VALUE", help="A tag;
 Backend = Annotated[
     str, typer.Option(metavar="NAME", help="Where it runs: `rungraph backend list`; else the first of those.")
 ]
-Priority = Annotated[int, typer.Option(help="Higher ones start first.")]
+Priority = Annotated[int | None, typer.Option(help="Higher ones start first; else 0.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop all at the first failure.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Do all anew, whatever has been done before.")]
 
-_UNSAID: dict[str, Any] = {"name": "", "priority": 0, "failFast": False, "cache": True, "backend": ""}
+_UNSAID: dict[str, Any] = {"name": "", "priority": None, "failFast": False, "cache": True, "backend": ""}
 """What the server takes for a field that is left out; [] for all others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What was said of a request."""
+    """What was said of a request: a group of options (groups.py)."""
 
-    settings: Words = None
-    ask: Words = None
-    retry: Words = None
-    file: Words = None
-    dataset: Words = None
-    source: Words = None
-    tags: Words = None
-    name: str = ""
-    priority: int = 0
-    fail_fast: bool = False
-    no_cache: bool = False
-    backend: str = ""
+    set_: Settings = None
+    ask: Ask = None
+    retry: Retry = None
+    file: Inputs = None
+    dataset: Datasets = None
+    source: Sources = None
+    backend: Backend = ""
+    tag: Tags = None
+    priority: Priority = None
+    fail_fast: FailFast = False
+    no_cache: NoCache = False
 
-    def plain(self) -> dict[str, Any]:
-        """What of it needs no server, as the API takes it; raises BadUsage."""
-        options = values.arguments(self.settings or [])
+    def plain(self, name: str = "") -> dict[str, Any]:
+        """What of it needs no server, with the name of what is started, as the API takes it; raises BadUsage."""
+        options = values.arguments(self.set_ or [])
         wanted: dict[str, Any] = {
             "arguments": [{"step": step, "arguments": given} for step, given in options.items()],
             "resources": values.resources(self.ask or []),
             "retry": values.retry(self.retry or []),
-            "tags": values.tags(self.tags or []),
-            "name": self.name,
+            "tags": values.tags(self.tag or []),
+            "name": name,
             "priority": self.priority,
             "failFast": self.fail_fast,
             "cache": not self.no_cache,
@@ -95,6 +103,34 @@ class Given:
             "files": await files.ids_of(client, output, self.file or []),
         }
         return _said(wanted)
+
+
+def words(run: dict[str, Any]) -> str:
+    """What the API tells of a request, as the options that say it."""
+    return " ".join(f"{option} {shlex.quote(text)}" if text else option for option, text in _options(run))
+
+
+def _options(run: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for step in run["arguments"]:
+        for name, given in step["arguments"].items():
+            yield "--set", f"{step['step']}.{name}={values.word(given)}"
+    for step in run["resources"]:
+        for name in values.RESOURCES:
+            if step[name] is not None:
+                yield "--ask", f"{step['step']}.{name}={values.word(step[name]).removesuffix('.0')}"
+    yield from (("--retry", values.rule(rule)) for rule in run["retry"])
+    yield from (("--file", file) for file in run["files"])
+    for use in run["datasets"]:
+        yield (
+            "--dataset",
+            ":".join([use["dataset"] or use["version"], *filter(None, [",".join(use["parts"])])]),
+        )
+    yield from (("--source", source) for source in run["sources"])
+    yield from (("--tag", f"{tag['name']}={tag['value']}") for tag in run["tags"])
+    once = {"--backend": run["backend"], "--run-name": run["name"], "--priority": run["priority"]}
+    yield from ((option, str(said)) for option, said in once.items() if said)
+    flags = {"--fail-fast": run["failFast"], "--no-cache": not run["cache"]}
+    yield from ((option, "") for option, said in flags.items() if said)
 
 
 def _said(wanted: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rungraph import bulk, exits, forecasts, logs, pipelines, requests, values
+from rungraph import bulk, exits, forecasts, groups, logs, pipelines, requests, values
 from rungraph.api import Client
 from rungraph.invocation import perform
 from rungraph.output import Output
@@ -77,24 +77,15 @@ RunIds = Annotated[list[str], typer.Argument(metavar="RUN", help="The runs' ids.
 
 
 @app.command("start")
+@groups.spread
 def start_(
     ctx: typer.Context,
     pipeline: Annotated[str, typer.Argument(help="A pipeline's name or id.")],
-    set_: requests.Settings = None,
-    ask: requests.Ask = None,
-    retry: requests.Retry = None,
-    file: requests.Inputs = None,
-    dataset: requests.Datasets = None,
-    source: requests.Sources = None,
-    backend: requests.Backend = "",
-    tag: requests.Tags = None,
+    given: requests.Given,
     name: Annotated[str, typer.Option(help="What the run is called.")] = "",
-    priority: requests.Priority = 0,
     key: Annotated[str, typer.Option(help="The same key and input give the same run again.")] = "",
     watch_: Annotated[bool, typer.Option("--watch", help="Watch it to its end.")] = False,
-    fail_fast: requests.FailFast = False,
     parent: Annotated[str, typer.Option(metavar="RUN", help="The run that it is a part of.")] = "",
-    no_cache: requests.NoCache = False,
     if_busy: Annotated[
         IfBusy, typer.Option(case_sensitive=False, help="What to do with a run that would have to wait.")
     ] = IfBusy.QUEUE,
@@ -103,13 +94,10 @@ def start_(
     ] = False,
 ) -> None:
     """Start a run of a pipeline."""
-    given = requests.Given(
-        set_, ask, retry, file, dataset, source, tag, name, priority, fail_fast, no_cache, backend
-    )
 
     async def action(client: Client, output: Output) -> int:
         wanted: dict[str, Any] = {
-            **given.plain(),
+            **given.plain(name),
             "pipeline": (await pipelines.get(client, pipeline))["id"],
             **await given.inputs(client, output),
             **({"parent": parent} if parent else {}),

@@ -1,26 +1,44 @@
 """`rungraph schedule create` and `rungraph schedule update`: when a schedule fires, and what it starts.
 
-In an update what is given changes and the rest stays; --no-starts and --no-ends take a bound away.
+In an update what is given changes and the rest stays, as in `rungraph run rerun`: --set changes these arguments,
+--ask what these steps ask for, any other option what it says; --reset makes an option as if it had never been given.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from rungraph import pipelines, requests, values
+from rungraph import groups, pipelines, requests, triggers, values
 from rungraph.api import Client
 from rungraph.errors import BadUsage
 from rungraph.invocation import perform
 from rungraph.output import Output
-from rungraph.schedules import ERRORS, FIELDS, ScheduleWord, get, show
+from rungraph.schedules import ERRORS, WHOLE, ScheduleWord, get, show
 
 CREATE = f"""mutation CreateSchedule($input: CreateScheduleInput!) {{
-  createSchedule(input: $input) {{ schedule {{ {FIELDS} }} {ERRORS} }}
+  createSchedule(input: $input) {{ schedule {{ {WHOLE} }} {ERRORS} }}
 }}"""
 UPDATE = f"""mutation UpdateSchedule($input: UpdateScheduleInput!) {{
-  updateSchedule(input: $input) {{ schedule {{ {FIELDS} }} {ERRORS} }}
+  updateSchedule(input: $input) {{ schedule {{ {WHOLE} }} {ERRORS} }}
 }}"""
+
+STARTED = {
+    "set": "arguments",
+    "ask": "resources",
+    "retry": "retry",
+    "file": "files",
+    "dataset": "datasets",
+    "source": "sources",
+    "backend": "backend",
+    "tag": "tags",
+    "priority": "priority",
+    "fail-fast": "failFast",
+    "no-cache": "cache",
+    "run-name": "name",
+}
+"""Options that say what is started, and what the API calls it."""
 
 
 class CatchUp(StrEnum):
@@ -39,28 +57,33 @@ class Overlap(StrEnum):
     CANCEL_PREVIOUS = "CANCEL_PREVIOUS"
 
 
-class End(StrEnum):
-    """What --after-state takes."""
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What else was said of a schedule: a group of options (groups.py)."""
 
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
+    run_name: Annotated[str, typer.Option(help="What its runs are called.")] = ""
+    catch_up: Annotated[
+        CatchUp | None, typer.Option(case_sensitive=False, help="What is done about missed times; else SKIP.")
+    ] = None
+    overlap: Annotated[
+        Overlap | None,
+        typer.Option(case_sensitive=False, help="What is done when a run is still active; else ALLOW."),
+    ] = None
+    jitter: Annotated[str, typer.Option(metavar="DURATION", help="Up to so much later than due.")] = ""
+    starts: Annotated[str, typer.Option(metavar="TIME", help="Not before, such as 2026-12-01T00:00Z.")] = ""
+    ends: Annotated[str, typer.Option(metavar="TIME", help="Not after.")] = ""
+    description: Annotated[str | None, typer.Option(help="What it is for.")] = None
 
-
-Cron = Annotated[str, typer.Option(help="A cron expression, or @daily and the like.")]
-Zone = Annotated[str, typer.Option(help="The cron's IANA time zone.")]
-Every = Annotated[str, typer.Option(metavar="DURATION", help="An interval: 30s, 5m, 2h, 1d.")]
-Jitter = Annotated[str, typer.Option(metavar="DURATION", help="Up to so much later than due.")]
-Starts = Annotated[str, typer.Option(metavar="TIME", help="Not before, such as 2026-12-01T00:00Z.")]
-Ends = Annotated[str, typer.Option(metavar="TIME", help="Not after.")]
-Missed = Annotated[
-    CatchUp | None, typer.Option(case_sensitive=False, help="What is done about missed times; else SKIP.")
-]
-Overlapping = Annotated[
-    Overlap | None,
-    typer.Option(case_sensitive=False, help="What is done when a run is still active; else ALLOW."),
-]
-Description = Annotated[str | None, typer.Option(help="What it is for.")]
+    def asked(self) -> dict[str, Any]:
+        """It as the API takes it, but for the name of runs; raises BadUsage."""
+        return {
+            **({} if self.description is None else {"description": self.description}),
+            **({"catchUp": self.catch_up.value} if self.catch_up else {}),
+            **({"overlap": self.overlap.value} if self.overlap else {}),
+            **({"jitterSeconds": values.seconds(self.jitter, "--jitter")} if self.jitter else {}),
+            **({"startsAt": self.starts} if self.starts else {}),
+            **({"endsAt": self.ends} if self.ends else {}),
+        }
 
 
 def add_to(app: typer.Typer) -> None:
@@ -69,66 +92,26 @@ def add_to(app: typer.Typer) -> None:
     app.command("update")(update_)
 
 
+@groups.spread
 def create_(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="What the schedule is called.")],
     pipeline: Annotated[str, typer.Argument(help="The pipeline it starts, by name or id.")],
-    cron: Cron = "",
-    zone: Zone = "UTC",
-    every: Every = "",
-    on_file: Annotated[str, typer.Option(metavar="PATTERN", help="For each file that arrives.")] = "",
-    file_tag: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A tag that the file has; repeatable.")
-    ] = None,
-    made: Annotated[bool, typer.Option("--made", help="Files that jobs make, instead of uploads.")] = False,
-    batch: Annotated[
-        str, typer.Option(metavar="DURATION", help="Files that come within so long are one run.")
-    ] = "",
-    after: Annotated[str, typer.Option(metavar="PIPELINE", help="When a run of this one has ended.")] = "",
-    after_state: Annotated[
-        list[End] | None, typer.Option(case_sensitive=False, help="In these states; SUCCEEDED by default.")
-    ] = None,
-    outputs: Annotated[bool, typer.Option("--outputs", help="Give it that run's outputs.")] = False,
-    set_: requests.Settings = None,
-    ask: requests.Ask = None,
-    retry: requests.Retry = None,
-    file: requests.Inputs = None,
-    dataset: requests.Datasets = None,
-    source: requests.Sources = None,
-    backend: requests.Backend = "",
-    tag: requests.Tags = None,
-    run_name: Annotated[str, typer.Option(help="What its runs are called.")] = "",
-    priority: requests.Priority = 0,
-    fail_fast: requests.FailFast = False,
-    no_cache: requests.NoCache = False,
-    catch_up: Missed = None,
-    overlap: Overlapping = None,
-    jitter: Jitter = "",
-    starts: Starts = "",
-    ends: Ends = "",
-    description: Description = None,
+    trigger: triggers.Trigger,
+    given: requests.Given,
+    policy: Policy,
 ) -> None:
     """Create a schedule: exactly one of --cron, --every, --on-file and --after says when."""
-    given = requests.Given(
-        set_, ask, retry, file, dataset, source, tag, run_name, priority, fail_fast, no_cache, backend
-    )
 
     async def action(client: Client, output: Output) -> None:
-        run = given.plain()
-        triggers = {
-            **_clock(cron, zone, every),
-            **(_arrival(on_file, file_tag or [], made, batch) if on_file else {}),
-            **(await _ended(client, after, after_state or [], outputs) if after else {}),
-        }
-        if len(triggers) != 1:
+        if not trigger.one():
             raise BadUsage("give exactly one of --cron, --every, --on-file and --after")
+        run, policies = given.plain(policy.run_name), policy.asked()
         wanted = {
             "name": name,
+            **await trigger.asked(client, {}),
             "pipeline": (await pipelines.get(client, pipeline))["id"],
-            **triggers,
-            **_policy(catch_up, overlap, jitter, description),
-            **({"startsAt": starts} if starts else {}),
-            **({"endsAt": ends} if ends else {}),
+            **policies,
             "run": {**run, **await given.inputs(client, output)},
         }
         show(output, (await client.execute(CREATE, {"input": wanted}))["createSchedule"]["schedule"])
@@ -136,72 +119,70 @@ def create_(
     perform(ctx, action)
 
 
+@groups.spread
 def update_(
     ctx: typer.Context,
     schedule: ScheduleWord,
+    trigger: triggers.Trigger,
+    given: requests.Given,
+    policy: Policy,
     name: Annotated[str | None, typer.Option(help="A new name.")] = None,
     pipeline: Annotated[str, typer.Option(help="Another pipeline, by name or id.")] = "",
-    cron: Cron = "",
-    zone: Zone = "UTC",
-    every: Every = "",
-    catch_up: Missed = None,
-    overlap: Overlapping = None,
-    jitter: Jitter = "",
-    starts: Starts = "",
     no_starts: Annotated[bool, typer.Option("--no-starts", help="No such bound any more.")] = False,
-    ends: Ends = "",
     no_ends: Annotated[bool, typer.Option("--no-ends", help="No such bound any more.")] = False,
-    description: Description = None,
+    reset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OPTION", help="As if it had not been given: tag, no-cache, zone…; repeatable."),
+    ] = None,
 ) -> None:
     """Change a schedule; it then acts in the name of who changed it. What is not given stays."""
 
     async def action(client: Client, output: Output) -> None:
-        if (cron and every) or (starts and no_starts) or (ends and no_ends):
-            raise BadUsage(
-                "give one of --cron and --every, of --starts and --no-starts, of --ends and --no-ends"
-            )
+        if (policy.starts and no_starts) or (policy.ends and no_ends):
+            raise BadUsage("give one of --starts and --no-starts, of --ends and --no-ends")
+        trigger.one()
+        forgotten = _options(reset or [])
+        run = given.plain(policy.run_name)
         changes: dict[str, Any] = {
             **({} if name is None else {"name": name}),
-            **({"pipeline": (await pipelines.get(client, pipeline))["id"]} if pipeline else {}),
-            **_clock(cron, zone, every),
-            **_policy(catch_up, overlap, jitter, description),
-            **({"startsAt": starts or None} if starts or no_starts else {}),
-            **({"endsAt": ends or None} if ends or no_ends else {}),
+            **policy.asked(),
+            **({"startsAt": None} if no_starts else {}),
+            **({"endsAt": None} if no_ends else {}),
         }
-        if not changes:
+        said = (changes, run, forgotten, pipeline, trigger != triggers.Trigger(), given != requests.Given())
+        if not any(said):
             raise BadUsage("say what to change: see `rungraph schedule update --help`")
-        changes["id"] = (await get(client, schedule))["id"]
+        had = await get(client, schedule)
+        before = triggers.input_of(had["trigger"])
+        changes |= await trigger.asked(client, before, forgotten & triggers.PARTS.keys())
+        changes |= {"pipeline": (await pipelines.get(client, pipeline))["id"]} if pipeline else {}
+        run |= await given.inputs(client, output)
+        unsaid = {STARTED[option] for option in forgotten & STARTED.keys()}
+        changes |= {"run": _amended(had["run"], run, unsaid)} if run or unsaid else {}
+        changes["id"] = had["id"]
         show(output, (await client.execute(UPDATE, {"input": changes}))["updateSchedule"]["schedule"])
 
     perform(ctx, action)
 
 
-def _clock(cron: str, zone: str, every: str) -> dict[str, Any]:
-    return {
-        **({"cron": {"expression": cron, "timeZone": zone}} if cron else {}),
-        **({"interval": {"everySeconds": values.seconds(every, "--every")}} if every else {}),
-    }
+def _options(words: list[str]) -> set[str]:
+    known = (*STARTED, *triggers.PARTS)
+    for word in words:
+        if word not in known:
+            raise BadUsage(f"--reset {word}: it takes one of {', '.join(known)}")
+    return set(words)
 
 
-def _arrival(pattern: str, file_tags: list[str], made: bool, batch: str) -> dict[str, Any]:
-    tags = {key: values.value(text) for key, text in values.pairs(file_tags, "--file-tag", "name=value")}
-    gathers = {"batchSeconds": values.seconds(batch, "--batch")} if batch else {}
-    kinds = {"kinds": ["OUTPUT"]} if made else {}
-    return {"file": {"name": pattern, "tags": tags, **gathers, **kinds}}
-
-
-async def _ended(client: Client, pipeline: str, states: list[End], outputs: bool) -> dict[str, Any]:
-    wanted = {"states": [state.value for state in states]} if states else {}
-    other = (await pipelines.get(client, pipeline))["id"]
-    return {"after": {"pipeline": other, "outputs": outputs, **wanted}}
-
-
-def _policy(
-    catch_up: CatchUp | None, overlap: Overlap | None, jitter: str, description: str | None
-) -> dict[str, Any]:
-    return {
-        **({} if description is None else {"description": description}),
-        **({"catchUp": catch_up.value} if catch_up else {}),
-        **({"overlap": overlap.value} if overlap else {}),
-        **({"jitterSeconds": values.seconds(jitter, "--jitter")} if jitter else {}),
-    }
+def _amended(had: dict[str, Any], run: dict[str, Any], forgotten: set[str]) -> dict[str, Any]:
+    """All of what is started, as the API wants it: what there was, without what is forgotten, with what is given."""
+    kept = {field: value for field, value in had.items() if field not in forgotten and value is not None}
+    amended = {**kept, **run}
+    if "arguments" in kept and "arguments" in run:
+        steps = {each["step"]: each["arguments"] for each in kept["arguments"]}
+        for each in run["arguments"]:
+            steps[each["step"]] = {**steps.get(each["step"], {}), **each["arguments"]}
+        amended["arguments"] = [{"step": step, "arguments": options} for step, options in steps.items()]
+    if "resources" in kept and "resources" in run:
+        asked = {each["step"]: each for each in [*kept["resources"], *run["resources"]]}
+        amended["resources"] = list(asked.values())
+    return amended

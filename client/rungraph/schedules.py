@@ -5,27 +5,23 @@ from typing import Annotated, Any
 
 import typer
 
-from rungraph import values
+from rungraph import requests, triggers, values
 from rungraph.api import Client
 from rungraph.errors import ApiError, BadUsage
 from rungraph.invocation import perform
 from rungraph.output import Output
 from rungraph.pages import walk
-from rungraph.wording import local_time
+from rungraph.wording import local_time, printable
 
 app = typer.Typer(help="Let runs start by themselves.", no_args_is_help=True)
 
-FIELDS = """id name description state nextAt catchUp overlap jitterSeconds startsAt endsAt failures lastError
-  lastFiredAt createdAt pipeline { id name }
-  trigger { __typename
-    ... on CronTrigger { expression timeZone }
-    ... on IntervalTrigger { everySeconds anchorAt }
-    ... on FileTrigger { kinds name tags batchSeconds }
-    ... on RunTrigger { states outputs steps pipeline { id name } } }"""
+FIELDS = f"""id name description state nextAt catchUp overlap jitterSeconds startsAt endsAt failures lastError
+  lastFiredAt createdAt pipeline {{ id name }} {triggers.FIELDS}"""
+WHOLE = f"{FIELDS} run {{ {requests.FIELDS} }}"
 ERRORS = "errors { code message path retryable }"
 
 FIND = f"""query Schedule($id: ID, $name: String, $count: Int!) {{
-  schedule(id: $id, name: $name) {{ {FIELDS} next(count: $count)
+  schedule(id: $id, name: $name) {{ {WHOLE} next(count: $count)
     fires(first: 10) {{ nodes {{ id outcome dueAt firedAt message run {{ id state }} }} }} }}
 }}"""
 SCHEDULES = f"""query Schedules($first: Int, $after: String) {{
@@ -35,10 +31,10 @@ SCHEDULES = f"""query Schedules($first: Int, $after: String) {{
   }}
 }}"""
 PAUSE = f"""mutation PauseSchedule($input: PauseScheduleInput!) {{
-  pauseSchedule(input: $input) {{ schedule {{ {FIELDS} }} {ERRORS} }}
+  pauseSchedule(input: $input) {{ schedule {{ {WHOLE} }} {ERRORS} }}
 }}"""
 RESUME = f"""mutation ResumeSchedule($input: ResumeScheduleInput!) {{
-  resumeSchedule(input: $input) {{ schedule {{ {FIELDS} }} {ERRORS} }}
+  resumeSchedule(input: $input) {{ schedule {{ {WHOLE} }} {ERRORS} }}
 }}"""
 DELETE = f"""mutation DeleteSchedule($input: DeleteScheduleInput!) {{
   deleteSchedule(input: $input) {{ id {ERRORS} }}
@@ -71,6 +67,8 @@ def show_(ctx: typer.Context, schedule: ScheduleWord) -> None:
             return
         output.write(f"{found['id']} {found['name']} {found['state']}")
         output.write(f"starts {_pipeline(found)} {when(found['trigger'])}")
+        if words := requests.words(found["run"]):
+            output.write(printable(f"with {words}"))
         for moment in found["next"]:
             output.write(f"next {local_time(moment)}")
         if found["lastError"]:

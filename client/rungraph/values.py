@@ -33,6 +33,13 @@ def value(text: str) -> Any:
         return text
 
 
+def word(given: Any) -> str:
+    """A value as `value` reads it."""
+    return (
+        given if isinstance(given, str) and value(given) == given else json.dumps(given, ensure_ascii=False)
+    )
+
+
 def arguments(settings: Iterable[str], flag: str = "--set", shape: str = "step.option=value") -> Arguments:
     """The options set by `step.option=value`, by step."""
     found: Arguments = {}
@@ -59,6 +66,13 @@ def resources(settings: Iterable[str]) -> list[dict[str, Any]]:
 def retry(rules: Iterable[str]) -> list[dict[str, Any]]:
     """How often another attempt follows an end, by `reason=times[,memory=factor][,most=size]`."""
     return [_rule(rule) for rule in rules]
+
+
+def rule(given: dict[str, Any]) -> str:
+    """A rule of the API's as `retry` reads it."""
+    memory = f",memory={given['memoryFactor']:g}" if given["memoryFactor"] != 1 else ""
+    most = "" if given["mostMemoryBytes"] is None else f",most={given['mostMemoryBytes']}"
+    return f"{given['reason']}={given['times']}{memory}{most}"
 
 
 def pairs(settings: Iterable[str], flag: str, shape: str) -> list[tuple[str, str]]:

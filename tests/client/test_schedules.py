@@ -15,6 +15,35 @@ FIRE = "fire_" + "6" * 26
 CRON_DAILY = {"expression": "@daily", "timeZone": "Europe/Berlin"}
 CHANGED = {"name": "n", "overlap": "SKIP", "jitterSeconds": 60.0}
 CRON = {"__typename": "CronTrigger", "expression": "0 3 * * *", "timeZone": "Europe/Berlin"}
+REQUEST = {
+    "name": None,
+    "priority": -3,
+    "failFast": True,
+    "cache": True,
+    "backend": "engine",
+    "files": [objects.FILE],
+    "sources": [],
+    "datasets": [],
+    "tags": [{"name": "by", "value": "night"}],
+    "arguments": [{"step": "train", "arguments": {"epochs": 5, "lr": 0.1}}],
+    "resources": [{"step": "train", "workers": None, "cpus": 2.0, "memoryBytes": None, "gpus": None}],
+    "retry": [],
+}
+ASKED = {field: value for field, value in REQUEST.items() if value is not None}
+"""What an update asks for that leaves the request as it is."""
+DIGITS = {"id": objects.PIPELINE, "name": "digits"}
+OTHER = {"id": "pipeline_" + "7" * 26, "name": "other"}
+TAGS = [{"name": "by", "value": "day"}]
+
+
+def without(*fields: str) -> dict[str, Any]:
+    """The request that leaves these to the server."""
+    return {field: value for field, value in ASKED.items() if field not in fields}
+
+
+def train(arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """What train is given, as the API takes it."""
+    return [{"step": "train", "arguments": arguments}]
 
 
 def schedule(**changed: Any) -> dict[str, Any]:
@@ -37,7 +66,8 @@ def schedule(**changed: Any) -> dict[str, Any]:
     }
     history = {"next": [objects.AT, objects.LATER], "lastFire": fire, "fires": objects.connection([fire])}
     about = {"id": SCHEDULE, "name": "nightly", "description": "", "state": "ACTIVE", "trigger": CRON}
-    return {**about, **times, **policy, **history, "pipeline": objects.pipeline(), **changed}
+    started = {"pipeline": objects.pipeline(), "run": REQUEST}
+    return {**about, **times, **policy, **history, **started, **changed}
 
 
 @pytest.fixture
@@ -61,6 +91,36 @@ def created(peer: Peer) -> list[dict[str, Any]]:
         (["--cron", "@daily", "--zone", "Europe/Berlin"], {"cron": CRON_DAILY}),
         (["--name", "n", "--overlap", "skip", "--jitter", "1m"], CHANGED),
         (["--every", "2h", "--description", ""], {"interval": {"everySeconds": 7200.0}, "description": ""}),
+        (["--cron", "@daily"], {"cron": CRON_DAILY}),
+        (["--zone", "Asia/Tokyo"], {"cron": {"expression": "0 3 * * *", "timeZone": "Asia/Tokyo"}}),
+        (["--reset", "zone"], {"cron": {"expression": "0 3 * * *"}}),
+        (["--on-file", "*.csv", "--batch", "0s"], {"file": {"name": "*.csv", "batchSeconds": 0.0}}),
+        (["--priority", "0", "--no-cache"], {"run": {**ASKED, "priority": 0, "cache": False}}),
+        (["--tag", "by=day", "--run-name", "r"], {"run": {**ASKED, "tags": TAGS, "name": "r"}}),
+        (["--retry", "lost=0"], {"run": {**ASKED, "retry": [{"reason": "LOST", "times": 0}]}}),
+        (["--reset", "fail-fast", "--reset", "file"], {"run": without("failFast", "files")}),
+        (["--reset", "set", "--set", "train.lr=1"], {"run": {**ASKED, "arguments": train({"lr": 1})}}),
+        (
+            ["--set", "train.epochs=9", "--set", "eval.k=1"],
+            {
+                "run": {
+                    **ASKED,
+                    "arguments": [
+                        *train({"epochs": 9, "lr": 0.1}),
+                        {"step": "eval", "arguments": {"k": 1}},
+                    ],
+                }
+            },
+        ),
+        (
+            ["--ask", "train.gpus=1", "--ask", "eval.cpus=4"],
+            {
+                "run": {
+                    **ASKED,
+                    "resources": [{"step": "train", "gpus": 1}, {"step": "eval", "cpus": 4}],
+                }
+            },
+        ),
     ],
 )
 def test_an_update_sends_what_is_given_alone(
@@ -78,6 +138,82 @@ def test_an_update_sends_what_is_given_alone(
 )
 def test_an_update_of_nothing_or_of_both_is_a_mistake(command: Command, words: list[str]) -> None:
     assert command("schedule", "update", "nightly", *words).exit_code == exits.USAGE
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--batch", "30s"], "--batch goes with --on-file"),
+        (["--reset", "outputs"], "--reset outputs goes with --after"),
+        (["--every", "5m", "--zone", "Asia/Tokyo"], "--zone goes with --cron"),
+        (["--reset", "tags"], "--reset tags: it takes one of set, ask, "),
+        (
+            ["--cron", "@daily", "--after", "digits"],
+            "give exactly one of --cron, --every, --on-file and --after, not ",
+        ),
+    ],
+)
+def test_an_update_names_what_does_not_go_together(
+    peer: Peer, command: Command, words: list[str], message: str
+) -> None:
+    peer.fields["schedule"] = lambda **_: schedule()
+    result = command("schedule", "update", "nightly", *words)
+    assert (result.exit_code, message in result.stderr) == (exits.USAGE, True), result.stderr
+    assert all(field == "schedule" for field, _ in peer.operations)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "words", "expected"),
+    [
+        (
+            {
+                "__typename": "FileTrigger",
+                "kinds": ["INPUT"],
+                "name": "*",
+                "tags": {"n": 1},
+                "batchSeconds": 9.0,
+            },
+            ["--on-file", "*.csv", "--made", "--reset", "batch"],
+            {"file": {"kinds": ["OUTPUT"], "name": "*.csv", "tags": {"n": 1}}},
+        ),
+        (
+            {
+                "__typename": "RunTrigger",
+                "states": ["FAILED"],
+                "outputs": True,
+                "steps": ["a"],
+                "pipeline": DIGITS,
+            },
+            ["--reset", "after-state"],
+            {"after": {"outputs": True, "steps": ["a"], "pipeline": objects.PIPELINE}},
+        ),
+        (
+            {
+                "__typename": "RunTrigger",
+                "states": ["FAILED"],
+                "outputs": True,
+                "steps": ["a"],
+                "pipeline": OTHER,
+            },
+            ["--after", "digits"],
+            {"after": {"states": ["FAILED"], "outputs": True, "pipeline": objects.PIPELINE}},
+        ),
+        (
+            {"__typename": "IntervalTrigger", "everySeconds": 60.0, "anchorAt": objects.AT},
+            ["--every", "5m"],
+            {"interval": {"everySeconds": 300.0}},
+        ),
+    ],
+)
+def test_an_update_keeps_what_is_not_said_of_a_trigger(
+    peer: Peer, command: Command, trigger: dict[str, Any], words: list[str], expected: dict[str, Any]
+) -> None:
+    peer.fields["schedule"] = lambda **_: schedule(trigger=trigger)
+    peer.fields["pipeline"] = lambda **_: objects.pipeline()
+    peer.fields["updateSchedule"] = {"schedule": schedule(), "errors": []}
+    result = command("schedule", "update", "nightly", *words)
+    assert result.exit_code == exits.OK, result.stderr
+    assert peer.operations[-1] == ("updateSchedule", {"input": {"id": SCHEDULE, **expected}})
 
 
 @pytest.mark.parametrize(
@@ -169,7 +305,11 @@ def test_a_list_and_one_are_shown(peer: Peer, command: Command) -> None:
     peer.fields["schedule"] = lambda **given: schedule() if given.get("name") == "nightly" else None
     shown = command("schedule", "show", "nightly").stdout.splitlines()
     assert shown[1] == "starts digits at 0 3 * * * (Europe/Berlin)"
-    assert [line.split()[0] for line in shown[2:4]] == ["next", "next"]
+    asked = "--set train.epochs=5 --set train.lr=0.1 --ask train.cpus=2 --file"
+    assert (
+        shown[2] == f"with {asked} {objects.FILE} --tag by=night --backend engine --priority -3 --fail-fast"
+    )
+    assert [line.split()[0] for line in shown[3:5]] == ["next", "next"]
     assert shown[-1].endswith("FAILED\t\tgone")
     assert command("schedule", "show", "other").exit_code == exits.NOT_FOUND
 
