@@ -19,6 +19,8 @@ ENOUGH = 50_000
 """Objects that have grown up since all were searched, for it to be worth while where nobody minds."""
 MOST = 500_000
 """Objects after which it is done whoever minds: some 100 MB, if all of it is garbage."""
+RESTS = 1000
+"""How often as long as it took, the last time, everything rests before it is searched for that."""
 LOOK_SECONDS = 1.0
 IDLE = 0.1
 """The share of a core below which a process has little to do."""
@@ -26,25 +28,36 @@ _NEVER = 1 << 30
 
 
 class Collector:
-    """Searches everything, when it is due; `clock` tells what the process has worked, in seconds of a core."""
+    """Searches everything, when it is due.
 
-    def __init__(self, clock: Callable[[], float] = time.process_time) -> None:
+    Its clocks tell the time, and what the process has worked, in seconds of a core.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, work: Callable[[], float] = time.process_time
+    ) -> None:
         self.grown = 0
-        self._clock = clock
-        self._worked = clock()
+        self._clock, self._work = clock, work
+        self._worked = work()
+        self._began = self._rests_until = clock()
 
     def note(self, phase: str, info: dict[str, Any]) -> None:
         """One search, of `gc.callbacks`."""
-        if phase == "stop":
-            self.grown = 0 if info["generation"] else self.grown + max(0, YOUNG - info["collected"])
+        if not info["generation"]:
+            self.grown += max(0, YOUNG - info["collected"]) if phase == "stop" else 0
+        elif phase == "start":
+            self._began = self._clock()
+        else:
+            now = self._clock()
+            self.grown, self._rests_until = 0, now + RESTS * (now - self._began)
 
     def look(self) -> None:
         """Search everything now, if that is due. To be called every LOOK_SECONDS."""
-        worked = self._clock()
-        is_idle = worked - self._worked < IDLE * LOOK_SECONDS
+        worked = self._work()
+        is_idle = worked - self._worked < IDLE * LOOK_SECONDS and self._clock() >= self._rests_until
         if self.grown >= MOST or (is_idle and self.grown >= ENOUGH):
             gc.collect()
-        self._worked = self._clock()
+        self._worked = self._work()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from graph import garbage
-from graph.garbage import ENOUGH, LOOK_SECONDS, MOST, YOUNG, Collector
+from graph.garbage import ENOUGH, LOOK_SECONDS, MOST, RESTS, YOUNG, Collector
 
 
 class Node:
@@ -18,8 +18,8 @@ class Node:
         self.me = self
 
 
-class Work:
-    """What a process has worked, in seconds of a core."""
+class Clock:
+    """Of a test's own."""
 
     seconds = 0.0
 
@@ -80,22 +80,27 @@ async def test_garbage_that_has_grown_old_is_free_when_there_is_little_to_do(
 
 
 def test_everything_is_searched_where_nobody_minds_or_memory_matters_more(searches: list[int]) -> None:
-    work = Work()
-    collector = Collector(work)
-    for grown, worked, is_due in (
-        (ENOUGH - YOUNG, 0.0, False),
-        (YOUNG, LOOK_SECONDS, False),
-        (MOST - ENOUGH - YOUNG, LOOK_SECONDS, False),
-        (YOUNG, LOOK_SECONDS, True),
-        (ENOUGH - YOUNG, 0.0, False),
-        (YOUNG, 0.0, True),
+    clock, work = Clock(), Clock()
+    collector = Collector(clock, work)
+    took = 0.1
+    for grown, passed, worked, is_due in (
+        (ENOUGH - YOUNG, LOOK_SECONDS, 0.0, False),
+        (YOUNG, LOOK_SECONDS, LOOK_SECONDS, False),
+        (MOST - ENOUGH - YOUNG, LOOK_SECONDS, LOOK_SECONDS, False),
+        (YOUNG, LOOK_SECONDS, LOOK_SECONDS, True),
+        (ENOUGH, RESTS * took - LOOK_SECONDS, 0.0, False),
+        (0, LOOK_SECONDS, 0.0, True),
+        (MOST, LOOK_SECONDS, 0.0, True),
     ):
         grow(collector, grown)
+        clock.seconds += passed
         work.seconds += worked
         searches.clear()
         collector.look()
-        assert (2 in searches) is is_due, (grown, worked)
+        assert (2 in searches) is is_due, (grown, passed, worked)
         if is_due:
+            collector.note("start", {"generation": 2, "collected": 0})
+            clock.seconds += took
             collector.note("stop", {"generation": 2, "collected": 0})
 
 
