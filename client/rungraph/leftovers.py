@@ -20,6 +20,8 @@ def main() -> None:
         sender = Sender(Target(url, token, each, int(rank) if rank.isdecimal() else 0), _tell)
         sender.spools.extend(orphans(each, lambda message: _tell("spool", message)))
         sender.work(lambda: True)
+        for spool in sender.spools:
+            spool.close()  # what has arrived is not there any more: whoever started us looks what is
 
 
 def _tell(_about: str, message: str) -> None:

@@ -3,22 +3,28 @@
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from backends import leftovers
 from rungraph import points
 from rungraph.spool import Spool
+from tests.backends.standins import answering
 
 CLIENT = Path(__file__).parents[2] / "client"
 NOWHERE = "http://127.0.0.1:9"
 
 
-def left(folder: Path) -> int:
-    """Leave one batch, as a killed process does; its size."""
+def left(folder: Path, batches: int = 1) -> int:
+    """Leave so many batches, as a killed process does; their size."""
     spool = Spool(folder / "worker-0", pytest.fail)
-    batch = points.Batch()
-    assert batch.takes(("loss", 0.5, 1, 1_700_000_000_000_000))
-    assert spool.append(points.pack(batch))
+    for _ in range(batches):
+        batch = points.Batch()
+        assert batch.takes(("loss", 0.5, 1, 1_700_000_000_000_000))
+        assert spool.append(points.pack(batch))
     spool.close()
     return sum(path.stat().st_size for path in folder.glob("*/*.batches"))
 
@@ -41,3 +47,21 @@ async def test_without_the_client_nothing_is_sent_and_that_is_told(tmp_path: Pat
     left(tmp_path)
     said = await leftovers.send("job-1", tmp_path, None, NOWHERE, "token")
     assert said is not None and said.endswith("are lost: the server runs without the client")
+
+
+@pytest.mark.parametrize("refusing", [0, 2])
+async def test_of_what_has_arrived_nothing_is_lost(tmp_path: Path, refusing: int) -> None:
+    came: list[int] = []
+    busy = [503] * refusing
+
+    async def report(request: Request) -> Response:
+        if busy:
+            return Response(status_code=busy.pop())
+        came.append((await request.json())["variables"]["input"]["number"])
+        return JSONResponse({"data": {"logMetrics": {"seq": 1, "errors": []}}})
+
+    left(tmp_path, 3)
+    app = Starlette(routes=[Route("/graphql", report, methods=["POST"])])
+    async with answering(app) as port:
+        said = await leftovers.send("job-1", tmp_path, CLIENT, f"http://127.0.0.1:{port}", "token")
+    assert (said, came) == (None, [1, 2, 3])
