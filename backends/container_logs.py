@@ -8,6 +8,7 @@ what another reader left off has to be skipped, once.
 
 import asyncio
 import struct
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -21,6 +22,8 @@ HELD_BYTES = 1 << 16
 """A line longer than this comes in several pieces."""
 CUT_BYTES = 1 << 14
 """After so many the engine cuts a line; a shorter entry without newline is the last of its stream."""
+_OWN = 3
+"""The stream of the engine's own words, without a stamp: why it cannot read a log, or the rest of it."""
 AHEAD_BYTES = 4 << 20
 """What is read before anybody has asked for it."""
 _LIGHT_BYTES = 1 << 16
@@ -72,6 +75,8 @@ class Log:
             if self._error is not None:
                 raise self._error
             if complete:
+                if self._ended and not self.follows and self._begin == offset and self._buffer:
+                    raise BackendUnavailable("a log broke off on its way", retry_in_seconds=1.0)
                 return None
             if self.follows:
                 return Output((), offset)
@@ -98,8 +103,8 @@ class Log:
             return Output((), offset)
         data = bytes(self._buffer[: self._window])
         whole = len(data) == len(self._buffer)
-        final = whole and complete and self._ended and not self.follows
-        arguments = (data, limit, final, whole and (complete or self.follows))
+        over = complete and self._ended and not self.follows
+        arguments = (data, limit, whole and over, whole and (complete or self.follows), over)
         if len(data) > _LIGHT_BYTES:
             pieces, size = await asyncio.to_thread(parse, *arguments)
         else:
@@ -143,15 +148,19 @@ class Log:
         self._told()
 
 
-def parse(data: bytes, limit: int, final: bool, live: bool) -> tuple[tuple[Piece, ...], int]:
+def parse(
+    data: bytes, limit: int, final: bool, live: bool, over: bool = False
+) -> tuple[tuple[Piece, ...], int]:
     """The pieces at the beginning of a log's stream, at least one, then as many as fit; and their size there.
 
     `final`: nothing comes after `data`. `live`: more may, but nobody knows when; whole lines are given out. Else
     what may go on in what follows is left for then, so that pieces are the same however the stream was cut.
+    `over`: it is the last reading of this log. What the engine says of itself ends any other, for the next one may
+    tell what was printed there, and is an error line of the last.
     """
     pieces: list[Piece] = []
     taken = 0
-    for piece, end, closed in _groups(data):
+    for piece, end, closed in _groups(data, final or over):
         if end == len(data) or not closed:
             whole = not piece.continued
             if not (final or (live and whole)):
@@ -165,7 +174,7 @@ def parse(data: bytes, limit: int, final: bool, live: bool) -> tuple[tuple[Piece
     return tuple(pieces), taken
 
 
-def _groups(data: bytes) -> Iterator[tuple[Piece, int, bool]]:
+def _groups(data: bytes, over: bool) -> Iterator[tuple[Piece, int, bool]]:
     """Entries that make one piece: lines of one stream and millisecond, or the parts of one long line.
 
     Each with where it ends, and whether an entry that follows has closed it; `continued` where no newline has.
@@ -177,6 +186,15 @@ def _groups(data: bytes) -> Iterator[tuple[Piece, int, bool]]:
     stamp = b""
     is_open = False
     for stream, text, end in _entries(data):
+        if stream == _OWN:
+            if parts:
+                yield _piece(group, stamp, parts, is_open), at, True
+                parts, is_open = [], False
+            if not over:
+                return
+            at = end
+            yield Piece(Stream.STDERR, time.time_ns() // 1000, text.rstrip()), end, True
+            continue
         space = text.find(b" ")
         mark = text[:_MILLISECOND]
         body = text[space + 1 :]

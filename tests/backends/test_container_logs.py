@@ -1,13 +1,19 @@
 """An engine's log told in pieces: the same whichever way the stream was cut, and no line torn or lost."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 
-from backends.base import Piece, Stream
-from backends.container_logs import CUT_BYTES, ENTRY, moment_us, parse
+from backends.base import BackendUnavailable, Output, Piece, Stream
+from backends.container_logs import CUT_BYTES, ENTRY, Log, moment_us, parse
+from backends.engines import Engine
+from tests.backends.standins import answering
 
 Entry = tuple[int, int, bytes]
 """Stream, milliseconds, and what was printed."""
@@ -88,6 +94,37 @@ def test_a_last_line_without_end_is_a_line_whatever_the_other_stream_says_after(
     ]
 
 
+def own(words: bytes) -> bytes:
+    """What an engine says of itself between what was printed, without a stamp."""
+    return ENTRY.pack(3, len(words)) + words
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_what_an_engine_cannot_read_now_is_no_line_and_nothing_behind_it_is_told(live: bool) -> None:
+    before, after = logged((1, 0, b"one\n"), (1, 1, b"two\n")), logged((1, 2, b"three\n"))
+    broken = before + own(b"Error grabbing logs: unexpected EOF\n")
+    pieces, size = parse(broken + after, 1 << 20, False, live)
+    assert ([piece.data for piece in pieces], size) == ([b"one", b"two"], len(before))
+    assert parse(broken[size:], 1 << 20, False, live) == ((), 0)
+    pieces, _ = parse((before + after)[size:], 1 << 20, True, False)
+    assert [piece.data for piece in pieces] == [b"three"]
+
+
+@pytest.mark.parametrize("behind", [b"", logged((2, 2, b"three\n"))])
+def test_what_an_engine_can_never_read_is_said_in_the_log(behind: bytes) -> None:
+    long = b"x" * CUT_BYTES
+    data = logged((1, 0, b"one\n"), (1, 1, long)) + own(b"Error grabbing logs: invalid character\n") + behind
+    pieces, size = parse(data, 1 << 20, True, False, True)
+    assert size == len(data)
+    assert [(piece.stream, piece.data) for piece in pieces] == [
+        (Stream.STDOUT, b"one"),
+        (Stream.STDOUT, long),
+        (Stream.STDERR, b"Error grabbing logs: invalid character"),
+        *([(Stream.STDERR, b"three")] if behind else []),
+    ]
+    assert all(piece.time_us > 0 for piece in pieces)
+
+
 @pytest.mark.parametrize(
     ("text", "microseconds"),
     [
@@ -106,3 +143,66 @@ def test_a_stamp_of_an_engine_in_another_zone_is_the_same_moment() -> None:
     (piece,), _ = parse(ENTRY.pack(1, len(body)) + body, 1 << 20, True, False)
     (same,), _ = parse(logged((1, 0, b"x\n")), 1 << 20, True, False)
     assert piece == same
+
+
+async def read_to_its_end(*answers: bytes) -> tuple[list[bytes], int]:
+    """What is told of the log of a container that has ended, whose engine gives one of these answers a time."""
+    left = iter(answers)
+
+    async def logs(_: Request) -> Response:
+        return StreamingResponse(_sent(next(left)))
+
+    async def version(_: Request) -> Response:
+        return JSONResponse({"ApiVersion": "1.41"})
+
+    routes = [Route("/version", version), Route("/v1.41/_ping", version)]
+    app = Starlette(routes=[*routes, Route("/v1.41/containers/x/logs", logs)])
+    told: list[bytes] = []
+    offset = tries = 0
+    async with answering(app) as port:
+        engine = Engine(f"tcp://127.0.0.1:{port}")
+        await engine.open()
+        for _ in answers:
+            tries += 1
+            log = Log(engine, "x", follows=False, ended=True, told=lambda: None)
+            try:
+                while (output := await log.read(offset, 1 << 20)) is not None:
+                    told += _lines(output)
+                    offset = output.next_offset
+                break
+            except BackendUnavailable:
+                continue
+            finally:
+                await log.close()
+        await engine.close()
+    return told, tries
+
+
+async def _sent(answer: bytes) -> AsyncIterator[bytes]:
+    yield answer.removesuffix(b"LOST")
+    if answer.endswith(b"LOST"):
+        raise ConnectionResetError
+
+
+def _lines(output: Output) -> Iterator[bytes]:
+    for piece in output.pieces:
+        yield from piece.data.split(b"\n")
+
+
+WHOLE = logged((1, 0, b"one\n"), (1, 1, b"two\n"), (2, 2, b"three\n"))
+
+
+@pytest.mark.parametrize("size", [0, 3, 30, 60, 100, len(WHOLE) - 1])
+async def test_a_log_that_breaks_off_is_read_again_to_its_end(size: int) -> None:
+    told, tries = await read_to_its_end(WHOLE[:size] + b"LOST", WHOLE[: size + 1] + b"LOST", WHOLE)
+    assert (told, tries) == ([b"one", b"two", b"three"], 3)
+
+
+@pytest.mark.parametrize("size", [3, 30, 60, 100, len(WHOLE) - 1])
+async def test_a_log_that_ends_within_an_entry_is_not_taken_for_whole(size: int) -> None:
+    assert await read_to_its_end(WHOLE[:size], WHOLE) == ([b"one", b"two", b"three"], 2)
+
+
+async def test_a_log_that_the_engine_cannot_read_ends_in_its_words() -> None:
+    broken = logged((1, 0, b"one\n")) + own(b"Error grabbing logs: invalid character\n")
+    assert await read_to_its_end(broken) == ([b"one", b"Error grabbing logs: invalid character"], 1)
