@@ -34,6 +34,8 @@ Log = Callable[[str], Awaitable[None]]
 KINDS = MODULES, ENVIRONMENTS, FROZEN = "rungraph/module", "rungraph/environment", "rungraph/frozen"
 LABEL = "io.rungraph.made"
 _LAST_WORDS = 20
+_ENDED = "context canceled"
+"""What the engine says of work that nobody waits for any more, but it was we who waited."""
 _PAINT = re.compile(r"\x1b\[[\d;]*m")
 """The builder paints what a step says on standard error."""
 _REQUIREMENTS = "rungraph-requirements.txt"
@@ -223,10 +225,20 @@ class Images:
                         said = [*([] if line.startswith("Step ") else said[1 - _LAST_WORDS :]), line]
                         await log(line)
                     if "error" in told:
-                        raise PreparationFailed("\n".join([*said, str(told["error"])]))
+                        raise await self._failure([*said, str(told["error"])])
                     yield told
         except DockerError as error:
-            raise PreparationFailed("\n".join([*said, error.message])) from error
+            raise await self._failure([*said, error.message]) from error
+
+    async def _failure(self, said: list[str]) -> Exception:
+        """What its last words mean: an engine that goes down ends its work as if that had failed."""
+        await self._engine.knock()
+        words = "\n".join(said)
+        return (
+            BackendUnavailable(words, retry_in_seconds=1.0)
+            if _ENDED in said[-1]
+            else PreparationFailed(words)
+        )
 
 
 def _words(told: Mapping[str, Any]) -> str:

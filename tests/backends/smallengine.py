@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,10 @@ class SmallEngine:
     archives: dict[str, bytes] = field(default_factory=dict)
     bridge: str | None = field(default_factory=lambda: secrets.token_hex(32))
     live_restore: bool = False
+    is_down: bool = False
+    """Nobody new is let in."""
+    answers: dict[str, Callable[[Request], Awaitable[Response]]] = field(default_factory=dict)
+    """What is answered otherwise than it would."""
 
     def restart(self) -> None:
         """Begin another life: the default network is another one, unless it is kept for what runs or there is none."""
@@ -49,6 +53,8 @@ class SmallEngine:
         return Response(b'{"status": "done"}\n', media_type="application/json")
 
     async def version(self, _: Request) -> Response:
+        if self.is_down:
+            return _refused(503, "going down")
         return JSONResponse({"ApiVersion": "1.41"})
 
     async def info(self, _: Request) -> Response:
@@ -65,6 +71,8 @@ class SmallEngine:
         return JSONResponse({"Id": id, "RepoTags": [name for name, each in self.names.items() if each == id]})
 
     async def build(self, request: Request) -> Response:
+        if (answer := self.answers.get("build")) is not None:
+            return await answer(request)
         id = f"sha256:{hashlib.sha256(await request.body()).hexdigest()}"
         self.names[request.query_params["t"]] = id
         return Response(json.dumps({"aux": {"ID": id}}) + "\n", media_type="application/json")

@@ -1,11 +1,14 @@
 """What the Docker adapter makes of an engine, or a disk of ours, that is not as it should be; with a small engine."""
 
 import io
+import json
 import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from backends import base
 from backends.docker import Docker
@@ -64,3 +67,26 @@ async def test_a_disk_that_takes_no_archive_of_what_a_job_is_given_is_tried_agai
     with disks.full(), pytest.raises(base.BackendUnavailable, match="cannot be packed"):
         await adapter.launch(spec)
     assert list(engine.containers) == ["rungraph-me-job"], "the holder, which the next launch fills"
+
+
+@pytest.mark.parametrize(
+    ("said", "down"), [("context canceled", False), ("error reading from server: EOF", True)]
+)
+async def test_a_build_that_an_engine_ends_as_it_goes_down_is_no_failure_of_the_module(
+    adapter: Docker, engine: SmallEngine, tmp_path: Path, said: str, down: bool
+) -> None:
+    async def silence(_: str) -> None:
+        """Nobody listens."""
+
+    async def build(_: Request) -> Response:
+        engine.is_down = down
+        return Response(json.dumps({"stream": "Step 1/2\n"}) + "\n" + json.dumps({"error": said}) + "\n")
+
+    (tmp_path / "Dockerfile").write_text("FROM python:3.11-slim\n")
+    spec = base.PrepareSpec("v1", tmp_path, (), digest="abc", dockerfile="Dockerfile")
+    engine.answers["build"] = build
+    with pytest.raises(base.BackendUnavailable):
+        await adapter.prepare(spec, silence)
+    engine.is_down = False
+    del engine.answers["build"]
+    assert (await adapter.prepare(spec, silence)).startswith("sha256:")
