@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from backends import durations
 from db import policies
 from db.manifests import MAX_INTEGER, OptionType, TagType
 from db.module_sources import NAME
@@ -37,7 +38,7 @@ _WORDS = {"type": "string", "minLength": 1}
 _DURATION = {
     "oneOf": [
         {"type": "number", "exclusiveMinimum": 0},
-        {"type": "string", "pattern": r"^(?=\d)(\d+d)?(\d+h)?(\d+m)?(\d+s)?$"},
+        {"type": "string", "pattern": rf"^({durations.PATTERN})$"},
     ]
 }
 _MEMORY = {
@@ -125,7 +126,7 @@ FUNCTION: dict[str, Schema] = {
     },
     "resources": {"$ref": "#/$defs/resources"},
     "workers": _whole("How many run together.", 1, 10_000, 1),
-    "timeout": {**_DURATION, "description": "Of one attempt: 90s, 10m, 1h30m, or seconds."},
+    "timeout": {**_DURATION, "description": "Of one attempt: 90s, 1.5h, 1h30m, or seconds."},
     "retries": _whole(
         "Attempts after the first, where EXIT_CODE, OUT_OF_MEMORY, PREEMPTED or LOST ended the last.",
         0,

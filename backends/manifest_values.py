@@ -9,12 +9,12 @@ import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
+from backends import durations
 from backends.manifest_documents import Node, Problems
 from db import manifests, texts
 from db.module_sources import NAME as NAME
 
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
-_SECONDS = (86_400, 3_600, 60, 1)
+_LONGEST_SECONDS = 366 * 86_400
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]i?B?|B)?")
 _POWERS = "KMGT"
 
@@ -138,19 +138,20 @@ def amount(node: Node | None, problems: Problems, *, most: float) -> float | Non
 
 
 def seconds(node: Node | None, problems: Problems) -> float | None:
-    """A duration: 10m, 1h30m, 2d, or plain seconds."""
+    """A duration: 10m, 1.5h, 1h30m, 2d, or plain seconds."""
     if node is None or (isinstance(node.value, int | float) and not isinstance(node.value, bool)):
-        return amount(node, problems, most=366 * 86_400)
-    match = _DURATION.fullmatch(node.text)
-    total = (
-        sum(int(part or 0) * unit for part, unit in zip(match.groups(), _SECONDS, strict=True))
-        if match
-        else 0
-    )
-    if not 0 < total <= 366 * 86_400:
-        problems.at(node, "not-a-duration", f"must be a duration such as 90s, 10m or 1h30m, not {node.kind}")
+        found = amount(node, problems, most=_LONGEST_SECONDS)
+        if node is not None and found is not None and round(found * 1e6) / 1e6 != found:
+            problems.at(node, "not-a-duration", f"must be in whole microseconds, not {node.kind}")
+        return found
+    try:
+        found = durations.seconds(node.text if isinstance(node.value, str) else "")
+    except ValueError as error:
+        problems.at(node, "not-a-duration", f"must be {error}, not {node.kind}")
         return None
-    return float(total)
+    if not 0 < found <= _LONGEST_SECONDS:
+        problems.at(node, "out-of-bounds", f"must be above 0 and at most 366 days, not {node.kind}")
+    return found
 
 
 def memory(node: Node | None, problems: Problems) -> int | None:

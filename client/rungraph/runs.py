@@ -124,7 +124,7 @@ def cancel_(
     ctx: typer.Context,
     run: RunIds,
     grace: Annotated[
-        str, typer.Option(metavar="TIME", help="Between the request to stop and the kill: 30s, 5m.")
+        str, typer.Option(metavar="DURATION", help="Between the request to stop and the kill: 30s, 5m.")
     ] = "10s",
     cascade: Annotated[bool, typer.Option("--cascade", help="Their children too, and theirs.")] = False,
 ) -> None:

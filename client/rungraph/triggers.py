@@ -54,7 +54,7 @@ class Trigger:
     cron: Annotated[str, typer.Option(help="A cron expression, or @daily and the like.")] = ""
     zone: Annotated[str, typer.Option(help="The cron's IANA time zone; else UTC.")] = ""
     every: Annotated[
-        str, typer.Option(metavar="DURATION", help="An interval: 30s, 5m, 2h, 1d, counted anew.")
+        str, typer.Option(metavar="DURATION", help="An interval: 30s, 1.5h, 1h30m, 1d, counted anew.")
     ] = ""
     on_file: Annotated[str, typer.Option(metavar="PATTERN", help="For each file that arrives.")] = ""
     file_tag: Annotated[

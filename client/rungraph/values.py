@@ -10,13 +10,12 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from rungraph import durations
 from rungraph.errors import BadUsage
 
 Arguments = dict[str, dict[str, Any]]
 """Step, then option, to its value."""
 
-_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)([smhdw]?)", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(B|KiB|MiB|GiB|TiB)?", re.ASCII)
 _UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
@@ -89,11 +88,11 @@ def tags(settings: Iterable[str]) -> list[dict[str, str]]:
 
 
 def seconds(text: str, flag: str) -> float:
-    """A duration such as 90, 1.5s, 30m, 2h, 7d or 1w; a bare number is seconds; raises BadUsage."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise BadUsage(f"{flag} {text}: write it as 30s, 5m, 2h or 1d")
-    return float(found[1]) * _SECONDS[found[2] or "s"]
+    """A duration such as 90, 1.5s, 1h30m, 7d or 1w; a bare number is seconds; raises BadUsage."""
+    try:
+        return durations.seconds(text)
+    except ValueError as error:
+        raise BadUsage(f"{flag} {text}: a duration must be {error}") from None
 
 
 def size(text: str, flag: str) -> int:

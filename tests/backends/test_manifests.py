@@ -212,6 +212,11 @@ def test_a_missing_file_and_a_pipe_are_told_apart_from_mistakes(folder: Path) ->
         ("resources: {memory: lots}", "resources.memory", "not-an-amount"),
         ("resources: {cpus: 0}", "resources.cpus", "out-of-bounds"),
         ("timeout: soon", "timeout", "not-a-duration"),
+        ("timeout: 0.0000005s", "timeout", "not-a-duration"),
+        ("timeout: 5e-7", "timeout", "not-a-duration"),
+        ("timeout: true", "timeout", "not-a-duration"),
+        ("timeout: 0.0h", "timeout", "out-of-bounds"),
+        ("timeout: 367d", "timeout", "out-of-bounds"),
         ("timeout: 0", "timeout", "out-of-bounds"),
         ("workers: 0", "workers", "out-of-bounds"),
         ("workers: true", "workers", "not-a-number"),
@@ -279,7 +284,8 @@ def test_an_alias_may_stand_for_a_whole_value(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "seconds"), [("90", 90), ("0.5", 0.5), ("10m", 600), ("2d", 172_800), ("1h1s", 3601)]
+    ("written", "seconds"),
+    [("90", 90), ("0.5", 0.5), ("10m", 600), ("2d", 172_800), ("1.5h", 5400), ("1h1.5s", 3601.5)],
 )
 def test_durations_are_written_as_people_write_them(folder: Path, written: str, seconds: float) -> None:
     assert _read(folder, _function(f"timeout: {written}")).functions[0].timeout_seconds == seconds
