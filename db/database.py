@@ -37,7 +37,8 @@ Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 
 _BUSY_SECONDS = 10.0
 """How long a writer waits for another process's SQLite transaction before it gives up."""
-
+_WAIT_SECONDS = 20.0
+"""Less than the 30 s that clients wait for an answer, so that they hear of it."""
 
 _STRETCH_SECONDS = 0.001
 """For how long the statements of a session on SQLite hold the event loop before whoever waits for it has a turn."""
@@ -167,10 +168,13 @@ class Transaction(Session):
 class Database:
     """One database, with its pools and its bus.
 
-    `followers` are called with what each transaction of this process has emitted, once it is committed.
+    `followers` are called with what each transaction of this process has emitted, once it is committed. Whoever
+    needs a connection and finds none free for `wait_seconds` gets Unavailable.
     """
 
-    def __init__(self, url: str, *, bus: Bus, pool_size: int = 8) -> None:
+    def __init__(
+        self, url: str, *, bus: Bus, pool_size: int = 8, wait_seconds: float = _WAIT_SECONDS
+    ) -> None:
         self.bus = bus
         self.followers: list[Callable[[feeds.Emitted], None]] = []
         self.url = make_url(url)
@@ -187,12 +191,12 @@ class Database:
             self._writing: asyncio.Lock | None = asyncio.Lock()
             self._reader = sqlite.reading(self.url, size=pool_size)
             self._writer = sqlite.Writer(self.url)
-            self._scanner = Scans(self.url)
+            self._scanner = Scans(self.url, wait_seconds)
             self._single = self._reader
             self._checkpoints: Checkpoints | None = Checkpoints(self.url)
         else:
             self._writing = self._checkpoints = None
-            self._writer = postgresql.pooled(self.url, pool_size)
+            self._writer = postgresql.pooled(self.url, pool_size, wait_seconds)
             self._reader = self._scanner = self._writer.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
@@ -222,7 +226,7 @@ class Database:
     async def scan(self, *, seconds: float | None = None) -> AsyncIterator[Session]:
         """One snapshot for reads that may take long; the event loop goes on meanwhile.
 
-        Raises LimitExceeded when they take more than `seconds`.
+        Raises LimitExceeded when they take more than `seconds`, in which waiting for a connection is not counted.
         """
         if isinstance(self._scanner, Scans):
             async with self._scanner.open(seconds) as threaded:
@@ -331,11 +335,7 @@ async def _connected(
     engine: Engine | AsyncEngine | sqlite.Writer,
 ) -> AsyncIterator[Connection | AsyncConnection]:
     if isinstance(engine, AsyncEngine):
-        async with AsyncExitStack() as stack:
-            try:
-                connection = await stack.enter_async_context(engine.connect())
-            except OSError as error:  # as asyncpg leaves it
-                raise DisconnectionError("the database cannot be reached") from error
+        async with postgresql.connected(engine) as connection:
             yield connection
     else:
         with engine.opened() if isinstance(engine, sqlite.Writer) else engine.connect() as here:

@@ -1,11 +1,15 @@
 """PostgreSQL's connections, and for how long one may keep others waiting."""
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import event, exc
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from db import errors
 
 # A process that is paused in the middle of a transaction keeps its locks from everybody no longer than this.
 _LIMITS = {
@@ -20,19 +24,32 @@ _LIMITS_WHOLE = (17,)
 """The first version that can."""
 
 
-def pooled(url: URL, size: int) -> AsyncEngine:
+def pooled(url: URL, size: int, wait_seconds: float) -> AsyncEngine:
     """An engine whose transactions end, should their process stand still."""
     engine = create_async_engine(
         url.set(drivername="postgresql+asyncpg"),
         pool_size=size,
         max_overflow=0,
-        pool_timeout=30,
+        pool_timeout=wait_seconds,
         isolation_level="READ COMMITTED",
         connect_args={"server_settings": _LIMITS},
     )
     event.listen(engine.sync_engine, "connect", _limit_whole)
     event.listen(engine.sync_engine, "checkout", _require_open)
     return engine
+
+
+@asynccontextmanager
+async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection of the pool; raises DisconnectionError where there is no database, Unavailable for none free."""
+    async with AsyncExitStack() as stack:
+        try:
+            connection = await stack.enter_async_context(engine.connect())
+        except OSError as error:  # as asyncpg leaves it
+            raise DisconnectionError("the database cannot be reached") from error
+        except exc.TimeoutError as error:
+            raise errors.Unavailable("every connection to the database is in use; ask again") from error
+        yield connection
 
 
 async def unlimited(connection: AsyncConnection) -> None:

@@ -55,7 +55,8 @@ class Threaded:
 class Scans:
     """The scans of one SQLite database."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, wait_seconds: float) -> None:
+        self._wait_seconds = wait_seconds
         self.engine = sqlite.scanning(url)
         self._threads = ThreadPoolExecutor(MOST, "scan")
         self._free = asyncio.Semaphore(MOST)
@@ -67,8 +68,8 @@ class Scans:
 
     @asynccontextmanager
     async def open(self, seconds: float | None) -> AsyncIterator[Threaded]:
-        """One snapshot."""
-        async with self._free:
+        """One snapshot; raises Unavailable when others hold all connections for too long."""
+        async with self._turn():
             with self.engine.connect() as connection, connection.begin():
                 threaded = Threaded(connection, self._threads)
                 if seconds is None:
@@ -82,6 +83,19 @@ class Scans:
                 finally:
                     threaded.driver.set_progress_handler(None, 0)
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._free.acquire()
+        except TimeoutError:
+            message = f"{MOST} reads that take long are under way and did not end; ask again"
+            raise errors.Unavailable(message) from None
+        try:
+            yield
+        finally:
+            self._free.release()
+
     def close(self) -> None:
         """Close every connection, once what goes on is done."""
         self._threads.shutdown()
@@ -91,7 +105,7 @@ class Scans:
 @asynccontextmanager
 async def opened(engine: AsyncEngine, seconds: float | None) -> AsyncIterator[AsyncConnection]:
     """One snapshot of PostgreSQL's."""
-    async with engine.connect() as connection, connection.begin():
+    async with postgresql.connected(engine) as connection, connection.begin():
         await postgresql.unlimited(connection)  # whoever is read to may be slow
         if seconds is None:
             yield connection

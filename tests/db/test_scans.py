@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
+from db import errors
+from db.bus import Bus
 from db.database import Database
 from db.scans import MOST, Scans
 
@@ -96,3 +98,42 @@ async def test_a_statement_is_one_hop_to_a_thread(
     finally:
         event.remove(scanner.engine, "before_cursor_execute", note)
     assert threads and threading.main_thread() not in threads
+
+
+async def test_whoever_finds_every_connection_held_is_told_to_ask_again(database: Database) -> None:
+    url = database.url.render_as_string(hide_password=False)
+    hasty = Database(url, bus=Bus("memory://"), pool_size=MOST, wait_seconds=0.2)
+    try:
+        async with hasty.scan() as one, hasty.scan(seconds=5) as other:
+            began = time.monotonic()
+            with pytest.raises(errors.Unavailable, match="; ask again") as refused:
+                async with hasty.scan(seconds=5):
+                    pass
+            assert refused.value.retryable and 0.15 < time.monotonic() - began < 5
+            assert (await one.scalar(text("SELECT 1")), await other.scalar(text("SELECT 2"))) == (1, 2)
+            waiting = asyncio.create_task(_scanned(hasty))
+            await asyncio.sleep(0)
+        assert await waiting == 1
+        assert await asyncio.gather(*(_scanned(hasty) for _ in range(5))) == [1] * 5
+    finally:
+        await hasty.close()
+
+
+async def test_a_read_that_finds_every_connection_held_is_told_to_ask_again(postgresql: Database) -> None:
+    url = postgresql.url.render_as_string(hide_password=False)
+    hasty = Database(url, bus=Bus("memory://"), pool_size=1, wait_seconds=0.1)
+    try:
+        async with hasty.read() as session:
+            for opening in (hasty.read, hasty.begin, hasty.scan):
+                with pytest.raises(errors.Unavailable, match="every connection to the database is in use"):
+                    async with opening():
+                        pass
+            assert await session.scalar(text("SELECT 1")) == 1
+    finally:
+        await hasty.close()
+
+
+async def _scanned(database: Database) -> int:
+    async with database.scan() as session:
+        found: int = await session.scalar(text("SELECT 1"))
+        return found
