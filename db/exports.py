@@ -1,12 +1,13 @@
 """All points of series, for who hands them on: read a bounded piece at a time, each in a transaction of its own.
 
 A client may take minutes to fetch millions of points, and no snapshot is held for so long. A series' points are
-counted from its first; that stays the same while chunks are compacted, so reading goes on by position.
+counted from its first; that stays the same while chunks are compacted, so reading goes on by position. Where what was
+found is deleted or thinned out meanwhile, reading breaks off: an end would say that this was all.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from db import curves, downsampling, positions, summaries
+from db import curves, downsampling, errors, positions, summaries
 from db.curves import Found, Wanted
 from db.database import Database
 from db.downsampling import NOTHING, Placed
@@ -58,6 +59,8 @@ async def _together(database: Database, some: Sequence[Found]) -> list[Points]:
         }
     made = []
     for each in some:
+        if len(read.get(each.id, NOTHING).positions) < each.points - each.thinned:
+            raise _gone(each)
         parts = [source[each.id] for source in (thin, read) if each.id in source]
         if parts:
             made.append(_points(each, parts))
@@ -77,6 +80,8 @@ async def _alone(database: Database, series: Found) -> AsyncIterator[Points]:
             if not listed:
                 pieces = (await positions.pieces(session, [series.id]))[series.id]
                 listed = [piece for piece in pieces if piece.stop > at][::-1]
+                if pieces[0].start > at if pieces else at < series.points:
+                    raise _gone(series)
                 if not listed:
                     return
             some: list[Piece] = []
@@ -90,6 +95,11 @@ async def _alone(database: Database, series: Found) -> AsyncIterator[Points]:
             read = read.at(read.positions >= at)
         yield _points(series, [read])
         at = some[-1].stop
+
+
+def _gone(series: Found) -> errors.Conflict:
+    """What is handed on already lacks the rest."""
+    return errors.Conflict(f"{series.name!r} was deleted or thinned out while it was read: ask again")
 
 
 def _points(of: Found, parts: list[Placed]) -> Points:

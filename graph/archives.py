@@ -23,7 +23,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
-from db import exports, files
+from db import exports, files, runs
 from db.curves import Wanted
 from db.files import FileState
 from db.points import Points
@@ -86,6 +86,10 @@ class Archive:
         for job in run["jobs"]:
             async for part in self._job(job):
                 yield part
+        async with self._around.database.read() as session:
+            await runs.get(
+                session, self._viewer, self._run_id
+            )  # else it was deleted half way: this is not its end
         await asyncio.to_thread(self._zip.close)
         yield self._sink.take()
 
@@ -112,7 +116,7 @@ class Archive:
         for attempt in job["attempts"]:
             for worker in attempt["workers"]:
                 number, rank = attempt["number"], worker["rank"]
-                lines = log_text.whole(self._around, job_id, number, rank)
+                lines = log_text.whole(self._around, self._viewer, job_id, number, rank)
                 async for part in self._member(f"{folder}/logs/{number}-{rank}.log", lines):
                     yield part
         for file in job["outputs"]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -109,7 +109,7 @@ def _application(
             Route("/health", health),
         ],
         middleware=[Middleware(_Door, around=around)],
-        exception_handlers={DomainError: _refused},
+        exception_handlers={DomainError: _refused, ClientDisconnect: _left},
     )
 
 
@@ -123,6 +123,11 @@ async def _given(request: Request, around: Surroundings) -> carrying.Given:
 def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, DomainError)
     return fault(STATUS[error.code], ErrorCode(error.code), str(error))
+
+
+def _left(_request: Request, _error: Exception) -> Response:
+    """Nobody hears it: a job that was killed has sent half a report."""
+    return Response(status_code=400)
 
 
 class _Door:

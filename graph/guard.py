@@ -10,11 +10,13 @@ from typing import Any
 
 import structlog
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graph.encoding import fault
 from graph.errors import ErrorCode
+
+log = structlog.get_logger(__name__)
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MOST_BYTES = 32 << 20
@@ -41,16 +43,18 @@ class Guard:
         if scope["path"] != PROBED and not self._is_ours(headers.get("host", "")):
             await self._refuse(scope, receive, send, 421, "this server does not answer to that host name")
             return
-        if scope["type"] == "websocket" or scope["path"].startswith("/files/"):
-            await self._app(scope, receive, send)
-            return
         length = headers.get("content-length", "0")
         try:
+            if scope["type"] == "websocket" or scope["path"].startswith("/files/"):
+                await self._app(scope, receive, send)
+                return
             if not length.isdecimal() or int(length) > MOST_BYTES:
                 raise _TooLarge
             await self._app(scope, _bounded(receive), send)
         except _TooLarge:
             await self._refuse(scope, receive, send, 413, f"a request has at most {MOST_BYTES} bytes")
+        except ClientDisconnect:
+            log.info("its client has gone before all of a request had come", path=scope["path"])
 
     def _is_ours(self, host: str) -> bool:
         name, colon, port = host.rpartition(":")

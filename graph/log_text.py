@@ -46,24 +46,28 @@ async def log(request: Request, around: Surroundings, viewer: Viewer) -> Respons
     if request.method == "HEAD":
         return PlainTextResponse(headers=PRIVATE)
     several = found[0].workers > 1 and conditions.ranks is None
-    lines = _lines(around, job_id, conditions, times=times, ranks=several)
+    lines = _lines(around, viewer, job_id, conditions, times=times, ranks=several)
     return Streamed(lines, media_type="text/plain; charset=utf-8", headers=PRIVATE)
 
 
-def whole(around: Surroundings, job_id: bytes, attempt: int, rank: int) -> AsyncIterator[bytes]:
+def whole(
+    around: Surroundings, viewer: Viewer, job_id: bytes, attempt: int, rank: int
+) -> AsyncIterator[bytes]:
     """All that one worker of one attempt printed, as text."""
     conditions = Wanted(attempt=attempt, ranks=frozenset({rank}))
-    return _lines(around, job_id, conditions, times=False, ranks=False)
+    return _lines(around, viewer, job_id, conditions, times=False, ranks=False)
 
 
 async def _lines(
-    around: Surroundings, job_id: bytes, conditions: Wanted, *, times: bool, ranks: bool
+    around: Surroundings, viewer: Viewer, job_id: bytes, conditions: Wanted, *, times: bool, ranks: bool
 ) -> AsyncIterator[bytes]:
     at: int | None = None
     more = True
     while more:
         async with around.database.read() as session:
             batches, more = await log_search.stretch(session, job_id, conditions, _ALL, at, gaps=True)
+            if not more and at is not None and not await jobs.find_jobs(session, viewer, [job_id]):
+                raise errors.NotFound("the job was deleted while its log was read")  # this is not its end
         for batch in batches:
             at = batch.seq
             if text := await aside(partial(_text, batch, conditions, times=times, ranks=ranks)):

@@ -56,7 +56,7 @@ async def _running(server: Server, told: Path) -> tuple[Any, str]:
 
 
 async def test_a_job_fetches_what_it_is_given_while_it_runs(
-    door: tuple[Server, httpx.AsyncClient], tmp_path: Path
+    door: tuple[Server, httpx.AsyncClient], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server, client = door
     told = tmp_path / "token"
@@ -80,9 +80,55 @@ async def test_a_job_fetches_what_it_is_given_while_it_runs(
     viewer = await client.post("/graphql", json={"query": "{ viewer { kind } }"}, headers=headers)
     assert viewer.json() == {"data": {"viewer": {"kind": "JOB"}}}
 
+    await _try_ranges(client, headers, whole)
+    await _hang_up(client, headers)
+    assert not [each for each in caplog.records if each.levelname == "ERROR"], (
+        "a job may be killed as it reports"
+    )
+
     told.with_name("token.go").touch()
     await server.finish(run["id"])
     assert (await client.get("/attempt/source.tar", headers=headers)).status_code == 401
+
+
+async def _try_ranges(client: httpx.AsyncClient, headers: dict[str, str], whole: httpx.Response) -> None:
+    """Whatever is asked for of an input is a part of it, said to be one, or refused."""
+    content, tag = whole.content, whole.headers["etag"]
+    for asked, status, first, stop in (
+        ("bytes=9998-20000", 206, 9998, 10_000),
+        ("bytes=-3", 206, 9997, 10_000),
+        ("bytes=5-5", 206, 5, 6),
+        ("bytes=10000-", 416, 0, 0),
+        ("bytes=20000-30000", 416, 0, 0),
+    ):
+        part = await client.get(
+            "/attempt/inputs/données.bin", headers={**headers, "Range": asked, "If-Range": tag}
+        )
+        assert part.status_code == status, asked
+        if status == 206:
+            assert part.content == content[first:stop]
+            assert part.headers["content-range"] == f"bytes {first}-{stop - 1}/{len(content)}"
+    for asked, tag in (("bytes=5-", '"another"'), ("bytes=5-", "Sat, 01 Jan 2000 00:00:00 GMT")):
+        other = await client.get(
+            "/attempt/inputs/données.bin", headers={**headers, "Range": asked, "If-Range": tag}
+        )
+        assert (other.status_code, other.content) == (200, content)
+    several = await client.get(
+        "/attempt/inputs/données.bin", headers={**headers, "Range": "bytes=0-1,9000-9001"}
+    )
+    assert several.status_code == 206 and several.headers["content-type"].startswith("multipart/byteranges")
+
+
+async def _hang_up(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    """Send half a report, and go."""
+    reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+    head = {**headers, "Host": "here", "Content-Type": "application/json", "Content-Length": "1000"}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+    writer.write(f"POST /graphql HTTP/1.1\r\n{lines}\r\n".encode() + b'{"query": "mutation')
+    await writer.drain()
+    writer.write_eof()
+    assert await reader.read() == b""
+    writer.close()
 
 
 async def test_a_supervisor_without_the_api_listens_too(
