@@ -3,17 +3,26 @@
 A thread that does a file's dozens of calls to the system asks for the interpreter after each of them, and each time
 the event loop gives it away it waits to have it back, on a busy machine for a processor too: with jobs as processes
 beside, that was most of what the loop waited for. A process has an interpreter of its own.
+
+It must run what this server runs: where the files have been replaced since (an upgrade in place), the server does the
+work itself, in threads, until it is started anew.
 """
 
 import asyncio
 import contextlib
 import itertools
+import os
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, TypeVar, TypeVarTuple, cast
+
+import structlog
 
 from backends.handiwork import HEAD
 from backends.zygote import INTERPRETER, ROOT
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -21,6 +30,20 @@ Ts = TypeVarTuple("Ts")
 PROGRAM = "import sys; sys.path.append(sys.argv[1]); from backends import handiwork; handiwork.main()"
 END_SECONDS = 10.0
 """How long what it was told may take once the server ends."""
+
+
+def state(folder: Path) -> frozenset[tuple[str, int, int]]:
+    """What tells the Python files of a folder from others, as Python tells whether its bytecode is of a file."""
+    try:
+        found = [(path.name, path.stat()) for path in folder.glob("*.py")]
+    except FileNotFoundError:  # they are being replaced just now
+        return frozenset()
+    return frozenset((name, at.st_mtime_ns, at.st_size) for name, at in found)
+
+
+CODE = Path(__file__).parent
+BEGAN_WITH = state(CODE)
+"""As the server has read it."""
 
 
 class Do(Protocol):
@@ -33,8 +56,8 @@ class Do(Protocol):
 class Hand:
     """One such process: started when it is first needed, and again when it died.
 
-    What it does must do no harm when it is done again, and be a function of a module that needs nothing but the
-    standard library and `backends`; whoever is cancelled does not wait for it.
+    What it does must do no harm when it is done again, and be a function of a module that handiwork.py imports, which
+    needs nothing but the standard library and `backends`; whoever is cancelled does not wait for it.
     """
 
     def __init__(self) -> None:
@@ -43,12 +66,17 @@ class Hand:
         self._running: tuple[asyncio.subprocess.Process, asyncio.Task[None]] | None = None
         """The process, and the task that hears its answers until it is gone."""
         self._starting = asyncio.Lock()
+        self._fits: bool | None = None
+        """Whether the one that runs has read the code of this server; None until it is known."""
 
     async def do(self, work: Callable[[*Ts], T], /, *given: *Ts) -> T:
         """Have it called there. Raises what it raised; ConnectionError without a process, or when two died of it."""
         asked = pickle.dumps((work, given))
         for _ in range(2):
-            process, hearing = await self._started()
+            running = await self._started()
+            if running is None:
+                return await asyncio.to_thread(work, *given)
+            process, hearing = running
             try:
                 returned, outcome = pickle.loads(await self._ask(process, asked))
             except ConnectionError:
@@ -74,20 +102,42 @@ class Hand:
             answered.cancel()
             del self._asked[number]
 
-    async def _started(self) -> tuple[asyncio.subprocess.Process, asyncio.Task[None]]:
+    async def _started(self) -> tuple[asyncio.subprocess.Process, asyncio.Task[None]] | None:
+        """The process and who hears it; None when one would run other code than this server."""
         async with self._starting:
+            if self._fits is False:
+                return None
             if self._running is None:
-                try:
-                    process = await asyncio.create_subprocess_exec(
-                        *(INTERPRETER, "-S", "-E", "-I", "-c", PROGRAM, str(ROOT)),
-                        stdin=asyncio.subprocess.PIPE,
-                        stdout=asyncio.subprocess.PIPE,
-                        start_new_session=True,  # an interrupt from the terminal is the server's
-                    )
-                except OSError as error:  # told from one of the work's, a file that is not there for example
-                    raise ConnectionRefusedError(f"{INTERPRETER} cannot be started: {error}") from error
-                self._running = process, asyncio.create_task(self._hear(process))
-            return self._running
+                self._fits = None
+                self._running = await self._start()
+            process, hearing = running = self._running
+            if self._fits is None:
+                with contextlib.suppress(ConnectionError):  # whoever asks it for more hears of its death
+                    await self._ask(
+                        process, pickle.dumps((os.getpid, ()))
+                    )  # it has read its code when it answers
+                self._fits = state(CODE) == BEGAN_WITH
+            if self._fits:
+                return running
+            log.warning(
+                "the files of this server were replaced: start it anew", meanwhile="threads do its work"
+            )
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await asyncio.shield(hearing)
+            return None
+
+    async def _start(self) -> tuple[asyncio.subprocess.Process, asyncio.Task[None]]:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(INTERPRETER, "-S", "-E", "-I", "-c", PROGRAM, str(ROOT)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                start_new_session=True,  # an interrupt from the terminal is the server's
+            )
+        except OSError as error:  # told from one of the work's, a file that is not there for example
+            raise ConnectionRefusedError(f"{INTERPRETER} cannot be started: {error}") from error
+        return process, asyncio.create_task(self._hear(process))
 
     async def _hear(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None

@@ -1,7 +1,8 @@
 """The process that works with files for the server (hand.py is the server's end): does what it is told, and answers.
 
 It is told a function and what to give it, and answers with what that returned or raised, each as a pickle behind its
-length. It ends when the server closes its end or is gone, once it has done what it was told.
+length. It ends when the server closes its end or is gone, once it has done what it was told. What it may be told is
+read at its start: later the files may be another version's.
 """
 
 import os
@@ -11,6 +12,9 @@ import struct
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+
+from backends import contents as _contents  # noqa: F401 - read at the start
+from backends import folders as _folders  # noqa: F401
 
 HEAD = struct.Struct("=QI")
 """A number to answer under, and how many bytes follow: a pickle of a function and what it is given, or of whether it

@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 
+from backends import folders
 from backends import hand as hands
 from backends.blobs import Blobs
 from backends.contents import BlobInvalid
@@ -18,6 +20,8 @@ from backends.hand import Hand
 from backends.precedence import Loop
 from tests.backends import localground
 from tests.backends.grounds import Witness
+
+LOADED = "sorted(each for each in __import__('sys').modules if each.startswith('backends'))"
 
 
 @pytest.fixture
@@ -129,3 +133,47 @@ async def test_what_no_process_can_remove_is_removed_all_the_same(
         await adapter.close()
         home = (await adapter.outputs(handle)).parents[2]
         assert [list((home / each).iterdir()) for each in ("jobs", "trash")] == [[], []]
+
+
+async def test_a_process_that_would_run_other_code_than_the_server_is_not_asked(
+    hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "a.py").write_text("0")
+    monkeypatch.setattr(hands, "CODE", code)
+    monkeypatch.setattr(hands, "BEGAN_WITH", hands.state(code))
+    pid = await hand.do(os.getpid)
+    assert pid != os.getpid()
+    (code / "a.py").write_text("00")
+    assert await hand.do(os.getpid) == pid  # it has read its code before
+    os.kill(pid, signal.SIGKILL)
+    with structlog.testing.capture_logs() as told:
+        done = await asyncio.gather(*(hand.do(os.getpid) for _ in range(5)))
+        assert done == [os.getpid()] * 5
+        with pytest.raises(FileNotFoundError):
+            await hand.do(os.stat, "/nowhere")
+    assert [each["event"] for each in told] == ["the files of this server were replaced: start it anew"]
+
+
+async def test_one_that_is_cancelled_while_it_starts_leaves_it_to_the_next_to_look(
+    hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands, "CODE", tmp_path)  # no files: all were replaced
+    for pause in (0.0, 0.005, 0.03, 0.1):
+        asking = asyncio.create_task(hand.do(os.getpid))
+        await asyncio.sleep(pause)
+        asking.cancel()
+        await asyncio.wait({asking})
+    assert await hand.do(os.getpid) == os.getpid()
+
+
+async def test_what_is_asked_of_it_is_read_at_its_start(hand: Hand, tmp_path: Path) -> None:
+    before = await hand.do(eval, LOADED)
+    blobs, source = Blobs(tmp_path / "blobs", hand.do), tmp_path / "made"
+    source.write_bytes(b"content")
+    adopted = await blobs.adopt(source)
+    await blobs.free([adopted.sha256], older_than_seconds=0.0)
+    (tmp_path / "trash").mkdir()
+    await hand.do(folders.discard, tmp_path / "trash")
+    assert await hand.do(eval, LOADED) == before
