@@ -172,7 +172,7 @@ class Kubernetes:
         try:
             data = await (await self._companion(handle, rank)).frames(offset, limit)
         except Refused as error:
-            if error.status not in NOT_THERE:
+            if error.status not in NOT_THERE or await self._has_more(handle, rank, offset):
                 raise base.BackendUnavailable(f"output cannot be read: {error}") from error
             data = self._taken.frames(name, rank, offset, limit)
         except base.BackendUnavailable:

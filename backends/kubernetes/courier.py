@@ -5,7 +5,7 @@ Started by path in a container of its own image, from the attempt's Secret. The 
 framed into a journal, as the local watcher does it; the server asks for it, and for the folders, over HTTP through
 the API server's proxy. Standard library alone; Python 3.10 or newer.
 """
-# ruff: noqa: PTH101, PTH104, PTH115, PTH118, PTH123
+# ruff: noqa: PTH101, PTH104, PTH115, PTH118, PTH123, T201
 # It is started where seconds count, and calls little else.
 
 import hmac
@@ -60,6 +60,8 @@ class Carrier:
         self.released = threading.Event()
         self._going = threading.Event()
         self._kill_at = float("inf")
+        self._writing = threading.Lock()  # one frame after the other
+        self._full = False
         self._journal = _new(JOURNAL)
         # Held open for reading too, so that writing to it never waits for a job that is not there yet.
         self._control = os.open(os.path.join(BOX, "control"), os.O_RDWR)
@@ -118,8 +120,9 @@ class Carrier:
         self._tell(exit_code=code, ended_us=at_us)
 
     def use(self, lines: list[str]) -> None:
-        """Keep what the server has seen the job use."""
-        self._keep(USAGE, [(line.encode(), False) for line in lines])
+        """Keep what the server has seen the job use; it looks again where that cannot be kept now."""
+        if not self._full:
+            self._keep(USAGE, [(line.encode(), False) for line in lines])
 
     def stop(self, grace_seconds: float) -> None:
         """SIGTERM at the first call; SIGKILL when the shortest grace is over."""
@@ -159,12 +162,28 @@ class Carrier:
             for data, more in pieces
         ]
         if frames:
-            with self.changed:
+            with self._writing:
                 data = b"".join(frames)
                 while data:
-                    data = data[os.write(self._journal, data) :]
-                self.size = os.fstat(self._journal).st_size
-                self._news()
+                    data = data[self._write(data) :]
+                with self.changed:
+                    self.size = os.fstat(self._journal).st_size
+                    self._news()
+
+    def _write(self, data: bytes) -> int:
+        """Write what the disk takes; where it takes nothing, the job waits in its next write as we do here."""
+        try:
+            written = os.write(self._journal, data)
+        except OSError as error:
+            if not self._full:
+                print(
+                    f"the job waits, as what it prints cannot be kept: {error}", file=sys.stderr, flush=True
+                )
+            self._full = True
+            time.sleep(backlog.LOOK_SECONDS)
+            return 0
+        self._full = False
+        return written
 
     def _tell(self, **what: Any) -> None:
         with self.changed:

@@ -104,15 +104,19 @@ class Taken:
                 await companion.folder(folder, into / folder, depth)
             await self._take_output(companion, str(handle["name"]), rank, into)
         except Refused as error:
-            if error.status in NOT_THERE:
+            # What stands before the API server may know of nothing just now, too.
+            if error.status in NOT_THERE and not await self._is_answering(handle, rank):
                 return False
             raise base.BackendUnavailable(f"outputs cannot be taken: {error}") from error
         except base.BackendUnavailable:
-            pod = await self._pod(handle, rank)
-            if pod is None or not ends.is_answering(pod):
+            if not await self._is_answering(handle, rank):
                 return False
             raise
         return True
+
+    async def _is_answering(self, handle: base.Handle, rank: int) -> bool:
+        pod = await self._pod(handle, rank)
+        return pod is not None and ends.is_answering(pod)
 
     async def _take_output(self, companion: Companion, name: str, rank: int, into: Path) -> None:
         """What it has printed and nobody has stored yet; where that begins nobody knows who has not read any of it."""

@@ -4,13 +4,16 @@ import http.client
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from backends import frames
 from backends.kubernetes import courier
+from tests.backends import disks
 
 KEY = {"X-Rungraph-Key": "key"}
 
@@ -24,11 +27,14 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def port(box: Path) -> Iterator[int]:
-    class Answers(courier.Answers):
-        carrier = courier.Carrier({"key": "key", "grace": 30, "gang": True})
+def carrier(box: Path) -> courier.Carrier:
+    return courier.Carrier({"key": "key", "grace": 30, "gang": True})
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+
+@pytest.fixture
+def port(carrier: courier.Carrier) -> Iterator[int]:
+    answers = type("Answers", (courier.Answers,), {"carrier": carrier})
+    with ThreadingHTTPServer(("127.0.0.1", 0), answers) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server.server_address[1]
@@ -63,3 +69,27 @@ def test_nothing_is_released_by_an_order_that_broke_off(port: int) -> None:
     asked.request("GET", "/state", headers=KEY)
     assert asked.getresponse().status == 200
     asked.close()
+
+
+def test_a_disk_that_is_full_holds_up_what_is_printed_and_tears_nothing(
+    carrier: courier.Carrier, box: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines = [b"%05d" % number * 1000 for number in range(30)]
+
+    def say() -> None:
+        for line in lines:
+            carrier._keep(courier.STDOUT, [(line, False)])
+
+    printing = threading.Thread(target=say, daemon=True)
+    with disks.full(1 << 16):
+        printing.start()
+        while "cannot be kept" not in capfd.readouterr().err:
+            time.sleep(0.01)
+        carrier.use(["usage"])
+        assert carrier.wait(-1, 0)["size"] < (box / "frames").stat().st_size == 1 << 16
+    printing.join(10)
+    assert not printing.is_alive()
+    carrier.use(["again"])
+    told = frames.parse((box / "frames").read_bytes(), 0, 1 << 30)
+    assert [piece.data for piece in told.pieces] == [*lines, b"again"]
+    assert told.next_offset == carrier.state()["size"]

@@ -1,6 +1,7 @@
 """What attempts left, taken out of pods, against an API server that passes requests on to real couriers' answers."""
 
 import asyncio
+import base64
 import io
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from backends import base
+from backends import attempts, base
 from backends.base import Ended, EndReason
 from backends.kubernetes import courier, ends, listing
 from backends.kubernetes.adapter import Kubernetes
@@ -44,12 +45,16 @@ class Pods:
         self.refused = asyncio.Event()
         self.strangers: set[str] = set()
         """Whose address has become another's, who answers there."""
+        self.unknown: set[str] = set()
+        """Of whom what stands before the API server knows nothing just now."""
         self.running: dict[str, Any] = {}
 
     async def folder(self, request: Request) -> Response:
         pod, name = request.path_params["pod"].partition(":")[0], request.path_params["name"]
         if pod in self.strangers:
             return Response(status_code=421)
+        if pod in self.unknown:
+            return Response("default backend - 404", 404)
         kept = _Kept()
         courier._pack(str(self.root / pod / name), kept)  # type: ignore[arg-type]
         return Response(kept.getvalue())
@@ -70,8 +75,20 @@ class Pods:
             self.made.discard(request.path_params["pod"])
         return JSONResponse({"metadata": {}})
 
+    async def pod(self, request: Request) -> Response:
+        found = self.running.get(request.path_params["pod"])
+        return JSONResponse(found) if found else JSONResponse({"message": "no such pod"}, 404)
+
+    async def frames(self, request: Request) -> Response:
+        pod = request.path_params["pod"].partition(":")[0]
+        if pod in self.unknown or pod not in self.running:
+            return Response("default backend - 404", 404)
+        line = b"printed"
+        return Response(attempts.FRAME.pack(1, 0, len(line), 1) + line)
+
     async def secret(self, request: Request) -> Response:
-        return JSONResponse({"metadata": {"uid": "u", "name": "x"}})
+        key = base64.b64encode(b'{"key": "k"}').decode()
+        return JSONResponse({"metadata": {"uid": "u", "name": "x"}, "data": {"courier.json": key}})
 
     def app(self) -> Starlette:
         above = "/api/v1/namespaces/ns"
@@ -79,8 +96,10 @@ class Pods:
             routes=[
                 Route("/version", self.secret),
                 Route(above + "/secrets", self.secret, methods=["POST"]),
-                Route(above + "/secrets/{name}", self.secret, methods=["PATCH", "DELETE"]),
+                Route(above + "/secrets/{name}", self.secret, methods=["GET", "PATCH", "DELETE"]),
                 Route(above + "/pods", self.make, methods=["POST"]),
+                Route(above + "/pods/{pod}", self.pod, methods=["GET"]),
+                Route(above + "/pods/{pod}/proxy/frames", self.frames),
                 Route(above + "/pods/{pod}", self.take_away, methods=["PATCH", "DELETE"]),
                 Route(above + "/pods/{pod}/proxy/folder/{name}", self.folder),
             ]
@@ -178,6 +197,37 @@ async def test_where_another_pod_answers_ours_is_gone_or_not_to_be_reached_just_
     assert not await taken.take(handle_of("job"))
     pods.strangers.clear()
     assert await taken.take(handle_of("job"))
+
+
+async def test_a_pod_that_nobody_knows_just_now_is_gone_only_where_it_is(pods: Pods, taken: Taken) -> None:
+    left(pods, "job-0", a=b"1")
+    pods.unknown.add("job-0")
+    answering = {"name": "courier", "state": {"running": {}}}
+    pods.running["job-0"] = {"metadata": {}, "status": {"containerStatuses": [answering]}}
+    with pytest.raises(base.BackendUnavailable, match="default backend"):
+        await taken.take(handle_of("job"))
+    pods.unknown.clear()
+    assert (await taken.folder(handle_of("job"), "output") / "a").read_bytes() == b"1"
+    pods.unknown.add("other-0")
+    assert not await taken.take(handle_of("other"))
+
+
+async def test_output_of_a_pod_that_nobody_knows_just_now_is_read_later(
+    pods: Pods, config: str, tmp_path: Path
+) -> None:
+    adapter = Kubernetes(tmp_path / "home", KubernetesOptions(owner="me", kubeconfig=config, namespace="ns"))
+    await adapter.open()
+    running: Mapping[str, Any] = {"started": True, "state": {"running": {}}}
+    statuses = [{"name": name, **running} for name in ("courier", "main")]
+    pods.running["job-0"] = {"metadata": {}, "status": {"containerStatuses": statuses}}
+    pods.unknown.add("job-0")
+    with pytest.raises(base.BackendUnavailable, match="default backend"):
+        await adapter.read(handle_of("job"), 0, 0)
+    pods.unknown.clear()
+    assert [piece.data for piece in (await adapter.read(handle_of("job"), 0, 0)).pieces] == [b"printed"]
+    pods.running.clear()
+    assert (await adapter.read(handle_of("job"), 0, 0)).pieces == ()
+    await adapter.close()
 
 
 async def test_an_end_whose_outputs_cannot_be_kept_is_no_others() -> None:
