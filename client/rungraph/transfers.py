@@ -20,6 +20,8 @@ from rungraph.errors import ApiError, ClientError, Corrupted, Unreachable
 from rungraph.replies import failure
 
 CHUNK_BYTES = 2**20
+_STORED = httpx.Timeout(30, connect=5, read=600)
+"""A content is answered for when it is on the server's disk, which takes its time over what it has only in memory."""
 
 CREATE_UPLOAD = """mutation CreateUpload($input: CreateUploadInput!) {
   createUpload(input: $input) { file { id } upload { url } errors { code message path retryable } }
@@ -91,14 +93,25 @@ async def download(
 
 
 async def _put(client: Client, url: str, path: Path, size: int, progress: Progress) -> str:
-    """Sends the first `size` bytes of a file, from the start at every try; their SHA-256 in hex."""
+    """Sends the first `size` bytes of a file, from the start at every try; their SHA-256 in hex.
+
+    Patience starts anew with every try that comes farther than those before.
+    """
     delays = client.for_requests.delays()
+    sent = farthest = 0
+
+    def told(done_bytes: int, total_bytes: int) -> None:
+        nonlocal sent
+        sent = done_bytes
+        progress(done_bytes, total_bytes)
+
     while True:
         digest = hashlib.sha256()
-        content = _pieces(path, size, digest, progress)
+        content = _pieces(path, size, digest, told)
         lost: ClientError
         try:
-            response = await client.http.put(url, content=content, headers={"Content-Length": str(size)})
+            headers = {"Content-Length": str(size)}
+            response = await client.http.put(url, content=content, headers=headers, timeout=_STORED)
         except httpx.TransportError as error:
             lost = Unreachable.lost(client.url, error)
         else:
@@ -107,6 +120,8 @@ async def _put(client: Client, url: str, path: Path, size: int, progress: Progre
             lost = failure(response)
             if response.status_code != 503:
                 raise lost
+        if sent > farthest:
+            farthest, delays = sent, client.for_requests.delays()
         await pause(delays, lost)
 
 

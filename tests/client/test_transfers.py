@@ -1,10 +1,14 @@
 """File contents up and down, whole or not at all."""
 
+import asyncio
+import contextlib
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from rungraph import transfers
 from rungraph.api import Client
 from rungraph.backoff import Backoff
-from rungraph.errors import ApiError, ClientError, Corrupted, Refused
+from rungraph.errors import ApiError, ClientError, Corrupted, Refused, Unreachable
 from tests.client.peer import TOKEN, Peer, cut_short, range_start
 
 QUICK = Backoff(first_seconds=0.001, most_seconds=0.002, patience_seconds=5)
@@ -75,6 +79,57 @@ async def test_an_upload_starts_over_when_the_server_is_busy(peer: Peer, tmp_pat
     async with client_of(peer) as client:
         await transfers.upload(client, tmp_path / "data")
     assert peer.uploaded == {"up": CONTENT}
+
+
+@contextlib.asynccontextmanager
+async def taking(*stops: int) -> AsyncIterator[tuple[str, list[int]]]:
+    """A server that takes so much of an upload at each try, and a little later hangs up; the last time it takes all."""
+    came: list[int] = []
+    left = list(stops)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"Content-Length: (\d+)", head, re.IGNORECASE)
+        assert length is not None
+        size = left.pop(0) if left else int(length[1])
+        body = await reader.readexactly(size)
+        came.append(len(body))
+        await asyncio.sleep(0.3)
+        if size == int(length[1]):
+            writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+            writer.close()
+        else:
+            writer.transport.abort()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 16) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", came
+
+
+async def test_an_upload_that_comes_farther_each_time_is_not_given_up(tmp_path: Path) -> None:
+    with (tmp_path / "data").open("wb") as file:
+        file.truncate(48 << 20)
+    hasty = Backoff(first_seconds=0.001, most_seconds=0.002, patience_seconds=0.2)
+    async with taking(8 << 20, 24 << 20) as (url, came), Client(url, TOKEN, for_requests=hasty) as client:
+        sha256 = await transfers._put(client, "/up", tmp_path / "data", 48 << 20, transfers.unwatched)
+    assert came == [8 << 20, 24 << 20, 48 << 20]
+    assert sha256 == hashlib.sha256(bytes(48 << 20)).hexdigest()
+
+
+async def test_an_upload_that_comes_no_farther_is_given_up(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(CONTENT)
+    hasty = Backoff(first_seconds=0.001, most_seconds=0.002, patience_seconds=0.2)
+    async with taking(*[1000] * 50) as (url, came), Client(url, TOKEN, for_requests=hasty) as client:
+        with pytest.raises(Unreachable, match="lost the connection"):
+            await transfers._put(client, "/up", tmp_path / "data", len(CONTENT), transfers.unwatched)
+    assert 2 <= len(came) <= 5
+
+
+async def test_a_server_that_takes_its_time_to_store_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(CONTENT)
+    async with taking() as (url, came), Client(url, TOKEN) as client:
+        client.http.timeout = httpx.Timeout(0.1)
+        await transfers._put(client, "/up", tmp_path / "data", len(CONTENT), transfers.unwatched)
+    assert came == [len(CONTENT)]
 
 
 async def test_a_refused_upload_is_not_tried_again(peer: Peer, tmp_path: Path) -> None:
