@@ -8,6 +8,7 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,14 +20,27 @@ def bring(package: Path, folder: Path) -> Path:
     for name, content in contents.items():
         digest.update(b"%s\0%d\0" % (os.fsencode(name), len(content)) + content)
     target = folder / digest.hexdigest()[:16]
-    if target.is_dir():
+    if _holds(target / package.name, contents):
         return target
+    if target.exists():  # a power cut, or somebody, left less of it than its name says
+        torn = target.rename(folder / f".{target.name}.{secrets.token_hex(4)}")
+        shutil.rmtree(torn, ignore_errors=True)
     new = folder / f".{target.name}.{secrets.token_hex(4)}"
     for name, content in contents.items():
         path = new / package.name / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
     with suppress(OSError):  # another was faster
         new.rename(target)
     shutil.rmtree(new, ignore_errors=True)
     return target
+
+
+def _holds(package: Path, contents: Mapping[Path, bytes]) -> bool:
+    try:
+        return all((package / name).read_bytes() == content for name, content in contents.items())
+    except OSError:
+        return False

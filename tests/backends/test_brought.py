@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from backends.brought import bring
 
 PACKAGE = Path(__file__).parents[2] / "client" / "rungraph"
@@ -32,3 +34,17 @@ def test_it_is_copied_once_and_again_when_it_has_changed(tmp_path: Path) -> None
     assert second != first and (second / "rungraph" / "__init__.py").read_text() == "another"
     assert (first / "rungraph" / "__init__.py").read_text() == "one"
     assert sorted(path.name for path in (tmp_path / "client").iterdir()) == sorted([first.name, second.name])
+
+
+@pytest.mark.parametrize("left", [None, b"", b"on"])
+def test_a_copy_of_which_a_power_cut_left_less_is_made_again(tmp_path: Path, left: bytes | None) -> None:
+    package = tmp_path / "rungraph"
+    package.mkdir()
+    (package / "__init__.py").write_text("one")
+    found = bring(package, tmp_path / "client")
+    (found / "rungraph" / "__init__.py").unlink()
+    if left is not None:
+        (found / "rungraph" / "__init__.py").write_bytes(left)
+    assert bring(package, tmp_path / "client") == found
+    assert (found / "rungraph" / "__init__.py").read_text() == "one"
+    assert list((tmp_path / "client").iterdir()) == [found]
