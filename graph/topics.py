@@ -2,10 +2,12 @@
 
 The topic's own task sends every answer straight into the transport of each watcher that has caught up: a
 thousand watchers are a thousand sends, not a thousand tasks to wake. It does so before whoever wrote is
-answered, for as long as a turn of the loop may take. A send that cannot be done at once, because the peer does
-not read, is left to the watcher's own task; that watcher is pushed nothing more until it has caught up, from
-the window or, further behind, by itself (sharing.py). So one that never reads costs what its connection
-buffers, and holds nobody up.
+answered, for as long as a turn of the loop may take. Where answers come faster than all can be sent them, the next
+are computed meanwhile, and each watcher in its turn is told the few that it lacks together, which are one write:
+the more there is to do, the less each costs. A send that cannot be done at once, because the peer does not read,
+is left to the watcher's own task; that watcher is pushed nothing more until it has caught up, from the window or,
+further behind, by itself (sharing.py). So one that never reads costs what its connection buffers, and holds
+nobody up.
 """
 
 import asyncio
@@ -110,6 +112,14 @@ class Topic:
         self._live: dict[Watcher, None] = {}
         self._window: deque[Answer] = deque()
         self._bytes = 0
+        self._due: deque[Watcher] = deque()
+        """Whom this round has not reached yet."""
+        self._reached = 0
+        """The place up to which everybody is told by the end of this round."""
+        self._ahead = 0
+        """Answers since it began."""
+        self._is_pushing = False
+        self._pushed = asyncio.Event()
         self._turn: float | None = None
         """When the first push of this turn of the loop began."""
         self._task = asyncio.create_task(self._run(answers), name="topic")
@@ -149,14 +159,14 @@ class Topic:
             async with aclosing(answers):
                 async for answer in answers:
                     if isinstance(answer, int):
-                        self.floor = self.head = answer
+                        self.floor = self.head = self._reached = answer
                         begun = True
                         self.ready.set()
                     elif answer.at <= self.head:
                         raise RuntimeError(f"a subscription failed after {answer.at}: {answer.data[:500]!r}")
                     else:
                         self._keep(answer)
-                        await self._push(answer)
+                        await self._told()
             self.done, self.failed = begun, not begun
         except Exception as error:
             # Whoever watches goes on for itself, and meets the error there if it lasts.
@@ -176,14 +186,33 @@ class Topic:
             self.floor = dropped.at
             self._bytes -= len(dropped.data)
 
-    async def _push(self, answer: Answer) -> None:
+    async def _told(self) -> None:
+        """Return when the watchers are being told what there is, or so much of it that they lack only a few answers."""
+        self._ahead += 1
+        if not self._is_pushing:
+            self._is_pushing = True
+            self._pushed.clear()
+            self._push()
+        elif self._ahead >= FEW:
+            await self._pushed.wait()
+
+    def _push(self) -> None:
+        """Tell one watcher after the other all that it lacks; those for whom this turn has no time, in the next."""
         began = self._begin_turn()
-        for watcher in tuple(self._live):
+        while self._due or self._reached < self.head:
+            if not self._due:
+                self._reached, self._ahead = self.head, 0
+                self._due.extend(self._live)
+                continue
+            watcher = self._due.popleft()
             if watcher in self._live:
-                watcher.push(answer)
+                for answer in self.past(watcher.cursor):
+                    watcher.push(answer)
             if time.perf_counter() - began > _TURN_SECONDS:
-                await asyncio.sleep(0)
-                began = self._begin_turn()
+                asyncio.get_running_loop().call_soon(self._push)
+                return
+        self._is_pushing = False
+        self._pushed.set()
 
     def _begin_turn(self) -> float:
         if self._turn is None:

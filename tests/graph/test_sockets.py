@@ -117,7 +117,6 @@ async def test_a_socket_is_pinged_and_lives_while_it_answers(
 async def test_a_peer_that_takes_nothing_is_let_go(
     server: Server, run: Any, hurry: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sockets, "SILENCE_SECONDS", 0.3)
     async with stalled(server) as socket:
         query = "subscription ($run: ID!, $after: Int64) { run(id: $run, after: $after) { __typename %s } }"
         long = " ".join(f"a{n}: __typename" for n in range(90))
@@ -131,6 +130,7 @@ async def test_a_peer_that_takes_nothing_is_let_go(
             return endpoint(server).topics.count == 0
 
         await eventually(begun)
+        monkeypatch.setattr(sockets, "SILENCE_SECONDS", 0.3)
         await eventually(over)
 
 
