@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from graph import topics
@@ -28,15 +28,19 @@ class Client:
 
     def __init__(self) -> None:
         self.told: list[int] = []
+        self.late: list[int] = []
+        """What came after it had gone."""
+        self.is_gone = False
         self.reads = asyncio.Event()
         self.reads.set()
 
     def now(self, answer: Answer) -> bool:
         if self.reads.is_set():
-            self.told.append(answer.at)
+            (self.late if self.is_gone else self.told).append(answer.at)
         return self.reads.is_set()
 
     async def send(self, answer: Answer) -> None:
+        await asyncio.sleep(0)
         await self.reads.wait()
         self.told.append(answer.at)
 
@@ -76,11 +80,15 @@ async def play(actions: list[Action]) -> None:
                 await asyncio.sleep(0)
         elif what == "comes" and number not in following:
             begun.setdefault(number, topic.head)
+            clients[number].is_gone = False
             cursor = clients[number].told[-1] if clients[number].told else begun[number]
             watcher = Watcher(cursor, Tell(clients[number].send, clients[number].now))
             following[number] = asyncio.create_task(followers._follow(topic, watcher, None, None))
         elif what == "goes" and number in following:
-            following.pop(number).cancel()
+            task = following.pop(number)
+            task.cancel()
+            await asyncio.wait({task})
+            clients[number].is_gone = True
         elif what == "stalls":
             clients[number].reads.clear()
         elif what == "reads":
@@ -91,6 +99,7 @@ async def play(actions: list[Action]) -> None:
     source.more.set()
     async with asyncio.timeout(10):
         await asyncio.gather(*following.values())
+    assert [client.late for client in clients] == [[]] * 6
     for number, client in enumerate(clients):
         first = begun.get(number, 0)
         assert client.told == list(range(first + 1, first + 1 + len(client.told)))
@@ -99,6 +108,7 @@ async def play(actions: list[Action]) -> None:
 
 @pytest.mark.parametrize("turn_seconds", [0.0, 1.0], ids=["a push a turn", "all in one turn"])
 @given(actions=ACTIONS)
+@example(actions=[*(("comes", number) for number in range(6)), ("turns", 3), ("answers", 4)])
 def test_each_watcher_is_told_every_answer_once_and_in_order(
     turn_seconds: float, actions: list[Action]
 ) -> None:
