@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from backends import tars
 from backends.sources import MAX_BYTES, MAX_FILES, SourceInvalid
 
 _CHUNK = 1 << 20
@@ -96,7 +97,7 @@ class _Capped:
         return data
 
 
-class _Member(tarfile.TarInfo):
+class _Member(tars.Member):
     """tarfile reads a header's extension whole; one of a gigabyte is no header."""
 
     def _proc_member(self, archive: Any) -> Any:
@@ -125,6 +126,8 @@ def _unpack_tar(content: IO[bytes] | gzip.GzipFile, writer: "_Writer") -> None:
                 raise SourceInvalid(
                     f"{member.name!r} is a device or pipe; a module holds regular files alone"
                 )
+    while capped.read(_CHUNK):
+        pass  # what gzip says of the whole stands at its end
 
 
 def _unpack_zip(file: IO[bytes], writer: "_Writer") -> None:

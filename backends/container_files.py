@@ -19,9 +19,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Self
+from typing import IO, Any
 
-from backends import base, folders
+from backends import base, folders, tars
 from backends.containers import CLIENT, INPUT, MODULE, OUTPUT, SOURCE
 
 _IN_MEMORY = 8 << 20
@@ -213,7 +213,7 @@ def _unpack(pipe: _Pipe, into: Path, depth: int, last: str | None) -> None:
     with (
         tempfile.TemporaryDirectory(dir=into.parent, prefix=f"{into.name}.") as deeper,
         _whole(),
-        tarfile.open(fileobj=io.BufferedReader(pipe, _CHUNK), mode="r|", tarinfo=_Entry) as tar,
+        tarfile.open(fileobj=io.BufferedReader(pipe, _CHUNK), mode="r|", tarinfo=tars.Member) as tar,
     ):
         place = _Place(into, depth, Path(deeper))
         entries = size = 0
@@ -228,22 +228,6 @@ def _unpack(pipe: _Pipe, into: Path, depth: int, last: str | None) -> None:
                 _take(tar, member, place)
         if last is not None:
             raise tarfile.ReadError(f"it has no entry {last!r}")
-
-
-class _Entry(tarfile.TarInfo):
-    """tarfile takes what is no header, or is not there, for the end of an archive; that is a block of nothing alone.
-
-    An engine that fails half way says so where the next header should be.
-    """
-
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(archive)
-        except tarfile.HeaderError as error:
-            if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
-                raise
-            raise tarfile.ReadError(f"it has no end: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,25 @@ def _file(url: str, _credentials: str | None, policy: Policy) -> Iterator[Opened
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise Refused("this is no regular file")
-        yield Opened(file, status.st_size)
+        yield Opened(_Steady(file), status.st_size)
+
+
+class _Steady:
+    """A file that is at its end what it was at its beginning, or else is refused there."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._was = file, _state(file)
+
+    def read(self, size: int, /) -> bytes:
+        data = self._file.read(size)
+        if not data and _state(self._file) != self._was:
+            raise Refused("changed while it was read")
+        return data
+
+
+def _state(file: IO[bytes]) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
 
 
 @contextmanager

@@ -105,6 +105,12 @@ def _cut(path: Path) -> Path:
     return _bytes(path, path.read_bytes()[:5_000])
 
 
+def _ended_at(path: Path, size: int, *more: bytes) -> Path:
+    """A plain tar of two small files, of which so much has come, and then something else."""
+    whole = _tar(path, (_member("a"), b"x"), (_member("b"), b"y"), mode="w")
+    return _bytes(path, whole.read_bytes()[:size] + b"".join(more))
+
+
 def _spoiled(path: Path, was: bytes, now: bytes) -> Path:
     """The archive with its last `was` overwritten by `now`."""
     content = bytearray(path.read_bytes())
@@ -192,6 +198,14 @@ EVIL: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "no archive": (lambda p: _bytes(p, b"hello" * 100), "no archive"),
     "a broken gzip": (lambda p: _bytes(p, b"\x1f\x8b" + b"x" * 50), "damaged"),
+    "a tar.gz of another content": (
+        lambda p: _bytes(p, _tar(p, (_member("a"), b"x")).read_bytes()[:-8] + bytes(8)),
+        "damaged: CRC check failed",
+    ),
+    "a tar cut between files": (lambda p: _ended_at(p, 1_024), "damaged: it has no end"),
+    "a tar cut in a header": (lambda p: _ended_at(p, 1_300), "damaged: it has no end"),
+    "a tar cut before its end": (lambda p: _ended_at(p, 2_048), "damaged: it has no end"),
+    "a tar with a fault in it": (lambda p: _ended_at(p, 1_024, b"fault" * 500), "damaged: it has no end"),
     "a cut tar": (lambda p: _cut(_tar(p, (_member("a"), os.urandom(9_999)))), "damaged"),
 }
 

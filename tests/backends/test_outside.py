@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -175,6 +176,39 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
             read(f"file://{path}", policy)
     with pytest.raises(Refused):
         read(f"file://{tmp_path}", policy)
+
+
+@pytest.mark.parametrize("now", [b"another", b"short", b"much longer"])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, now: bytes) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"content")
+    os.utime(path, (1, 1))
+    with outside.opened(f"file://{path}", None, Policy((tmp_path,))) as found:
+        assert found.source.read(3) == b"con"
+        path.write_bytes(now)
+        with pytest.raises(Refused, match="changed while it was read"):
+            while found.source.read(3):
+                pass
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"7\r\n", b"7\r\ncon", b"7\r\ncontent\r\n", b"7\r\ncontent\r\nnonsense\r\n"]
+)
+def test_chunks_without_the_last_one_are_refused(said: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            peer, _ = server.accept()
+            with peer:
+                peer.recv(1 << 16)
+                peer.sendall(head + said)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(Refused, match="cannot be read"):
+            read(f"http://127.0.0.1:{server.getsockname()[1]}/", LOCAL)
+        thread.join()
 
 
 @pytest.mark.parametrize(("scheme", "library", "extra"), [("s3", "s3fs", "s3"), ("gs", "gcsfs", "gs")])
