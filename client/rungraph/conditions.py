@@ -37,6 +37,7 @@ _WORDS = {
 }
 _FLAGS = ("external", "archived")
 _ORDERS = ("created", "started", "ended", "duration", "name", "priority", "state")
+_STATES = ("QUEUED", "RUNNING", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED")
 _HEADLINES = ("last", "min", "max")
 
 
@@ -121,7 +122,10 @@ def _compared(left: str, operator: str, right: str, text: str, now: datetime) ->
         return {"arguments": [{**_option(left), _OPERATORS[operator]: _number(right, text)}]}
     if left == "state":
         _only_equal(operator, text)
-        return {"states": [word.strip().upper() for word in right.split(",")]}
+        states = [word.strip().upper() for word in right.split(",")]
+        if unknown := [state for state in states if state not in _STATES]:
+            raise BadUsage(f"--where {text}: {unknown[0]} is no state; they are {', '.join(_STATES)}")
+        return {"states": states}
     if left in _FLAGS:
         _only_equal(operator, text)
         if right not in ("true", "false"):

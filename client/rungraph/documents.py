@@ -125,7 +125,8 @@ def delete_(ctx: typer.Context, pipeline: Name) -> None:
     async def action(client: Client, output: Output) -> None:
         found = await pipelines.get(client, pipeline)
         answer = await client.execute(DELETE, {"input": {"id": found["id"]}})
-        _show(output, answer["deletePipeline"]["pipeline"])
+        gone = answer["deletePipeline"]["pipeline"]
+        output.document(gone) if output.as_json else output.write(f"{gone['id']} deleted")
 
     perform(ctx, action)
 

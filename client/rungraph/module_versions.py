@@ -122,7 +122,12 @@ def diff(
         changes = answer["node"]["changesFrom"]
         if output.as_json:
             output.document(changes)
-        for line in _lines(changes) or ["no difference"]:
+        same = (
+            "no difference"
+            if pair[0]["id"] == pair[1]["id"]
+            else "the same functions and options; files differ"
+        )
+        for line in _lines(changes) or [same]:
             output.write(printable(line))
 
     perform(ctx, action)

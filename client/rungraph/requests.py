@@ -23,7 +23,7 @@ Settings = Annotated[
 ]
 Ask = Annotated[
     Words,
-    typer.Option(metavar="STEP.RESOURCE=N", help="workers, cpus, memoryBytes or gpus of each; repeatable."),
+    typer.Option(metavar="STEP.RESOURCE=N", help="workers, cpus, memory (4GiB) or gpus of each; repeatable."),
 ]
 Retry = Annotated[
     Words,
@@ -117,7 +117,10 @@ def _options(run: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for step in run["resources"]:
         for name in values.RESOURCES:
             if step[name] is not None:
-                yield "--ask", f"{step['step']}.{name}={values.word(step[name]).removesuffix('.0')}"
+                yield (
+                    "--ask",
+                    f"{step['step']}.{name.removesuffix('Bytes')}={values.word(step[name]).removesuffix('.0')}",
+                )
     yield from (("--retry", values.rule(rule)) for rule in run["retry"])
     yield from (("--file", file) for file in run["files"])
     for use in run["datasets"]:

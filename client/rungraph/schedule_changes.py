@@ -81,8 +81,8 @@ class Policy:
             **({"catchUp": self.catch_up.value} if self.catch_up else {}),
             **({"overlap": self.overlap.value} if self.overlap else {}),
             **({"jitterSeconds": values.seconds(self.jitter, "--jitter")} if self.jitter else {}),
-            **({"startsAt": self.starts} if self.starts else {}),
-            **({"endsAt": self.ends} if self.ends else {}),
+            **({"startsAt": values.moment(self.starts, "--starts")} if self.starts else {}),
+            **({"endsAt": values.moment(self.ends, "--ends")} if self.ends else {}),
         }
 
 

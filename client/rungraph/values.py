@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, NoReturn
 
 from rungraph import durations
@@ -52,14 +53,12 @@ def arguments(settings: Iterable[str], flag: str = "--set", shape: str = "step.o
 
 
 def resources(settings: Iterable[str]) -> list[dict[str, Any]]:
-    """What steps ask for, by `step.resource=number`."""
+    """What steps ask for, by `step.resource=number`; memory is a size, such as 4GiB."""
     asked = arguments(settings, "--ask", "step.resource=number")
-    for step, given in asked.items():
-        for name, number in given.items():
-            if name not in RESOURCES or isinstance(number, bool) or not isinstance(number, int | float):
-                known = ", ".join(RESOURCES)
-                raise BadUsage(f"--ask {step}.{name}: a resource is a number of {known}")
-    return [{"step": step, **given} for step, given in asked.items()]
+    return [
+        {"step": step, **dict(_resource(step, name, number) for name, number in given.items())}
+        for step, given in asked.items()
+    ]
 
 
 def retry(rules: Iterable[str]) -> list[dict[str, Any]]:
@@ -82,8 +81,9 @@ def pairs(settings: Iterable[str], flag: str, shape: str) -> list[tuple[str, str
 def tags(settings: Iterable[str]) -> list[dict[str, str]]:
     """Tags, of which one may be a name alone."""
     split = [setting.partition("=") for setting in settings]
-    if any(not name for name, _, _ in split):
-        raise BadUsage("--tag: write it as name=value, or a name alone")
+    for name, equals, text in split:
+        if not name:
+            raise BadUsage(f"--tag {equals}{text}: write it as name=value, or a name alone")
     return [{"name": name, "value": text} for name, _, text in split]
 
 
@@ -93,6 +93,15 @@ def seconds(text: str, flag: str) -> float:
         return durations.seconds(text)
     except ValueError as error:
         raise BadUsage(f"{flag} {text}: a duration must be {error}") from None
+
+
+def moment(text: str, flag: str) -> str:
+    """A date or a time as the API takes one, as it was written; raises BadUsage."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        raise BadUsage(f"{flag} {text}: write a time as 2026-01-31 or 2026-01-31T12:00:00Z") from None
+    return text
 
 
 def size(text: str, flag: str) -> int:
@@ -106,6 +115,16 @@ def size(text: str, flag: str) -> int:
 def is_id(kind: str, text: str) -> bool:
     """Whether a word is an id of the kind and not a name."""
     return re.fullmatch(rf"{kind}_[0-9a-z]{{26}}", text) is not None
+
+
+def _resource(step: str, name: str, given: Any) -> tuple[str, Any]:
+    if name in ("memory", "memoryBytes"):
+        return "memoryBytes", size(word(given), f"--ask {step}.{name}:")
+    if name not in RESOURCES:
+        raise BadUsage(f"--ask {step}.{name}: a resource is one of workers, cpus, memory, gpus")
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise BadUsage(f"--ask {step}.{name}: it is a number, not “{word(given)}”")
+    return name, given
 
 
 def _rule(rule: str) -> dict[str, Any]:

@@ -59,6 +59,13 @@ def test_what_is_no_condition_is_bad_usage(text: str) -> None:
         conditions.where([text], NOW)
 
 
+def test_a_state_that_is_none_is_told_with_those_that_are() -> None:
+    with pytest.raises(
+        BadUsage, match=r"^--where state=failed,done: DONE is no state; they are QUEUED, RUNNING, "
+    ):
+        conditions.where(["state=failed,done"], NOW)
+
+
 @pytest.mark.parametrize(
     ("text", "document"),
     [

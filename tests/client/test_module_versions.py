@@ -74,6 +74,15 @@ def test_a_difference_is_told_line_by_line(command: Command) -> None:
     assert json.loads(command("module", "diff", "digits", "1", "2", "--json").stdout) == CHANGES
 
 
+def test_versions_that_differ_in_files_alone_are_not_told_to_be_the_same(
+    peer: Peer, command: Command
+) -> None:
+    nothing: dict[str, Any] = {field: [] for field in CHANGES}
+    peer.fields["node"] = {**peer.fields["node"], "changesFrom": nothing}
+    told = [command("module", "diff", "digits", "2", number).stdout for number in ("1", "2")]
+    assert told == ["the same functions and options; files differ\n", "no difference\n"]
+
+
 def test_a_module_is_removed_and_whom_that_concerns_is_told(peer: Peer, command: Command) -> None:
     removed = {"module": {"id": "m", "name": "digits", "removedAt": objects.AT}, "pipelines": ["p"]}
     peer.fields["removeModule"] = {**removed, "errors": []}

@@ -72,10 +72,40 @@ def test_resources_are_numbers_by_step() -> None:
     assert asked == [{"step": "a", "workers": 2, "cpus": 0.5}, {"step": "b", "gpus": 1}]
 
 
-@pytest.mark.parametrize("wrong", ["a=1", "a.workers", "a.disk=1", "a.cpus=many", "a.gpus=true"])
-def test_what_is_no_resource_is_refused(wrong: str) -> None:
-    with pytest.raises(BadUsage, match="--ask"):
+def test_memory_is_asked_for_as_a_size() -> None:
+    for written in ("a.memory=1.5GiB", "a.memoryBytes=1610612736", "a.memory=1610612736"):
+        assert values.resources([written]) == [{"step": "a", "memoryBytes": 3 << 29}]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("a=1", "--ask a=1: write it as step.resource=number"),
+        ("a.workers", "--ask a.workers: write it as step.resource=number"),
+        ("a.cpu=1", "--ask a.cpu: a resource is one of workers, cpus, memory, gpus"),
+        ("a.cpus=many", "--ask a.cpus: it is a number, not “many”"),
+        ("a.gpus=true", "--ask a.gpus: it is a number, not “true”"),
+        ("a.memory=lots", "--ask a.memory: lots: write it as 512MiB or 64GiB"),
+    ],
+)
+def test_what_is_no_resource_is_refused(wrong: str, message: str) -> None:
+    with pytest.raises(BadUsage) as refused:
         values.resources([wrong])
+    assert str(refused.value) == message
+
+
+def test_a_tag_without_a_name_is_told_as_it_was_written() -> None:
+    with pytest.raises(BadUsage, match=r"^--tag =x: write it as name=value, or a name alone$"):
+        values.tags(["a=b", "=x"])
+
+
+def test_a_time_is_checked_before_it_is_sent() -> None:
+    for written in ("2026-12-01", "2026-12-01T00:00Z"):
+        assert values.moment(written, "--starts") == written
+    with pytest.raises(
+        BadUsage, match=r"^--starts tomorrow: write a time as 2026-01-31 or 2026-01-31T12:00:00Z$"
+    ):
+        values.moment("tomorrow", "--starts")
 
 
 def test_a_rule_of_retries_is_a_reason_and_a_number_and_for_memory_more() -> None:
