@@ -124,7 +124,8 @@ def cron(expression: str, time_zone: str, *path: str) -> Cron:
 def interval(seconds: float, anchor: datetime, *path: str) -> Interval:
     """Every so many seconds; raises Invalid."""
     if not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
-        rule = f"an interval is {SHORTEST_SECONDS:g} to {LONGEST_SECONDS:g} seconds, not {seconds:g}"
+        days = LONGEST_SECONDS / 86400
+        rule = f"an interval is {SHORTEST_SECONDS:g} second to {days:g} days, not {seconds:.10g} seconds"
         raise errors.Invalid(rule, path=(*path, "everySeconds"))
     return Interval(timedelta(seconds=seconds), anchor)
 

@@ -19,6 +19,7 @@ Scalar = str | int | float | bool
 
 MAX_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader keeps exact; options and tags stay within ± this."""
+_TOO_LARGE = "must be a whole number within ±(2^53−1)"
 
 MOST_PROBLEMS = 100
 """More than a person reads; a document of a million mistakes must not cost a million suggestions."""
@@ -293,8 +294,12 @@ def _unknown(name: str, declared: Iterable[str], function: Function) -> Problem:
 
 def _integer(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int):
+        if (
+            isinstance(value, float) and abs(value) > MAX_INTEGER
+        ):  # as JSON is read where a number is that long
+            return _TOO_LARGE
         return f"must be a whole number, not {texts.shown(value)}"
-    return None if abs(value) <= MAX_INTEGER else "must be within ±(2^53−1)"
+    return None if abs(value) <= MAX_INTEGER else _TOO_LARGE
 
 
 def _number(value: object) -> str | None:

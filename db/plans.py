@@ -118,6 +118,7 @@ class Plan:
 
 # Built once: building a statement costs as much as running it.
 _BACKEND = select(Backend.id).where(Backend.name == bindparam("backend"), Backend.retired_at.is_(None))
+_BACKENDS = select(Backend.name).where(Backend.retired_at.is_(None)).order_by(Backend.name).limit(20)
 
 
 async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, spec: StartSpec) -> Plan:
@@ -136,7 +137,10 @@ async def make(session: Session, viewer: Viewer, pipeline: pipelines.Pipeline, s
     functions = await modules.addressed(session, pipeline.project_id, names)
     backend: bytes | None = await session.scalar(_BACKEND, {"backend": spec.backend})
     if backend is None:
-        problems.append(Problem(("backend",), f"there is no backend named {ids.shorten(spec.backend)!r}"))
+        known = (await session.execute(_BACKENDS)).scalars().all()
+        there = f"; there are {', '.join(known)}" if known else ""
+        message = f"there is no backend named {ids.shorten(spec.backend)!r}{there}"
+        problems.append(Problem(("backend",), message))
     problems += await _unset(session, pipeline.project_id, written, functions)
     overrides = {step: (index, given) for index, (step, given) in enumerate(spec.arguments)}
     members = expansions.expand(written)

@@ -83,7 +83,7 @@ class Context:
     def viewer(self) -> Viewer:
         """Who asks; raises Unauthenticated for nobody."""
         if self.authenticated is None:
-            raise errors.Unauthenticated
+            raise self._nobody()
         return self.authenticated
 
     @property
@@ -100,7 +100,12 @@ class Context:
     def require_viewer(self) -> None:
         """Raise Unauthenticated for nobody."""
         if self.authenticated is None:
-            raise errors.Unauthenticated
+            raise self._nobody()
+
+    def _nobody(self) -> errors.Unauthenticated:
+        if "authorization" in self.connection.headers:
+            return errors.Unauthenticated("This token is not known here, has expired, or was revoked.")
+        return errors.Unauthenticated()
 
     async def act(
         self,

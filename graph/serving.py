@@ -100,7 +100,9 @@ def migrate() -> None:
     try:
         asyncio.run(schema.upgrade(settings.database))
     except OSError as error:
-        raise SystemExit(f"rungraph: the database cannot be reached: {error}") from error
+        raise SystemExit(
+            f"rungraph: RUNGRAPH_DATABASE_URL: the database cannot be reached: {error}"
+        ) from error
 
 
 def _settings() -> Settings:
@@ -219,8 +221,8 @@ def _log(level: str) -> None:
 
 
 def _in_words(record: logging.LogRecord) -> bool:
-    """What ended a start in words (SystemExit) is told without the trace that uvicorn logs."""
+    """What ended a start in words (SystemExit) is told as such, without the trace that uvicorn logs."""
     _, refused, words = record.getMessage().partition("\nSystemExit: ")
     if refused:
-        record.msg, record.args = words.strip(), ()
-    return True
+        sys.stderr.write(f"{words.strip()}\n")
+    return not refused and record.getMessage() != "Application startup failed. Exiting."  # after what it is

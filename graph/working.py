@@ -130,9 +130,11 @@ async def _migrate(settings: Settings) -> None:
         if await schema.is_current(settings.database):
             return
     except OSError as error:
-        raise SystemExit(f"the database cannot be reached: {error}") from error
+        raise SystemExit(
+            f"rungraph: RUNGRAPH_DATABASE_URL: the database cannot be reached: {error}"
+        ) from error
     if not settings.database.startswith("sqlite"):
-        raise SystemExit("the database is not up to date: run `rungraph migrate`")
+        raise SystemExit("rungraph: the database is not up to date: run `rungraph migrate`")
     await schema.upgrade(settings.database)
 
 

@@ -140,6 +140,12 @@ def test_defaults_are_filled_in_and_what_is_given_wins() -> None:
     }
 
 
+@pytest.mark.parametrize("epochs", [2**53, 1e23])
+def test_a_number_too_large_to_be_exact_is_told_as_that(epochs: float) -> None:
+    (problem,) = manifests.resolve(TRAIN, {"data": "a", "epochs": epochs}).problems
+    assert problem.message == "must be a whole number within ±(2^53−1)"
+
+
 def test_all_problems_are_told_at_once() -> None:
     given = {"epoch": 3, "epochs": 0, "learning_rate": "0.1", "fast": 1, "style": "adm", "note": 5}
     problems = {problem.path: problem.message for problem in manifests.resolve(TRAIN, given).problems}

@@ -81,7 +81,7 @@ async def test_a_backend_that_is_not_configured_is_refused(server: Server) -> No
     payload = await server.change("startRun", "run { id }", pipeline=pipeline, backend="nowhere")
     (error,) = payload["errors"]
     assert (error["code"], error["path"]) == ("INVALID", ["input", "backend"])
-    assert error["message"] == "there is no backend named 'nowhere'"
+    assert error["message"] == "there is no backend named 'nowhere'; there are local"
 
 
 async def test_a_configuration_that_cannot_be_meant_ends_the_start(serve: Serve, tmp_path: Path) -> None:

@@ -174,6 +174,8 @@ async def test_nobody_may_see_the_schema_and_nothing_else(server: Server, creden
     for query in ("{ viewer { kind } }", "{ backends { name } }", '{ node(id: "x") { id } }'):
         private = await server.post(query, Authorization=given)  # type: ignore[arg-type]
         assert (private.status_code, set(codes(private))) == (401, {"UNAUTHENTICATED"}), query
+        (told,) = {error["message"] for error in private.json()["errors"]}
+        assert told.startswith("This token is not known here" if credential else "Send a token as"), query
 
 
 PRIVATE = """mutation { installModule(input: {source: "x"}) { errors { code } }

@@ -33,7 +33,11 @@ def test_any_port_is_the_same_one_at_every_address() -> None:
             listener.close()
 
 
-def test_a_start_that_is_refused_in_words_is_logged_without_a_trace() -> None:
+def test_a_start_that_is_refused_in_words_is_told_without_a_trace(capsys: pytest.CaptureFixture[str]) -> None:
     told = "Traceback (most recent call last):\n  File …\nSystemExit: rungraph: no\nrungraph: and why\n"
-    record = logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, told, (), None)
-    assert serving._in_words(record) and record.getMessage() == "rungraph: no\nrungraph: and why"
+    logged = [
+        serving._in_words(logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, message, (), None))
+        for message in (told, "Application startup failed. Exiting.", "another")
+    ]
+    assert logged == [False, False, True]
+    assert capsys.readouterr().err == "rungraph: no\nrungraph: and why\n"
