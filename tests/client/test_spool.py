@@ -109,6 +109,17 @@ def test_what_was_being_written_when_the_process_ended_is_not_read(folder: Path)
     assert drained(found) == [(1, b"batch 0"), (2, b"batch 1")]
 
 
+@pytest.mark.parametrize("zeros", [1, 16, 17, 64, 5000])
+def test_what_a_power_cut_left_of_a_batch_is_none(folder: Path, zeros: int) -> None:
+    subprocess.run([sys.executable, "-c", LEAVE, str(folder)])
+    (segment,) = folder.glob("*.batches")
+    os.truncate(segment, segment.stat().st_size + zeros)
+    (found,) = orphans(folder, pytest.fail)
+    assert drained(found) == [(1, b"batch 0"), (2, b"batch 1"), (3, b"batch 2")]
+    found.close()
+    assert not list(folder.iterdir())
+
+
 def test_a_forked_child_leaves_the_files_to_its_parent(folder: Path) -> None:
     made = Spool(folder, pytest.fail)
     made.append(b"parent's")
