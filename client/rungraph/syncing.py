@@ -39,9 +39,14 @@ def sync_(
             raise BadUsage(f"{folder}: there is no such folder here")
         asked = invocation.of(ctx)
         found = settings.find(asked.url, asked.token)
-        rows = []
+        rows, broken = [], False
         for each in sorted((folder or settings.home() / "spool").glob("*/")):
-            target = _target(each, found)
+            try:
+                target = _target(each, found)
+            except BadUsage as error:  # a power cut left nothing in it, say: the others are sent all the same
+                output.say(str(error))
+                broken = True
+                continue
             spools = list(spool.orphans(each, output.say))
             if target is not None and (spools or _ending(each) is not None):
                 rows.append((each, *await asyncio.to_thread(_send, target, spools, _ending(each), output)))
@@ -57,7 +62,9 @@ def sync_(
                 ("RUN", "SENT", "LEFT"),
                 [(run or each.name, str(sent), str(left)) for each, run, sent, left in rows],
             )
-        return exits.UNAVAILABLE if any(left for *_, left in rows) else exits.OK
+        if any(left for *_, left in rows):
+            return exits.UNAVAILABLE
+        return exits.FAILED if broken else exits.OK
 
     invocation.run(ctx, main)
 
