@@ -75,7 +75,11 @@ class Engine:
             with reachable():
                 body = await response.read()
         kind = response.headers.get("Content-Type", "")
-        return json.loads(body) if body and kind.startswith("application/json") else None
+        try:
+            return json.loads(body) if body and kind.startswith("application/json") else None
+        except ValueError as error:
+            words = f"what answers is not the Docker engine, or broke off: {error}"
+            raise BackendUnavailable(words, retry_in_seconds=_RETRY_SECONDS) from error
 
     @contextlib.asynccontextmanager
     async def stream(

@@ -78,7 +78,8 @@ class Cluster:
         async with asked as response:
             with reachable():
                 text = await response.read()
-        return orjson.loads(text) if text else None
+        with comprehensible():
+            return orjson.loads(text) if text else None
 
     async def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         """Merge into an object."""
@@ -162,6 +163,16 @@ def reachable() -> Any:
         yield
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         words = f"the API server does not answer: {error or type(error).__name__}"
+        raise BackendUnavailable(words, retry_in_seconds=1.0) from error
+
+
+@contextlib.contextmanager
+def comprehensible() -> Any:
+    """What is no JSON is said by who stands before the API server: a page that asks for patience, say."""
+    try:
+        yield
+    except ValueError as error:
+        words = f"what answers is not the API server: {error}"
         raise BackendUnavailable(words, retry_in_seconds=1.0) from error
 
 

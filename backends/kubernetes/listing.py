@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 
 from backends.base import BackendUnavailable
-from backends.kubernetes.cluster import Cluster, Refused, reachable
+from backends.kubernetes.cluster import Cluster, Refused, comprehensible, reachable
 
 _CONNECTION_SECONDS = 60
 _LATE_SECONDS = 15.0
@@ -99,7 +99,8 @@ async def _watch(
                     return
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in filter(bytes.strip, lines):
-                    told = orjson.loads(line)
+                    with comprehensible():
+                        told = orjson.loads(line)
                     if told["type"] == "ERROR":
                         raise _error(told["object"])
                     yield told["type"], told["object"]

@@ -90,3 +90,17 @@ async def test_a_build_that_an_engine_ends_as_it_goes_down_is_no_failure_of_the_
     engine.is_down = False
     del engine.answers["build"]
     assert (await adapter.prepare(spec, silence)).startswith("sha256:")
+
+
+@pytest.mark.parametrize("said", ['{"Id": "x", "Sta', "<html>be patient</html>"])
+async def test_an_answer_that_is_no_json_is_not_the_engines(
+    adapter: Docker, engine: SmallEngine, said: str
+) -> None:
+    async def page(_: Request) -> Response:
+        return Response(said, media_type="application/json")
+
+    engine.answers["info"] = page
+    with pytest.raises(base.BackendUnavailable, match="is not the Docker engine, or broke off"):
+        await adapter.capacity()
+    del engine.answers["info"]
+    assert await adapter.capacity() is not None

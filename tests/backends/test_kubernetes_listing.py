@@ -121,3 +121,19 @@ async def test_a_list_comes_in_pages_and_begins_again_when_its_moment_is_forgott
     scripted.listed(20, "b")
     assert await told(cluster) == [("listed", "a", "b")]
     assert [each[1] for each in scripted.asked if each[0] == "list"] == ["", "next", "", "again"]
+
+
+@pytest.mark.parametrize("page", ["<html>be patient</html>\n", '{"type": "ADD\n'])
+async def test_a_page_of_who_stands_before_the_api_server_is_no_answer_of_its(
+    served: tuple[Scripted, Cluster], page: str
+) -> None:
+    script, cluster = served
+    script.lists.append(Response(page))
+    with pytest.raises(BackendUnavailable, match="is not the API server"):
+        await anext(listing.follow(cluster, "x"))
+    script.listed(3, "a")
+    script.watches.append(lambda: Response(page))
+    told = listing.follow(cluster, "x")
+    assert isinstance(await anext(told), Listed)
+    with pytest.raises(BackendUnavailable, match="is not the API server"):
+        await anext(told)
