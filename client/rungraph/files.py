@@ -75,6 +75,9 @@ def put_(
     """Upload files and print their ids."""
 
     async def action(client: Client, output: Output) -> None:
+        for path in paths:
+            if not path.is_file():
+                raise BadUsage(f"{path}: it is no regular file, whose size is known before it is sent")
         files = [file async for file in _put_all(client, output, paths)]
         if output.as_json:
             output.document(files)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ def test_files_are_put_and_their_ids_told(peer: Peer, command: Command, tmp_path
     assert command("file", "put", str(path)).stdout == f"{objects.FILE}\ta.txt\t7 B\n"
     told = json.loads(command("file", "put", str(path), str(path), "--json").stdout)
     assert [entry["id"] for entry in told] == [objects.FILE, objects.FILE]
+
+
+def test_what_has_no_size_is_not_put_as_an_empty_file(peer: Peer, command: Command, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.txt").write_bytes(b"content")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        result = command("file", "put", str(tmp_path / "a.txt"), str(path))
+        assert (result.exit_code, f"{path}: it is no regular file" in result.stderr) == (exits.USAGE, True)
+    assert peer.operations == []
 
 
 @pytest.mark.parametrize("name", ["a.txt", "../a.txt", "/etc/a.txt"])
