@@ -53,7 +53,10 @@ Sources = Annotated[
 ]
 Tags = Annotated[Words, typer.Option("--tag", metavar="NAME=VALUE", help="A tag; repeatable.")]
 Backend = Annotated[
-    str, typer.Option(metavar="NAME", help="Where it runs: `rungraph backend list`; else the first of those.")
+    str,
+    typer.Option(
+        metavar="NAME", help="Where it runs: `rungraph backend list`; else the first that is configured."
+    ),
 ]
 Priority = Annotated[int | None, typer.Option(help="Higher ones start first; else 0.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop all at the first failure.")]
