@@ -21,10 +21,11 @@ _MOST_WORDS = 1000
 
 async def send(attempt: str, folder: Path, client: Path | None, url: str, token: str) -> str | None:
     """Send what lies below a folder, if anything does, by the client's package in another; what is lost, in words."""
-    if not folder.is_dir() or not await asyncio.to_thread(_size, folder):
+    if not folder.is_dir() or not (size := await asyncio.to_thread(_size, folder)):
         return None
-    told = await _send(folder, client, url, token)
-    if lost := await asyncio.to_thread(_size, folder):
+    told, refused = await _send(folder, client, url, token)
+    # What is refused for good is removed like what has arrived.
+    if lost := size if refused else await asyncio.to_thread(_size, folder):
         log.error("points of an ended job are lost", attempt=attempt, bytes=lost, told=told)
         return f"{lost} bytes of points that it had not sent are lost: {_last(told) or 'they cannot be read'}"
     if told:
@@ -32,10 +33,10 @@ async def send(attempt: str, folder: Path, client: Path | None, url: str, token:
     return None
 
 
-async def _send(folder: Path, client: Path | None, url: str, token: str) -> str:
-    """What whoever sends has to say, which is nothing where all goes well."""
+async def _send(folder: Path, client: Path | None, url: str, token: str) -> tuple[str, bool]:
+    """What whoever sends has to say, which is nothing where all goes well; and whether it was refused for good."""
     if client is None:
-        return "the server runs without the client"
+        return "the server runs without the client", False
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-S", "-m", "rungraph.leftovers", str(folder)),
         env={"PYTHONPATH": str(client), "RUNGRAPH_URL": url, "RUNGRAPH_TOKEN": token},
@@ -47,12 +48,12 @@ async def _send(folder: Path, client: Path | None, url: str, token: str) -> str:
         async with asyncio.timeout(PATIENCE_SECONDS):
             _, told = await process.communicate()
     except TimeoutError:
-        return f"{url} has not taken them within {PATIENCE_SECONDS:g} s"
+        return f"{url} has not taken them within {PATIENCE_SECONDS:g} s", False
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    return told.decode(errors="replace").strip()[-_MOST_WORDS:]
+    return told.decode(errors="replace").strip()[-_MOST_WORDS:], process.returncode == 1
 
 
 def _last(told: str) -> str:

@@ -13,7 +13,8 @@ from rungraph.spool import orphans
 
 
 def main() -> None:
-    """Send what lies in the folder of an attempt's spools; returns when everything has arrived, or never will."""
+    """Send what lies in the folder of an attempt's spools; ends when everything has arrived, or never will: with 1."""
+    refused = False
     folder, url, token = Path(sys.argv[1]), os.environ["RUNGRAPH_URL"], os.environ["RUNGRAPH_TOKEN"]
     for each in sorted(folder.glob("*/")):
         rank = each.name.rpartition("-")[2]  # as targets.py names the folder of a worker
@@ -22,6 +23,8 @@ def main() -> None:
         sender.work(lambda: True)
         for spool in sender.spools:
             spool.close()  # what has arrived is not there any more: whoever started us looks what is
+        refused = refused or sender.refused
+    sys.exit(int(refused))
 
 
 def _tell(_about: str, message: str) -> None:

@@ -65,3 +65,16 @@ async def test_of_what_has_arrived_nothing_is_lost(tmp_path: Path, refusing: int
     async with answering(app) as port:
         said = await leftovers.send("job-1", tmp_path, CLIENT, f"http://127.0.0.1:{port}", "token")
     assert (said, came) == (None, [1, 2, 3])
+
+
+async def test_what_is_refused_for_good_is_lost_in_the_words_of_the_refusal(tmp_path: Path) -> None:
+    async def refuse(_: Request) -> Response:
+        error = {"message": "the token is revoked", "extensions": {"code": "UNAUTHENTICATED"}}
+        return JSONResponse({"errors": [error]}, 401)
+
+    size = left(tmp_path, 3)
+    app = Starlette(routes=[Route("/graphql", refuse, methods=["POST"])])
+    async with answering(app) as port:
+        said = await leftovers.send("job-1", tmp_path, CLIENT, f"http://127.0.0.1:{port}", "token")
+    assert said is not None and said.startswith(f"{size} bytes of points that it had not sent are lost")
+    assert "the token is revoked" in said
