@@ -40,6 +40,8 @@ _BUSY_SECONDS = 10.0
 _WAIT_SECONDS = 20.0
 """Less than the 30 s that clients wait for an answer, so that they hear of it."""
 
+_UNDONE = frozenset({"40001", "40P01", "55P03", "57014"})
+"""PostgreSQL's words for: not serializable, a deadlock, no lock in time, no end in time (its manual, appendix A)."""
 _STRETCH_SECONDS = 0.001
 """For how long the statements of a session on SQLite hold the event loop before whoever waits for it has a turn."""
 _ASIDE_SECONDS = 0.0007
@@ -317,6 +319,12 @@ def is_lost(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or _is_farewell(error.orig)
     return type(error).__module__.startswith("asyncpg.") and _is_farewell(error)
+
+
+def is_undone(error: BaseException) -> bool:
+    """Whether PostgreSQL ended a transaction for what others held or for its length: nothing of it has happened."""
+    state = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
+    return state in _UNDONE
 
 
 def _is_farewell(error: BaseException | None) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from db import errors, reporting
-from db.database import Database, is_lost
+from db.database import Database, is_lost, is_undone
 from db.reporting import Added, Batch
 
 log = structlog.get_logger(__name__)
@@ -133,7 +133,9 @@ class Ingest:
 
 def _told(error: Exception) -> Exception:
     """What a caller hears of a failure: to send a batch again is harmless, so that may be said."""
-    return errors.Unavailable("the database was away; send the same batch again") if is_lost(error) else error
+    if is_lost(error) or is_undone(error):
+        return errors.Unavailable("the database was away; send the same batch again")
+    return error
 
 
 def _tell(calls: Sequence[_Call], answers: Sequence[Added | Exception]) -> None:

@@ -16,7 +16,7 @@ from strawberry.extensions import MaskErrors
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types.graphql import OperationType
 
-from db.database import is_lost
+from db.database import is_lost, is_undone
 from db.errors import DomainError
 
 P = ParamSpec("P")
@@ -95,6 +95,9 @@ def failure(code: ErrorCode, message: str, **extensions: Any) -> GraphQLError:
     return GraphQLError(message, extensions={"code": code.value, **extensions})
 
 
+_AGAIN: dict[str, Any] = {"code": ErrorCode.UNAVAILABLE.value, "retryable": True}
+
+
 class Masking(MaskErrors):
     """Gives every error its code, and lets no detail of a fault out."""
 
@@ -127,9 +130,10 @@ def masked(
         elif isinstance(original, _REFUSED) or (error.path is None and error.nodes):
             # graphql-core's coercion of variables and literals wraps what our scalars raise.
             yield _like(error, error.message, {"code": ErrorCode.INVALID.value})
+        elif is_undone(original):
+            yield _like(error, "The database had no time for this; ask again.", _AGAIN)
         elif is_read() and is_lost(original):
-            extensions = {"code": ErrorCode.UNAVAILABLE.value, "retryable": True}
-            yield _like(error, "The database was away for a moment; ask again.", extensions)
+            yield _like(error, "The database was away for a moment; ask again.", _AGAIN)
         elif isinstance(original, RecursionError):
             yield _like(error, "This is nested too deeply.", {"code": ErrorCode.INVALID.value})
         else:

@@ -23,7 +23,7 @@ from graph import garbage, working
 from graph.app import create_app, near, open_alone
 from graph.connections import Connection
 from graph.frames import Protocol
-from graph.settings import Settings
+from graph.settings import Settings, misspelt
 
 IN_USE = 6
 """The exit code for what is another's: a port, a home."""
@@ -106,7 +106,9 @@ def migrate() -> None:
 
 
 def _settings() -> Settings:
-    """The settings, or an end that says which variable is wrong and why."""
+    """The settings, or an end that says which variable is wrong and why; of one that is none it is told."""
+    for variable, meant in misspelt(os.environ):
+        sys.stderr.write(f"rungraph: {variable} is no setting, and changes nothing: {meant} is one\n")
     try:
         return Settings()
     except ValidationError as error:

@@ -3,7 +3,9 @@
 Every setting is a variable RUNGRAPH_<NAME>; the README documents each, and a test sees to it.
 """
 
+import difflib
 import os
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -97,3 +99,16 @@ class Settings(BaseSettings):
     def files(self) -> Path:
         """The folder of file contents."""
         return self.files_url or self.home / "files"
+
+
+def misspelt(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Variables that are no setting and nearly one, each with the one that is meant.
+
+    Others may begin with the same word: jobs, the command and whoever runs a server have their own.
+    """
+    names = [name.upper() for name in Settings.model_fields]
+    for variable in sorted(variables):
+        prefix, _, name = variable.partition("_")
+        if prefix == "RUNGRAPH" and name not in names:
+            for meant in difflib.get_close_matches(name, names, 1, 0.75):
+                yield variable, f"RUNGRAPH_{meant}"

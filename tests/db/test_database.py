@@ -195,6 +195,24 @@ async def test_a_connection_that_was_ended_is_told_from_a_fault(postgresql: Data
         assert await session.scalar(text("SELECT 1")) == 1
 
 
+async def test_what_was_undone_for_others_is_told_from_a_fault(postgresql: Database) -> None:
+    await _write(postgresql)
+    told = []
+    async with postgresql.begin() as holder:
+        await holder.execute(update(Project).values(name="held"))
+        for limit, statement in (
+            ("lock_timeout", "UPDATE projects SET name = 'b'"),
+            ("statement_timeout", "UPDATE projects SET name = 'b'"),
+            ("statement_timeout", "SELECT 1 / 0"),
+        ):
+            with pytest.raises(DBAPIError) as caught:
+                async with postgresql.begin() as session:
+                    await session.execute(text(f"SET LOCAL {limit} = 100"))
+                    await session.execute(text(statement))
+            told.append((databases.is_undone(caught.value), databases.is_lost(caught.value)))
+    assert told == [(True, False), (True, False), (False, False)]
+
+
 async def test_slow_commits_leave_the_loop_alone_and_fast_ones_come_back(
     sqlite: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from graph import serving
+from graph.settings import misspelt
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,29 @@ def test_a_start_with_a_wrong_setting_ends_with_one_line() -> None:
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1
     assert "RUNGRAPH_SLOTS" in ended.stderr
+
+
+def test_a_variable_that_is_nearly_a_setting_is_told_with_the_one_that_is_meant() -> None:
+    others = [
+        "URL",
+        "TOKEN",
+        "INPUT",
+        "OUTPUT",
+        "JOB_ID",
+        "ATTEMPT",
+        "SPOOL",
+        "OFFLINE",
+        "TEST_REQUIRE",
+        "HOME",
+    ]
+    given = [
+        "PATH",
+        "SLOTS",
+        "RUNGRAPH_SLOT",
+        "RUNGRAPH_DATABASE_ULR",
+        *(f"RUNGRAPH_{name}" for name in others),
+    ]
+    assert list(misspelt(given)) == [
+        ("RUNGRAPH_DATABASE_ULR", "RUNGRAPH_DATABASE_URL"),
+        ("RUNGRAPH_SLOT", "RUNGRAPH_SLOTS"),
+    ]
