@@ -114,8 +114,8 @@ class Topic:
         self._bytes = 0
         self._due: deque[Watcher] = deque()
         """Whom this round has not reached yet."""
-        self._reached = 0
-        """The place up to which everybody is told by the end of this round."""
+        self._told = self._reached = 0
+        """The places up to which everybody has been told, and is by the end of this round."""
         self._ahead = 0
         """Answers since it began."""
         self._is_pushing = False
@@ -159,14 +159,14 @@ class Topic:
             async with aclosing(answers):
                 async for answer in answers:
                     if isinstance(answer, int):
-                        self.floor = self.head = self._reached = answer
+                        self.floor = self.head = self._told = self._reached = answer
                         begun = True
                         self.ready.set()
                     elif answer.at <= self.head:
                         raise RuntimeError(f"a subscription failed after {answer.at}: {answer.data[:500]!r}")
                     else:
                         self._keep(answer)
-                        await self._told()
+                        await self._begin_push()
             self.done, self.failed = begun, not begun
         except Exception as error:
             # Whoever watches goes on for itself, and meets the error there if it lasts.
@@ -181,37 +181,42 @@ class Topic:
         self._window.append(answer)
         self._bytes += len(answer.data)
         self.head = answer.at
-        while len(self._window) > WINDOW_ANSWERS or (self._bytes > WINDOW_BYTES and len(self._window) > 1):
+        while self._is_full() and self._window[0].at <= self._told:
             dropped = self._window.popleft()
             self.floor = dropped.at
             self._bytes -= len(dropped.data)
 
-    async def _told(self) -> None:
-        """Return when the watchers are being told what there is, or so much of it that they lack only a few answers."""
+    def _is_full(self) -> bool:
+        return len(self._window) > WINDOW_ANSWERS or self._bytes > WINDOW_BYTES
+
+    async def _begin_push(self) -> None:
+        """Return when so much is being pushed that those whose turn is to come lack only a few answers."""
         self._ahead += 1
         if not self._is_pushing:
             self._is_pushing = True
             self._pushed.clear()
             self._push()
-        elif self._ahead >= FEW:
+        elif self._ahead >= FEW or self._is_full():
             await self._pushed.wait()
 
     def _push(self) -> None:
         """Tell one watcher after the other all that it lacks; those for whom this turn has no time, in the next."""
         began = self._begin_turn()
+        newest = [self._window[-1]] if self._window else []
+        before = self._window[-2].at if len(self._window) > 1 else self.floor
         while self._due or self._reached < self.head:
             if not self._due:
-                self._reached, self._ahead = self.head, 0
+                self._told, self._reached, self._ahead = self._reached, self.head, 0
                 self._due.extend(self._live)
                 continue
             watcher = self._due.popleft()
             if watcher in self._live:
-                for answer in self.past(watcher.cursor):
+                for answer in newest if watcher.cursor >= before else self.past(watcher.cursor):
                     watcher.push(answer)
             if time.perf_counter() - began > _TURN_SECONDS:
                 asyncio.get_running_loop().call_soon(self._push)
                 return
-        self._is_pushing = False
+        self._told, self._is_pushing = self.head, False
         self._pushed.set()
 
     def _begin_turn(self) -> float:

@@ -65,11 +65,26 @@ class Source:
             await self.more.wait()
 
 
+class Followers(Topics):
+    """Whoever is behind the window is told by itself, here without a database."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None)  # type: ignore[arg-type]
+        self.alone: set[int] = set()
+
+    async def _alone(self, topic: Topic, watcher: Watcher, wanted: Any, context: Any) -> bool:
+        self.alone.add(context)
+        for at in range(watcher.cursor + 1, topic.head + 1):
+            await watcher.tell(Answer(at, at, b""))
+        return False
+
+
 async def play(actions: list[Action]) -> None:
     source, clients = Source(), [Client() for _ in range(6)]
     topic, following = Topic(source.answers()), dict[int, asyncio.Task[None]]()
     begun: dict[int, int] = {}
-    followers: Any = Topics(None, None)  # type: ignore[arg-type]
+    followers: Any = Followers()
+    slow: set[int] = set()
     await topic.ready.wait()
     for what, number in actions:
         if what == "answers":
@@ -80,16 +95,20 @@ async def play(actions: list[Action]) -> None:
                 await asyncio.sleep(0)
         elif what == "comes" and number not in following:
             begun.setdefault(number, topic.head)
+            if topic.head < source.made:
+                slow.add(number)  # more may be told before it has begun
             clients[number].is_gone = False
             cursor = clients[number].told[-1] if clients[number].told else begun[number]
             watcher = Watcher(cursor, Tell(clients[number].send, clients[number].now))
-            following[number] = asyncio.create_task(followers._follow(topic, watcher, None, None))
+            following[number] = asyncio.create_task(followers._follow(topic, watcher, None, number))
         elif what == "goes" and number in following:
             task = following.pop(number)
             task.cancel()
             await asyncio.wait({task})
             clients[number].is_gone = True
+            slow.add(number)  # it may come again, further behind
         elif what == "stalls":
+            slow.add(number)
             clients[number].reads.clear()
         elif what == "reads":
             clients[number].reads.set()
@@ -99,6 +118,7 @@ async def play(actions: list[Action]) -> None:
     source.more.set()
     async with asyncio.timeout(10):
         await asyncio.gather(*following.values())
+    assert followers.alone <= slow
     assert [client.late for client in clients] == [[]] * 6
     for number, client in enumerate(clients):
         first = begun.get(number, 0)
@@ -106,14 +126,16 @@ async def play(actions: list[Action]) -> None:
         assert number not in following or first + len(client.told) == source.made
 
 
+@pytest.mark.parametrize("window_bytes", [topics.WINDOW_BYTES, 1], ids=["with room", "without"])
 @pytest.mark.parametrize("turn_seconds", [0.0, 1.0], ids=["a push a turn", "all in one turn"])
 @given(actions=ACTIONS)
 @example(actions=[*(("comes", number) for number in range(6)), ("turns", 3), ("answers", 4)])
 def test_each_watcher_is_told_every_answer_once_and_in_order(
-    turn_seconds: float, actions: list[Action]
+    turn_seconds: float, window_bytes: int, actions: list[Action]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(topics, "_TURN_SECONDS", turn_seconds)
+        patch.setattr(topics, "WINDOW_BYTES", window_bytes)
         asyncio.run(play(actions))
 
 
@@ -123,7 +145,7 @@ async def test_answers_that_come_faster_than_they_can_be_sent_are_sent_together(
     monkeypatch.setattr(topics, "_TURN_SECONDS", 0.0)
     source, client = Source(), Client()
     topic = Topic(source.answers())
-    followers: Any = Topics(None, None)  # type: ignore[arg-type]
+    followers: Any = Followers()
     await topic.ready.wait()
     others = [Client() for _ in range(9)]
     tasks = [
