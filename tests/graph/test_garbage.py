@@ -41,19 +41,12 @@ def searches() -> Iterator[list[int]]:
     gc.callbacks.remove(note)
 
 
-@pytest.fixture
-def thawed() -> Iterator[None]:
-    yield
-    gc.unfreeze()
-
-
 def grow(collector: Collector, objects: int) -> None:
     for _ in range(objects // YOUNG):
         collector.note("start", {"generation": 0, "collected": 0})
         collector.note("stop", {"generation": 0, "collected": 0})
 
 
-@pytest.mark.usefixtures("thawed")
 async def test_only_the_young_are_searched_while_objects_come(searches: list[int]) -> None:
     with garbage.collecting():
         kept = [Node() for _ in range(20 * YOUNG)]
@@ -63,7 +56,6 @@ async def test_only_the_young_are_searched_while_objects_come(searches: list[int
     assert sum(node() is None for node in lost) >= 2 * YOUNG
 
 
-@pytest.mark.usefixtures("thawed")
 async def test_garbage_that_has_grown_old_is_free_when_there_is_little_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -108,5 +100,4 @@ async def test_what_was_set_before_is_set_again(searches: list[int]) -> None:
     before, callbacks = gc.get_threshold(), list(gc.callbacks)
     with garbage.collecting():
         assert gc.get_threshold()[0] == YOUNG
-    gc.unfreeze()
     assert (gc.get_threshold(), gc.callbacks) == (before, callbacks)
