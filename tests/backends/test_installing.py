@@ -56,6 +56,7 @@ async def test_of_several_replicas_one_fetches_a_module(
     database: Database, tmp_path: Path, source: module_sources.Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alone, "STAND_BY_SECONDS", 0.02)
+    await database.bus.open()
     world = await World.make(database)
     fetchers = [_fetcher(world, tmp_path, name) for name in "abc"]
     version = await _fetched(world, await _install(world, source))
@@ -72,6 +73,7 @@ async def test_what_a_replica_that_died_was_fetching_is_fetched_by_another(
     database: Database, tmp_path: Path, source: module_sources.Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alone, "STAND_BY_SECONDS", 0.02)
+    await database.bus.open()
     world = await World.make(database)
     async with database.begin() as session:
         dead = await leases.take(session, installing.LEASE, "dead")
