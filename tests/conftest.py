@@ -27,7 +27,7 @@ from tests import brokers
 gc.disable()
 GARBAGE = 10_000
 """Garbage is looked for after so many objects more."""
-BRIEF = 12
+BRIEF = 20
 """How many examples of a hundred the default suite tries; the slow one tries them all."""
 # How long an example takes depends on who else is at work on the machine.
 settings.register_profile("whole", deadline=None)
