@@ -93,10 +93,14 @@ def share_what_is_compiled(connection: Connection) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave to the slow tests what PostgreSQL is asked over and over; begin with what takes longest."""
+    """Leave to the slow tests what PostgreSQL is asked over and over, and what asks it through db, whose own tests do.
+
+    What takes longest is begun with.
+    """
     for item in items:
         tries_much = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-        if "postgresql" in item.name and (tries_much or item.get_closest_marker("repeats")):
+        is_above = item.path.parent.name == "backends"
+        if "postgresql" in item.name and (tries_much or is_above or item.get_closest_marker("repeats")):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
