@@ -77,6 +77,7 @@ async def test_an_upgrade_of_what_is_up_to_date_changes_nothing(database_url: st
     assert await _inspected(database_url, _revision) == schema.HEAD
 
 
+@pytest.mark.slow
 async def test_several_servers_that_upgrade_at_once_take_turns(blank_url: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     upgrading = [forged.process(upgrade, blank_url, environment=os.environ, log=log) for _ in range(2)]
