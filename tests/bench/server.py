@@ -110,6 +110,8 @@ class Server:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     break
+            if self.process.poll() is not None:
+                raise RuntimeError((self.home / "log").read_text())
             await asyncio.sleep(0.005)
         answer = await self.client.get(f"{self.url}/health")
         assert answer.status_code == 200, answer.text
