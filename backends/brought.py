@@ -23,7 +23,9 @@ def bring(package: Path, folder: Path) -> Path:
     if _holds(target / package.name, contents):
         return target
     if target.exists():  # a power cut, or somebody, left less of it than its name says
-        torn = target.rename(folder / f".{target.name}.{secrets.token_hex(4)}")
+        torn = folder / f".{target.name}.{secrets.token_hex(4)}"
+        with suppress(FileNotFoundError):  # another was faster
+            target.rename(torn)
         shutil.rmtree(torn, ignore_errors=True)
     new = folder / f".{target.name}.{secrets.token_hex(4)}"
     for name, content in contents.items():

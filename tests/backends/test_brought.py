@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,22 @@ def test_a_copy_of_which_a_power_cut_left_less_is_made_again(tmp_path: Path, lef
     assert bring(package, tmp_path / "client") == found
     assert (found / "rungraph" / "__init__.py").read_text() == "one"
     assert list((tmp_path / "client").iterdir()) == [found]
+
+
+def test_servers_that_find_a_torn_copy_at_once_make_one_whole(tmp_path: Path) -> None:
+    package, folder = tmp_path / "rungraph", tmp_path / "client"
+    package.mkdir()
+    (package / "__init__.py").write_text("one")
+    found = bring(package, folder)
+
+    def start(begin: threading.Barrier) -> Path:
+        begin.wait()
+        return bring(package, folder)
+
+    for _ in range(20):
+        (found / "rungraph" / "__init__.py").write_bytes(b"")
+        begin = threading.Barrier(4)
+        with ThreadPoolExecutor(4) as threads:
+            assert {each.result() for each in [threads.submit(start, begin) for _ in range(4)]} == {found}
+        assert (found / "rungraph" / "__init__.py").read_text() == "one"
+        assert list(folder.iterdir()) == [found]
