@@ -118,8 +118,9 @@ class Topic:
         """The places up to which everybody has been told, and is by the end of this round."""
         self._ahead = 0
         """Answers since it began."""
-        self._is_pushing = False
         self._pushed = asyncio.Event()
+        """Set while there is nobody to be told anything."""
+        self._pushed.set()
         self._turn: float | None = None
         """When the first push of this turn of the loop began."""
         self._task = asyncio.create_task(self._run(answers), name="topic")
@@ -192,8 +193,7 @@ class Topic:
     async def _begin_push(self) -> None:
         """Return when so much is being pushed that those whose turn is to come lack only a few answers."""
         self._ahead += 1
-        if not self._is_pushing:
-            self._is_pushing = True
+        if self._pushed.is_set():
             self._pushed.clear()
             self._push()
         elif self._ahead >= FEW or self._is_full():
@@ -202,6 +202,7 @@ class Topic:
     def _push(self) -> None:
         """Tell one watcher after the other all that it lacks; those for whom this turn has no time, in the next."""
         began = self._begin_turn()
+        # Nearly always a watcher lacks the newest alone.
         newest = [self._window[-1]] if self._window else []
         before = self._window[-2].at if len(self._window) > 1 else self.floor
         while self._due or self._reached < self.head:
@@ -216,7 +217,7 @@ class Topic:
             if time.perf_counter() - began > _TURN_SECONDS:
                 asyncio.get_running_loop().call_soon(self._push)
                 return
-        self._told, self._is_pushing = self.head, False
+        self._told = self.head
         self._pushed.set()
 
     def _begin_turn(self) -> float:
