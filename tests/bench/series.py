@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 
 from backends.compactor import Compactor
-from db import batches, feeds, ids, schema
+from db import batches, feeds, ids, leases, schema
 from db.bus import Bus
 from db.claims import Launch
 from db.database import Database
@@ -63,7 +63,7 @@ async def _rows(url: str, home: Path) -> list[Row]:
     server = Server(home, free_port(), url)
     try:
         # The lease of who put it in runs out: a server does not lock another one out.
-        await asyncio.sleep(16)
+        await asyncio.sleep(leases.LEASE.total_seconds() + 1)
         await server.start()
         wire = await server.wire()
         return await _measured(wire, url, made, fresh, compacting)
