@@ -112,10 +112,9 @@ class Hand:
                 self._running = await self._start()
             process, hearing = running = self._running
             if self._fits is None:
-                with contextlib.suppress(ConnectionError):  # whoever asks it for more hears of its death
-                    await self._ask(
-                        process, pickle.dumps((os.getpid, ()))
-                    )  # it has read its code when it answers
+                # It has read its code when it answers; of its death whoever asks it for more hears.
+                with contextlib.suppress(ConnectionError):
+                    await self._ask(process, pickle.dumps((os.getpid, ())))
                 self._fits = state(CODE) == BEGAN_WITH
             if self._fits:
                 return running

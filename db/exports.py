@@ -80,7 +80,7 @@ async def _alone(database: Database, series: Found) -> AsyncIterator[Points]:
             if not listed:
                 pieces = (await positions.pieces(session, [series.id]))[series.id]
                 listed = [piece for piece in pieces if piece.stop > at][::-1]
-                if pieces[0].start > at if pieces else at < series.points:
+                if at < (pieces[0].start if pieces else series.points):
                     raise _gone(series)
                 if not listed:
                     return

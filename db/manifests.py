@@ -294,9 +294,8 @@ def _unknown(name: str, declared: Iterable[str], function: Function) -> Problem:
 
 def _integer(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int):
-        if (
-            isinstance(value, float) and abs(value) > MAX_INTEGER
-        ):  # as JSON is read where a number is that long
+        # As JSON is read where a number is that long.
+        if isinstance(value, float) and abs(value) > MAX_INTEGER:
             return _TOO_LARGE
         return f"must be a whole number, not {texts.shown(value)}"
     return None if abs(value) <= MAX_INTEGER else _TOO_LARGE

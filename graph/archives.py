@@ -87,9 +87,8 @@ class Archive:
             async for part in self._job(job):
                 yield part
         async with self._around.database.read() as session:
-            await runs.get(
-                session, self._viewer, self._run_id
-            )  # else it was deleted half way: this is not its end
+            # Raises where it was deleted half way: this is not its end.
+            await runs.get(session, self._viewer, self._run_id)
         await asyncio.to_thread(self._zip.close)
         yield self._sink.take()
 
